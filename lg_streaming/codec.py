@@ -38,6 +38,7 @@ __all__ = [
     "POSITION_BYTES",
     "Codec",
     "Encoded",
+    "OrjsonModule",
     "Redact",
     "add_position",
     "decode",
@@ -312,6 +313,17 @@ def split_members(wire: bytes) -> tuple[bytes, bytes, bytes]:
     """Return type, data and metadata of an update, each as JSON; for the same scopes as `decode_data`."""
     begin, end = wire.index(b',"data":'), wire.rindex(b',"metadata":{"timestamp":"')
     return wire[8:begin], wire[begin + 8 : end], wire[end + 12 : -1]
+
+
+class OrjsonModule:
+    """orjson with the interface of the standard library's module, as python-socketio calls it."""
+
+    @staticmethod
+    def dumps(value: object, **_: object) -> str:
+        """Return JSON as a text."""
+        return orjson.dumps(value).decode()
+
+    loads = orjson.loads
 
 
 def to_datetime(timestamp: float) -> datetime:

@@ -1,13 +1,24 @@
-"""Refuse blocking calls on the thread of a running event loop."""
+"""Find the running event loop and task of this thread; refuse blocking calls on it."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+from typing import Any
 
 from lg_streaming.errors import BlockingCallError
 
-__all__ = ["forbid_blocking_run", "forbid_running_loop"]
+__all__ = ["forbid_blocking_run", "forbid_running_loop", "running_loop", "running_task"]
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs on this thread; None without one."""
+    return asyncio._get_running_loop()  # noqa: SLF001 (the documented way raises where there is none)
+
+
+def running_task() -> asyncio.Task[Any] | None:
+    """Return the task that runs on this thread; None without one."""
+    return asyncio.current_task() if running_loop() is not None else None
 
 
 def forbid_running_loop(call: str, instead: str) -> None:
@@ -20,7 +31,7 @@ def forbid_running_loop(call: str, instead: str) -> None:
     Raises:
         BlockingCallError: If an event loop runs on this thread.
     """
-    if asyncio._get_running_loop() is not None:  # noqa: SLF001 (the documented way raises where there is none)
+    if running_loop() is not None:
         raise BlockingCallError(f"{call} blocks, and an event loop runs on this thread: {instead}")
 
 
@@ -32,7 +43,7 @@ def forbid_blocking_run() -> None:
     Raises:
         BlockingCallError: If `run()` is subscribing, and an event loop runs on this thread.
     """
-    if asyncio._get_running_loop() is None:  # noqa: SLF001 (see above)
+    if running_loop() is None:
         return
     frame = inspect.currentframe()
     while frame is not None:

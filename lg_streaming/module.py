@@ -14,12 +14,14 @@ from lg_streaming.capture import (
     CallOptions,
     GraphPlan,
     Selection,
+    configured_plan,
     current_call,
     graph_config,
     options_in,
     surrounding_namespace,
 )
 from lg_streaming.errors import StreamingConfigError, describe_error
+from lg_streaming.eventloop import running_task
 from lg_streaming.events import check_execution_id, parse_priority, run_metadata
 from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
@@ -42,7 +44,6 @@ from lg_streaming.views import EventStreamProcessor, TokenStreamingService
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from contextvars import Token
-    from types import TracebackType
 
     from opentelemetry.trace import TracerProvider
     from starlette.types import Lifespan
@@ -103,9 +104,9 @@ class ExecutionBlock:
             raise StreamingConfigError("this execution block is entered already: make one for each use")
         self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority)
         self._run_id = self._hub.runs.join_run(self.execution_id, owner=self._owner)
-        binding = ExecutionContext(self._hub.publisher, self.execution_id, self._run_id)
+        context = ExecutionContext(self._hub.publisher, self.execution_id, self._run_id)
         self._block = Block(
-            binding,
+            context,
             frame=position().frame,
             call=current_call(),
             namespace=surrounding_namespace(),
@@ -117,10 +118,7 @@ class ExecutionBlock:
 
     def _listen(self) -> Callable[[], None] | None:
         """Cancel the task of this block with its run. Return what undoes that; None without a task."""
-        try:
-            loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        except RuntimeError:
-            return None
+        task = running_task()
         if task is None:
             return None
 
@@ -129,11 +127,9 @@ class ExecutionBlock:
             if self._block is not None and not self._block.left:
                 task.cancel(reason)
 
-        return self._hub.on_cancel(self.execution_id, lambda reason: _on_loop(loop, cancel, reason))
+        return self._hub.on_cancel(self.execution_id, lambda reason: _on_loop(task.get_loop(), cancel, reason))
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
         if self._block is None or not self._block.leave():
             return
         try:
@@ -147,10 +143,8 @@ class ExecutionBlock:
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.__exit__(exc_type, exc, traceback)
+    async def __aexit__(self, _: object, exc: BaseException | None, __: object) -> None:
+        self.__exit__(None, exc, None)
 
     def _outcome(self, error: BaseException | None) -> RunOutcome:
         if error is None:
@@ -379,7 +373,7 @@ class StreamingModule:
             config, execution_id = None, config
         elif config is not None and not isinstance(config, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StreamingConfigError(f"config is an execution's id or a config, not {config!r:.80}")
-        earlier = options_in(config, self.hub.publisher) or CallOptions(plan=self.hub.publisher.capture_plan)
+        earlier = options_in(config, self.hub.publisher) or CallOptions(plan=configured_plan(self.hub.publisher))
         options = CallOptions(
             execution_id=None if execution_id is None else check_execution_id(execution_id),
             owner=earlier.owner if owner is None else owner_text(owner),
@@ -414,9 +408,7 @@ class StreamingModule:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
     from lg_streaming.settings import NodeDefaults
+    from lg_streaming.token_streams import OpenTokenStreams
 
 __all__ = [
     "NO_FRAME",
@@ -218,13 +219,13 @@ class Publisher(Protocol):
         ...
 
     @property
-    def capture_plan(self) -> Any:
-        """The plan of nodes to capture in addition to decorated ones; None: none."""
+    def capture_plan(self) -> object | None:
+        """The plan of nodes to capture in addition to decorated ones, see `capture.configured_plan`; None: none."""
         ...
 
     @property
-    def token_streams(self) -> Any:
-        """The registry of the open token streams of its nodes, `pipeline.OpenTokenStreams`."""
+    def token_streams(self) -> OpenTokenStreams:
+        """The registry of the open token streams of its nodes."""
         ...
 
     @property
@@ -283,7 +284,7 @@ class Frame(Protocol):
     """A captured node or tool call: the context of the code inside it, until it has ended."""
 
     @property
-    def binding(self) -> ExecutionContext:
+    def context(self) -> ExecutionContext:
         """The execution."""
         ...
 
@@ -318,13 +319,13 @@ class Frame(Protocol):
         ...
 
     @property
-    def emitter(self) -> Any:
-        """The emitter of its updates."""
+    def emitter(self) -> object:
+        """The emitter of its updates; `current_emitter` returns it."""
         ...
 
     @property
-    def progress(self) -> Any:
-        """The reporter of its progress."""
+    def progress(self) -> object | None:
+        """The tracker of its progress; `current_progress` returns it. None before it has begun."""
         ...
 
 
@@ -356,25 +357,25 @@ class Block:
     """An ``execution(...)`` block that was entered.
 
     Args:
-        binding: Its execution and run.
+        context: Its execution and run.
         frame: The node or tool in which it was entered.
         call: The graph call in which it was entered.
         namespace: LangGraph's checkpoint namespace of the node in which it was entered, captured or not.
         outer: The block in which it was entered.
     """
 
-    __slots__ = ("_mark", "binding", "call", "left", "namespace", "outer")
+    __slots__ = ("_mark", "call", "context", "left", "namespace", "outer")
 
     def __init__(
         self,
-        binding: ExecutionContext,
+        context: ExecutionContext,
         *,
         frame: Frame | None = None,
         call: object | None = None,
         namespace: str | None = None,
         outer: Block | None = None,
     ) -> None:
-        self.binding: ExecutionContext = binding
+        self.context: ExecutionContext = context
         self.namespace: str | None = namespace
         self._mark = frame.mark if frame is not None else None
         self.call = call
@@ -400,8 +401,8 @@ class Block:
     @property
     def in_force(self) -> bool:
         """Return whether the block and its run are open."""
-        binding = self.binding
-        return not self.left and binding.publisher.runs.current_run_id(binding.execution_id) == binding.run_id
+        context = self.context
+        return not self.left and context.publisher.runs.current_run_id(context.execution_id) == context.run_id
 
 
 frame_var: ContextVar[FrameMark | None] = ContextVar("lg_streaming_frame", default=None)

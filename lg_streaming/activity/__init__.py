@@ -1,6 +1,6 @@
 """Tasks, agents, and requests to models, published step by step."""
 
-from lg_streaming.activity.agent import AgentStream, CaptureOptions, LogLevel
+from lg_streaming.activity.agent import AgentStream, CaptureOptions
 from lg_streaming.activity.handler import AgentLogHandler
 from lg_streaming.activity.llm import LLMStream
 from lg_streaming.activity.output import Output, OutputStream
@@ -12,6 +12,7 @@ from lg_streaming.activity.states import (
     AgentStatus,
     LLMRequestState,
     LLMRequestStatus,
+    LogLevel,
     TaskState,
     TaskStatus,
 )

@@ -21,7 +21,7 @@ from lg_streaming.activity.base import (
 )
 from lg_streaming.activity.handler import AgentLogHandler
 from lg_streaming.activity.output import Output, OutputBuffer, OutputStream
-from lg_streaming.activity.states import AgentState
+from lg_streaming.activity.states import AgentState, LogLevel
 from lg_streaming.activity.subprocess import Subprocess, run_subprocess, run_subprocess_async
 from lg_streaming.errors import BadRequestError, describe_error
 
@@ -33,11 +33,9 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
 
-__all__ = ["AgentStream", "CaptureOptions", "LogLevel"]
+__all__ = ["AgentStream", "CaptureOptions"]
 
 logger: logging.Logger = logging.getLogger(__name__)
-
-LogLevel = Literal["debug", "info", "warn", "error", "fatal"]
 
 _STREAMS: Final = frozenset[str](get_args(OutputStream))
 _LEVELS: Final[Mapping[str, LogLevel]] = MappingProxyType(

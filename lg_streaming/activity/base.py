@@ -18,7 +18,6 @@ from lg_streaming.timer import current_timer
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
-    from types import TracebackType
 
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
@@ -138,8 +137,8 @@ class Activity(ABC, Generic[S]):
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        self.__exit__(kind, error, traceback)
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self.__exit__(None, error, None)
 
 
 class PacedActivity(Activity[S]):
@@ -195,9 +194,7 @@ class _StepGuard:
     def __enter__(self) -> None:
         self._lock.acquire()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         self._lock.release()
         if not isinstance(error, StreamingError) or self._emitter.raises_errors:
             return False

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from lg_streaming.errors import describe_error
 
 if TYPE_CHECKING:
-    from lg_streaming.activity.agent import AgentStream, LogLevel
+    from lg_streaming.activity.states import LogLevel
 
-__all__ = ["AgentLogHandler"]
+__all__ = ["AgentLogHandler", "LogRecordTarget"]
 
 _LIBRARY: Final = "lg_streaming"
+
+
+class LogRecordTarget(Protocol):
+    """An agent, as its log handler uses it."""
+
+    @property
+    def debug(self) -> bool:
+        """Return whether stack traces may be published."""
+        ...
+
+    def log_record(self, level: LogLevel, data: dict[str, Any]) -> None:
+        """Publish a record. May raise."""
+        ...
+
+    def note_failure(self) -> None:
+        """Count a record that could not be published."""
+        ...
 
 
 class AgentLogHandler(logging.Handler):
@@ -27,7 +44,7 @@ class AgentLogHandler(logging.Handler):
     another, and all records after the agent has stopped.
     """
 
-    def __init__(self, agent: AgentStream, level: int | str = logging.NOTSET) -> None:
+    def __init__(self, agent: LogRecordTarget, level: int | str = logging.NOTSET) -> None:
         super().__init__(level)
         self._agent = agent
         self._here = threading.local()

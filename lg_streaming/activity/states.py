@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
 
-__all__ = ["AgentState", "AgentStatus", "LLMRequestState", "LLMRequestStatus", "TaskState", "TaskStatus"]
+__all__ = ["AgentState", "AgentStatus", "LLMRequestState", "LLMRequestStatus", "LogLevel", "TaskState", "TaskStatus"]
 
 TaskStatus = Literal["pending", "queued", "assigned", "running", "completed", "failed", "cancelled"]
 
 LLMRequestStatus = Literal["running", "retrying", "completed", "failed"]
 
 AgentStatus = Literal["idle", "busy", "paused", "stopped", "error"]
+
+LogLevel = Literal["debug", "info", "warn", "error", "fatal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

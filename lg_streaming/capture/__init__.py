@@ -1,27 +1,16 @@
 """Capture LangGraph nodes from outside. Only this package imports LangGraph and LangChain.
 
-Decorated nodes:
-
 - `wrap`: wrappers of functions, generators and Runnables; `held_functions`: tools, tasks and methods.
 - `enter_node`: entry of a decorated node; `chain_steps`: chains as nodes.
 - `decorated_graph`: decorators on a compiled graph; `plan`: the options of its nodes.
-
-What happens in a node:
-
 - `node`: one attempt of a node; `node_frame`: the frame to which its events belong, a node or a tool call.
 - `node_result`: messages and text in a node's result; `outcome`: the meaning of an error that ends it.
-- `yields`: items that a generator node yields.
+- `yields`: items that a generator node yields; `tool_call`: one call of a tool.
 - `model_call`: one call of a model; `message_parts`: the content of its messages and chunks.
-
-Calls of graphs:
-
 - `graph_call`: one call of a graph, and its run; `graph`: the trackers that find such calls.
-- `run_registry`: LangChain's runs, and the node or call that each belongs to.
-
-Hooks into LangChain and LangGraph:
-
+- `run_registry`: LangChain's runs, each a `run`; `place`: the node or call that each belongs to.
 - `run_follower`, `callbacks`: callback handlers for runs, tools and models.
-- `pregel_hooks`: LangGraph's loop; `idle_timeout`: its idle clock.
+- `pregel_hooks`: hooks into LangGraph's loop; `idle_timeout`: its idle clock.
 """
 
 from langchain_core.runnables import RunnableConfig
@@ -31,9 +20,9 @@ from lg_streaming.capture.graph import current_call, graph_config, options_in
 from lg_streaming.capture.graph_call import CallOptions
 from lg_streaming.capture.held_functions import get_held_function, replace_held_function
 from lg_streaming.capture.idle_timeout import install_idle_hooks
-from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeSink, Selection
+from lg_streaming.capture.place import surrounding_namespace
+from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeSink, Selection, configured_plan
 from lg_streaming.capture.pregel_hooks import install_hooks
-from lg_streaming.capture.run_registry import surrounding_namespace
 from lg_streaming.capture.wrap import StreamedRunnable, unwrap_node, wrap_node
 
 __all__ = [
@@ -44,6 +33,7 @@ __all__ = [
     "RunnableConfig",
     "Selection",
     "StreamedRunnable",
+    "configured_plan",
     "current_call",
     "decorate_graph",
     "get_graph_plan",

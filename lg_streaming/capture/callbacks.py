@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from uuid import UUID
 
-    from langchain_core.messages import BaseMessage
     from langchain_core.outputs import GenerationChunk, LLMResult
 
     from lg_streaming.capture.node_frame import NodeFrame
@@ -39,54 +38,39 @@ T = TypeVar("T")
 class ModelFollower(RunFollower):
     """A follower of runs that publishes the answers of models in captured nodes."""
 
-    def on_chat_model_start(
-        self,
-        serialized: dict[str, Any],
-        messages: Sequence[Sequence[BaseMessage]],  # noqa: ARG002
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: Sequence[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_chat_model_start(self, serialized: dict[str, Any], messages: object, **kwargs: Any) -> None:  # noqa: ARG002
         """Publish the start of a chat model."""
-        self._model_start(serialized, run_id, parent_run_id, tags, {**(metadata or {}), **kwargs})
+        self._model_start(serialized, **kwargs)
 
-    def on_llm_start(
-        self,
-        serialized: dict[str, Any],
-        prompts: list[str],  # noqa: ARG002
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: Sequence[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_llm_start(self, serialized: dict[str, Any], prompts: object, **kwargs: Any) -> None:  # noqa: ARG002
         """Publish the start of a text model."""
-        self._model_start(serialized, run_id, parent_run_id, tags, {**(metadata or {}), **kwargs})
+        self._model_start(serialized, **kwargs)
 
     def _model_start(
         self,
         serialized: Mapping[str, Any] | None,
+        *,
         run_id: UUID,
-        parent_run_id: UUID | None,
-        tags: Sequence[str] | None,
-        about: Mapping[str, Any],
+        parent_run_id: UUID | None = None,
+        tags: Sequence[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        run, _ = RUNS.start(self, run_id, parent_run_id, about)
+        metadata = {**(metadata or {}), **kwargs}
+        run, _ = RUNS.start(self, run_id, parent_run_id, metadata)
         frame = run.frame if TAG_NOSTREAM not in (tags or ()) else None
-        whole = frame is None or must_not_stream(serialized, about.get("invocation_params") or {})
+        whole = frame is None or must_not_stream(serialized, metadata.get("invocation_params") or {})
         whole_call_var.set(whole)
         if frame is None or not run.claim_model(self):
             return
         made_of = str(((serialized or {}).get("id") or ["model"])[-1])
-        name = about.get("ls_model_name") or about.get("name") or (serialized or {}).get("name") or "model"
-        known = {"model": str(name)} | {
-            new: about[old] for old, new in METADATA_KEYS.items() if about.get(old) is not None
+        name = metadata.get("ls_model_name") or metadata.get("name") or (serialized or {}).get("name") or "model"
+        sent_metadata = {"model": str(name)} | {
+            new: metadata[old] for old, new in METADATA_KEYS.items() if metadata.get(old) is not None
         }
-        run.model = ModelCall(frame, scope_of_run(frame, about), run_id, name=str(name), about=known, type=made_of)
+        run.model = ModelCall(
+            frame, scope_of_run(frame, metadata), run_id, name=str(name), metadata=sent_metadata, type=made_of
+        )
         run.model.start()
 
     def on_llm_new_token(
@@ -177,7 +161,7 @@ class _TapHook:
 
     def get(self) -> CaptureHandler | None:
         """Return the tap inside a captured node that runs and captures its models."""
-        frame: NodeFrame | None = cast("Any", current_frame())
+        frame = cast("NodeFrame | None", current_frame())
         return TAP if frame is not None and frame.listens else None
 
 

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import merge_configs
 from langgraph._internal._runnable import RunnableCallable, RunnableSeq
-from langgraph.callbacks import GraphCallbackHandler
 from langgraph.graph import START
 from langgraph.pregel import Pregel
 
-from lg_streaming.capture.graph import note_interrupt
+from lg_streaming.capture.graph import GraphTracker
 from lg_streaming.capture.node import open_node
+from lg_streaming.capture.place import place_of_run
 from lg_streaming.capture.plan import GraphPlan, NodePlan, Selection
-from lg_streaming.capture.run_follower import RunFollower, RunStart, end_with_task
-from lg_streaming.capture.run_registry import RUNS
+from lg_streaming.capture.run_follower import RunStart, end_with_task
 from lg_streaming.capture.wrap import StreamedRunnable, get_plan
 from lg_streaming.publisher import publishers
 
 if TYPE_CHECKING:
-    from langgraph.callbacks import GraphInterruptEvent
     from langgraph.pregel._read import PregelNode
 
-    from lg_streaming.capture.run_registry import Run
+    from lg_streaming.capture.run import Run
 
 __all__ = ["decorate_graph", "get_graph_plan", "get_node_options", "is_graph"]
 
@@ -34,23 +32,16 @@ logger: logging.Logger = logging.getLogger(__name__)
 AnyGraph: TypeAlias = "Pregel[Any, Any, Any, Any]"
 
 
-class GraphFollower(RunFollower, GraphCallbackHandler):
+class GraphFollower(GraphTracker):
     """Handler that finds the calls of a decorated graph, and captures the nodes that do not capture themselves.
 
     It is one of the callbacks in the graph's config, so that it is part of every copy and every call of the graph.
     """
 
-    finds_roots: ClassVar[bool] = True
-
     def __init__(self, plan: GraphPlan, original: AnyGraph) -> None:
         super().__init__()
         self.plan: GraphPlan = plan
         self.original: AnyGraph = original
-
-    @property
-    def ignore_llm(self) -> bool:
-        """True: the handler takes no tokens of models."""
-        return True
 
     def on_chain_start(self, serialized: dict[str, Any], inputs: dict[str, Any], **kwargs: Any) -> None:
         """Register the run, if a module is in use."""
@@ -72,15 +63,11 @@ class GraphFollower(RunFollower, GraphCallbackHandler):
 
     def _capture_subgraph(self, node: Run, start: RunStart) -> None:
         """Capture the node that the graph is, unless it captures itself, or calls the graph in its own execution."""
-        place, options = RUNS.place_of_run(node), self.plan.for_graph
+        place, options = place_of_run(node), self.plan.for_graph
         captured = node.frame is not None and node.frame.graph_namespace == node.namespace
         if place is not None and options.enabled and not captured and place.made_in_namespace != node.namespace:
             open_node(node, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
             start.run.frame = node.frame
-
-    def on_interrupt(self, event: GraphInterruptEvent) -> None:
-        """Record that a graph waits for a human."""
-        note_interrupt(event)
 
 
 def is_graph(target: object) -> bool:

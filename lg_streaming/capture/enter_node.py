@@ -9,7 +9,7 @@ from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 
 from lg_streaming.capture.callbacks import TAP
-from lg_streaming.capture.graph import configured_id, is_tracker
+from lg_streaming.capture.graph import configured_execution_id, is_tracker
 from lg_streaming.capture.node import NodeRun, identify, step_of
 from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.errors import StreamingError
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
+    from lg_streaming.capture.place import Place
     from lg_streaming.capture.plan import NodePlan
-    from lg_streaming.capture.run_registry import Place
+    from lg_streaming.publisher import ExecutionContext
 
 __all__ = ["activate", "enter_node"]
 
@@ -58,16 +59,16 @@ def _start_node(
     if task is not None and task.adopt(plan):
         return task
     place = RUNS.place_of_call(parent_id)
-    binding = _join_execution(place, config)
-    if binding is None or place is None:
+    context = _join_execution(place, config)
+    if context is None or place is None:
         _warn_of_no_execution(name)
         return None
-    identity = identify(name, plan.node_id, metadata, binding, place)
+    identity = identify(name, plan.node_id, metadata, context, place)
     if identity is None:
         return None
     parent = RUNS.get(parent_id)
     call = parent.call if parent is not None else place.frame.call if place.frame is not None else None
-    run = NodeRun(plan, binding, identity, outer=place.frame, call=call)
+    run = NodeRun(plan, context, identity, outer=place.frame, call=call)
     run.begin((arguments[-1], step_of(metadata)) if arguments else None)
     return run
 
@@ -80,13 +81,14 @@ def _parent_id(config: RunnableConfig | None) -> UUID | None:
 def _find_planned_task(parent_id: UUID | None, name: str) -> NodeRun | None:
     """Return the node that the graph's plan captured already and whose function this is: a ``@task`` of this name."""
     run = RUNS.get(parent_id)
-    return run.node if run is not None and run.node is not None and run.node.name == name else None
+    node = run.node if run is not None else None
+    return node if isinstance(node, NodeRun) and node.name == name else None
 
 
-def _join_execution(place: Place | None, config: RunnableConfig | None) -> Any:
+def _join_execution(place: Place | None, config: RunnableConfig | None) -> ExecutionContext | None:
     if place is None:
         return None
-    return place.binding or (place.call.join_run(configured_id(config)) if place.call is not None else None)
+    return place.context or (place.call.join_run(configured_execution_id(config)) if place.call is not None else None)
 
 
 def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfig | None:
@@ -111,7 +113,7 @@ def _config_inside(run: NodeRun, config: RunnableConfig | None) -> RunnableConfi
 
 def activate(run: NodeRun) -> Callable[[], None]:
     """Make a node the current one of this context. Return a function that undoes that, a no-op in other contexts."""
-    trace = run.binding.publisher.trace
+    trace = run.context.publisher.trace
     undo_trace = trace.enter(run.scope) if trace is not None else None
     config = var_child_runnable_config.set(run.config) if run.config is not None else None
     frame = frame_var.set(run.mark)

@@ -19,8 +19,11 @@ from langgraph.callbacks import GraphCallbackHandler
 from lg_streaming.capture.callbacks import ModelFollower
 from lg_streaming.capture.graph_call import CallOptions, GraphCall
 from lg_streaming.capture.outcome import to_interrupts
+from lg_streaming.capture.place import Place, parent_run_id, place_of_run
+from lg_streaming.capture.plan import configured_plan
+from lg_streaming.capture.run import Run
 from lg_streaming.capture.run_follower import RunFollower, RunStart, end_with_task
-from lg_streaming.capture.run_registry import RUNS, Place, Run, parent_run_id
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.publisher import current_block, current_frame, publishers
 
 if TYPE_CHECKING:
@@ -33,31 +36,33 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CallTracker",
-    "configured_id",
+    "GraphTracker",
+    "configured_execution_id",
     "current_call",
     "graph_config",
     "is_tracker",
-    "note_interrupt",
     "options_in",
 ]
 
 
-class _Interrupts(GraphCallbackHandler):
-    """A handler of LangGraph's interrupts and breakpoints."""
+class GraphTracker(RunFollower, GraphCallbackHandler):
+    """A handler that finds the root runs of graph calls, and their interrupts and breakpoints."""
+
+    finds_roots: ClassVar[bool] = True
+
+    @property
+    def ignore_llm(self) -> bool:
+        """True: models' tokens pass it by, since each handler costs every token."""
+        return True
 
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
-        """Note that a graph waits for a human."""
-        note_interrupt(event)
+        """Note that a graph waits for a human, at an ``interrupt()`` or a breakpoint."""
+        run = RUNS.get(event.run_id)
+        if run is not None and run.call is not None:
+            run.call.pause(to_interrupts(event.interrupts, "|".join(event.checkpoint_ns)))
 
 
-def note_interrupt(event: GraphInterruptEvent) -> None:
-    """Note that a graph waits for a human, at an ``interrupt()`` or a breakpoint."""
-    run = RUNS.get(event.run_id)
-    if run is not None and run.call is not None:
-        run.call.pause(to_interrupts(event.interrupts, "|".join(event.checkpoint_ns)))
-
-
-class CallTracker(RunFollower, _Interrupts):
+class CallTracker(GraphTracker):
     """The handler of a config that makes its calls runs of an execution.
 
     Args:
@@ -65,17 +70,10 @@ class CallTracker(RunFollower, _Interrupts):
         options: The options of ``streaming.config(...)``.
     """
 
-    finds_roots: ClassVar[bool] = True
-
     def __init__(self, publisher: Publisher, options: CallOptions) -> None:
         super().__init__()
         self.publisher = publisher
         self.options = options
-
-    @property
-    def ignore_llm(self) -> bool:
-        """True: the handler gets no tokens of models, since each handler costs time per token."""
-        return True
 
     def take_root(self, start: RunStart) -> None:
         """Make the first run with this config a graph call."""
@@ -100,7 +98,7 @@ class CallTracker(RunFollower, _Interrupts):
                 return  # left over in a worker's context from a call that has ended, or is not the one that is named
         if self not in run.root_handlers:
             run.root_handlers = (*run.root_handlers, self)
-        place = RUNS.place_of_run(run.parent)
+        place = place_of_run(run.parent)
         if self._is_part_of(place, run, named):
             if run.plan is None:
                 run.plan = self.options.plan
@@ -123,10 +121,10 @@ class CallTracker(RunFollower, _Interrupts):
         """Return whether the call is made inside an execution, and names no other."""
         if run.root_call is not None and run.root_call.explicit and self.options.execution_id is None:
             return True
-        binding = place.binding if place is not None else None
-        if binding is None or binding.publisher is not self.publisher:
+        context = place.context if place is not None else None
+        if context is None or context.publisher is not self.publisher:
             return False
-        return named is None or named == binding.execution_id
+        return named is None or named == context.execution_id
 
 
 def _own_thread(start: RunStart) -> str | None:
@@ -157,15 +155,8 @@ class ListeningTracker(CallTracker, ModelFollower):
         return False
 
 
-class DefaultTracker(RunFollower, _Interrupts):
+class DefaultTracker(GraphTracker):
     """The handler of every graph call while a module is active or an execution block is open."""
-
-    finds_roots: ClassVar[bool] = True
-
-    @property
-    def ignore_llm(self) -> bool:
-        """True: the handler gets no tokens of models."""
-        return True
 
     def take_root(self, start: RunStart) -> None:
         """Make a run that belongs to no call or node a graph call."""
@@ -174,9 +165,9 @@ class DefaultTracker(RunFollower, _Interrupts):
         block, publisher = current_block(), publishers.default
         own, thread_id = publisher if block is None else None, start.thread_id
         call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block, namespace=start.namespace)
-        source = block.binding.publisher if block is not None else publisher
+        source = block.context.publisher if block is not None else publisher
         sure = start.thread_id is None or _own_thread(start) is not None
-        _take(start, call, source.capture_plan if source is not None else None, sure=sure)
+        _take(start, call, configured_plan(source) if source is not None else None, sure=sure)
         start.run.on_thread_id = call.begin
 
 
@@ -201,20 +192,20 @@ def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None, *, sure: boo
 
 def _parent_of(place: Place) -> dict[str, Any] | None:
     """Return the parent of a call that names another execution, for its ``workflow_start``."""
-    binding = place.binding
-    if binding is None:
+    context = place.context
+    if context is None:
         return None
     scope = place.frame.scope if place.frame is not None else None
     parent = {
-        "execution_id": binding.execution_id,
-        "run_id": binding.run_id,
+        "execution_id": context.execution_id,
+        "run_id": context.run_id,
         "node_id": scope.node_id if scope is not None else None,
         "tool_call_id": scope.tool_call_id if scope is not None else None,
     }
     return {name: value for name, value in parent.items() if value is not None}
 
 
-def configured_id(config: RunnableConfig | None) -> str | None:
+def configured_execution_id(config: RunnableConfig | None) -> str | None:
     """Return the execution that a config names: its ``configurable.execution_id``, else its ``thread_id``."""
     configurable = (config.get("configurable") if config is not None else None) or {}
     found = configurable.get("execution_id") or configurable.get("thread_id")
@@ -240,7 +231,7 @@ def graph_config(
     """
     own_id = options.execution_id
     configured = (config.get("configurable") if config is not None else None) or {}
-    options = replace(options, execution_id=own_id or configured_id(config) or thread_id)
+    options = replace(options, execution_id=own_id or configured_execution_id(config) or thread_id)
     tracker = CallTracker if options.plan is None else ListeningTracker
     configurable: dict[str, Any] = {"execution_id": own_id, "thread_id": thread_id}
     if thread_id is None and configured.get("thread_id") is None:
@@ -286,9 +277,7 @@ def is_tracker(handler: object, *, tapped: bool) -> bool:
         handler: A handler among the node's callbacks.
         tapped: True if the tap is among them. It captures the nodes of inner graphs in place of a graph's follower.
     """
-    return isinstance(handler, (CallTracker, DefaultTracker)) or (
-        tapped and isinstance(handler, RunFollower) and handler.finds_roots
-    )
+    return isinstance(handler, GraphTracker if tapped else (CallTracker, DefaultTracker))
 
 
 _DEFAULT: Final = DefaultTracker()

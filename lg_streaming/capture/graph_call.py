@@ -87,13 +87,13 @@ class GraphCall:
         self._parent = parent
         self._started = time.perf_counter()
         self._lock = threading.Lock()  # parallel sync nodes enter on several threads
-        self._binding: ExecutionContext | None = None
+        self._context: ExecutionContext | None = None
         self._was_asked = self._begun = False
 
     @property
-    def binding(self) -> ExecutionContext | None:
+    def context(self) -> ExecutionContext | None:
         """Execution and run, once the call has joined one."""
-        return self._binding
+        return self._context
 
     def begin(self, thread_id: object = None) -> None:
         """Join the run of a known execution, or resume a run that waits. A repeated call does nothing.
@@ -111,8 +111,8 @@ class GraphCall:
             elif self._thread_id is not None and self._publisher is not None:
                 self._resume(self._publisher, str(self._thread_id))
             elif self.block is not None:
-                binding = self.block.binding
-                binding.publisher.runs.next_attempt(binding.execution_id, self.pause_key)
+                context = self.block.context
+                context.publisher.runs.next_attempt(context.execution_id, self.pause_key)
         except StreamingError as error:
             logger.warning("%s runs without streaming: %s", self.name, error)
 
@@ -126,7 +126,7 @@ class GraphCall:
             StreamingError: If the run cannot be opened; only the first call raises.
         """
         with self._lock:
-            if self._binding is None and not self._was_asked and self._publisher is not None:
+            if self._context is None and not self._was_asked and self._publisher is not None:
                 self._was_asked = True  # only the first node gets the error
                 options = self._options
                 execution_id = (
@@ -140,8 +140,8 @@ class GraphCall:
                     priority=options.priority,
                     parent=self._parent,
                 )
-                self._binding = ExecutionContext(self._publisher, execution_id, run_id)
-            return self._binding
+                self._context = ExecutionContext(self._publisher, execution_id, run_id)
+            return self._context
 
     @property
     def _default_execution_id(self) -> str:
@@ -151,7 +151,7 @@ class GraphCall:
         run_id = publisher.runs.resume_run(execution_id)
         if run_id is not None:
             self._was_asked = True
-            self._binding = ExecutionContext(publisher, execution_id, run_id)
+            self._context = ExecutionContext(publisher, execution_id, run_id)
 
     # --- its outcome -----------------------------------------------------------------------------------------
 
@@ -170,10 +170,10 @@ class GraphCall:
 
     def hand_over(self) -> None:
         """Leave the run to another call, whose config the same graph was given too."""
-        binding = self._binding
-        if binding is not None:
+        context = self._context
+        if context is not None:
             outcome = RunOutcome("workflow_complete", {})
-            binding.publisher.runs.leave_run(binding.execution_id, binding.run_id, outcome)
+            context.publisher.runs.leave_run(context.execution_id, context.run_id, outcome)
 
     def fail(self, error: BaseException) -> None:
         """End the call after the graph raised an error."""
@@ -190,21 +190,21 @@ class GraphCall:
                 self._leave_run("workflow_error", {"error": describe_failure(error, debug=debug)})
 
     def _leave_run(self, type: str, data: Mapping[str, Any]) -> None:
-        binding = self._binding
-        if binding is not None:
-            self._warn_if_nothing_captured(binding, type)
+        context = self._context
+        if context is not None:
+            self._warn_if_nothing_captured(context, type)
             try:
-                binding.publisher.runs.leave_run(binding.execution_id, binding.run_id, RunOutcome(type, data))
+                context.publisher.runs.leave_run(context.execution_id, context.run_id, RunOutcome(type, data))
             except StreamingError as error:  # the hub was closed, which ended the run
-                binding.publisher.note_refused(binding.execution_id, type, error)
+                context.publisher.note_refused(context.execution_id, type, error)
         elif type == "workflow_interrupted":
             self._pause_block()
 
     def _pause_block(self) -> None:
         """Pause the run of the block around the call, or warn that no execution shows the question."""
         if self.block is not None and self.block.in_force:
-            binding = self.block.binding
-            binding.publisher.runs.pause(binding.execution_id, binding.run_id, self.pause_key, self.interrupts)
+            context = self.block.context
+            context.publisher.runs.pause(context.execution_id, context.run_id, self.pause_key, self.interrupts)
         elif self._publisher is not None:
             logger.warning(
                 "graph %r waits for a human, and no execution shows the question: call it with "
@@ -217,16 +217,16 @@ class GraphCall:
         """Key of this graph's pause in its block's run; the next call of the graph there ends the pause."""
         return f"call\n{self._thread_id}\n{self.name}"
 
-    def _warn_if_nothing_captured(self, binding: ExecutionContext, type: str) -> None:
-        publisher, run_id = binding.publisher, binding.run_id
+    def _warn_if_nothing_captured(self, context: ExecutionContext, type: str) -> None:
+        publisher, run_id = context.publisher, context.run_id
         if (
             not self.captured_nodes
             and type == "workflow_complete"
-            and publisher.runs.is_silent(binding.execution_id, run_id)
+            and publisher.runs.is_silent(context.execution_id, run_id)
         ):
             logger.warning(
                 "execution %r ends without a captured node of graph %r: decorate its nodes or the graph, or give "
                 "streaming.config(…, capture='all')",
-                binding.execution_id,
+                context.execution_id,
                 self.name,
             )

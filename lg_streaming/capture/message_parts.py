@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import AIMessage
 
-__all__ = ["EventReader", "is_plain_text", "parse_late_parts", "parse_message"]
+__all__ = ["EventReader", "parse_late_parts", "parse_message"]
 
 Block = dict[str, Any]
 
@@ -34,17 +34,6 @@ _TRANSLATED: Final = frozenset({"reasoning_content", "reasoning", "tool_calls", 
 """Keys of ``additional_kwargs`` for which a message with a plain text needs no content blocks."""
 _BARE: Final = frozenset({"type", "index", "id"})
 """Keys without content: a block of an unknown type with no other key is skipped."""
-
-
-def is_plain_text(message: BaseMessage) -> bool:
-    """Return whether a message is a chunk that holds a text and nothing else."""
-    content = message.content
-    return (
-        isinstance(content, str)
-        and content != ""
-        and isinstance(message, AIMessageChunk)
-        and not (message.tool_call_chunks or message.additional_kwargs)
-    )
 
 
 def parse_message(message: BaseMessage) -> Iterable[ContentPart]:

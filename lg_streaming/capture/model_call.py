@@ -126,12 +126,12 @@ class ModelCall:
     )
 
     def __init__(
-        self, frame: NodeFrame, scope: Scope, run_id: UUID, *, name: str, about: dict[str, Any], type: str
+        self, frame: NodeFrame, scope: Scope, run_id: UUID, *, name: str, metadata: dict[str, Any], type: str
     ) -> None:
         self.name: str = name
         self.type: str = type
         """Class of the model."""
-        self._metadata = about
+        self._metadata = metadata
         self._frame = frame
         self._record = frame.record
         self._message_id = f"{_RUN}-{run_id}"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from langgraph.errors import GraphInterrupt, ParentCommand
 
 from lg_streaming.capture.node_result import ids_in, messages_in, to_update, unpublished_parts
-from lg_streaming.capture.outcome import classify_ending, describe_failure, get_interrupts
-from lg_streaming.capture.run_registry import RUNS, parent_run_id
+from lg_streaming.capture.outcome import CANCELLED, classify_ending, describe_failure, get_interrupts
+from lg_streaming.capture.place import parent_run_id
+from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.emitter import Emitter, ScopedPublisher
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import FrameMark, Scope, current_block, frame_var
@@ -26,17 +27,16 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.graph_call import GraphCall
     from lg_streaming.capture.node_frame import NodeFrame
+    from lg_streaming.capture.place import Place
     from lg_streaming.capture.plan import NodePlan, NodeSink
-    from lg_streaming.capture.run_registry import Place, Run
+    from lg_streaming.capture.run import Run
     from lg_streaming.publisher import Block, ExecutionContext
 
-__all__ = ["CANCELLED", "Identity", "NodeRun", "agent_name", "identify", "open_node", "step_of", "task_name"]
+__all__ = ["Identity", "NodeRun", "agent_name", "identify", "open_node", "step_of", "task_name"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 _OTHER_PIECES: Final = frozenset({"thinking", "tool_args"})
-
-CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
 
 
 class Identity(NamedTuple):
@@ -60,10 +60,10 @@ class NodeRun:
         "_started",
         "_state",
         "_stream",
-        "binding",
         "block",
         "call",
         "config",
+        "context",
         "echo",
         "emitter",
         "ended",
@@ -82,14 +82,14 @@ class NodeRun:
     def __init__(
         self,
         plan: NodePlan,
-        binding: ExecutionContext,
+        context: ExecutionContext,
         identity: Identity,
         *,
         outer: NodeFrame | None,
         call: GraphCall | None,
         is_own: bool = True,
     ) -> None:
-        self.binding: ExecutionContext = binding
+        self.context: ExecutionContext = context
         self.block: Block | None = current_block()
         self.outer: NodeFrame | None = outer
         self.mark: FrameMark = FrameMark(self, outer.mark if outer is not None else None)
@@ -162,15 +162,15 @@ class NodeRun:
 
     def _open_stream(self) -> NodeSink:
         """Open the pipeline of the options; the node's emitter writes to it from now on."""
-        binding = self.binding
-        self._stream = stream = self._plan.open(ScopedPublisher(binding.publisher, binding.execution_id, self.scope))
+        context = self.context
+        self._stream = stream = self._plan.open(ScopedPublisher(context.publisher, context.execution_id, self.scope))
         self.emitter = self._new_emitter(stream)
         return stream
 
     def _new_emitter(self, pipeline: NodeSink | None) -> Emitter:
         return Emitter(
-            self.binding.publisher,
-            self.binding.execution_id,
+            self.context.publisher,
+            self.context.execution_id,
             self.scope,
             strict=False,
             pipeline=pipeline,
@@ -178,7 +178,7 @@ class NodeRun:
         )
 
     @property
-    def progress(self) -> Any:
+    def progress(self) -> object:
         """Its progress; None before it has begun."""
         return self._stream.progress if self._stream is not None else None
 
@@ -218,7 +218,7 @@ class NodeRun:
     def _note_lost(self, type: str, error: Exception) -> None:
         """Count an update that its pipeline could not accept; the hub warns once for each reason and execution."""
         logger.debug("an update of type %r of node %r is lost", type, self.name, exc_info=error)
-        self.binding.publisher.note_refused(self.binding.execution_id, type, error)
+        self.context.publisher.note_refused(self.context.execution_id, type, error)
 
     def _identified(self, **data: Any) -> dict[str, Any]:
         return {"node_id": self.scope.node_id, "node_name": self.name, **data}
@@ -264,26 +264,30 @@ class NodeRun:
                 self._emit_result(handed[0] if handed else None)
             case "interrupted":
                 interrupts = get_interrupts(error, self.scope.namespace)
-                binding, task = self.binding, task_name(self.scope.namespace, self.scope.node_id)
-                binding.publisher.runs.pause(binding.execution_id, binding.run_id, task, interrupts)
+                context, task = self.context, task_name(self.scope.namespace, self.scope.node_id)
+                context.publisher.runs.pause(context.execution_id, context.run_id, task, interrupts)
                 self.report("node_interrupted", interrupts=interrupts, duration_s=self._elapsed())
             case "cancelled":
                 self.report("node_error", error=CANCELLED, duration_s=self._elapsed())
             case "failed":
-                failure = describe_failure(error, debug=self.binding.publisher.debug)
+                failure = describe_failure(error, debug=self.context.publisher.debug)
                 self.report("node_error", error=failure, duration_s=self._elapsed())
         self._leave_frame()
+
+    def cancel(self) -> None:
+        """Publish the end of the node as cancelled. A no-op when it has ended already."""
+        self.fail(asyncio.CancelledError())
 
     def note_message(self, message_id: str, namespace: str | None) -> None:
         """Remember a message whose text is streamed in this namespace."""
         self.message_ids.add(message_id)
-        self.binding.publisher.runs.note_message(self.binding.execution_id, message_id, namespace)
+        self.context.publisher.runs.note_message(self.context.execution_id, message_id, namespace)
 
     def _is_published(self, message_id: str) -> bool:
         """Return whether readers have a message: of this try, or of another node in an interrupted earlier one."""
-        binding = self.binding
-        return message_id in self.message_ids or binding.publisher.runs.is_streamed(
-            binding.execution_id, message_id, except_in=self.scope.namespace
+        context = self.context
+        return message_id in self.message_ids or context.publisher.runs.is_streamed(
+            context.execution_id, message_id, except_in=self.scope.namespace
         )
 
     def _unpublished(self, result: object, received: int) -> Iterator[tuple[str, dict[str, Any], Scope]]:
@@ -329,7 +333,7 @@ def agent_name(metadata: Mapping[str, Any]) -> str | None:
 
 
 def identify(
-    name: str, own_id: str | None, metadata: Mapping[str, Any], binding: ExecutionContext, place: Place
+    name: str, own_id: str | None, metadata: Mapping[str, Any], context: ExecutionContext, place: Place
 ) -> Identity | None:
     """Return the identity of a node. None for the node that is in force, wrapped twice.
 
@@ -339,12 +343,12 @@ def identify(
     The namespace distinguishes ``Send`` branches and is the same for every try of a node.
     """
     outer, namespace = place.frame, metadata.get("langgraph_checkpoint_ns")
-    number = functools.partial(binding.publisher.runs.next_attempt, binding.execution_id)
+    number = functools.partial(context.publisher.runs.next_attempt, context.execution_id)
     agent, tool = agent_name(metadata), outer.scope.tool_call_id if outer is not None else place.tool_call_id
     if namespace is not None and namespace != (outer.graph_namespace if outer is not None else place.made_in_namespace):
         node_id = str(metadata.get("langgraph_node") or name)
         attempt = number(task_name(namespace, own_id or node_id))
-        scope = Scope(run_id=binding.run_id, namespace=namespace, attempt=attempt, agent_type=agent, tool_call_id=tool)
+        scope = Scope(run_id=context.run_id, namespace=namespace, attempt=attempt, agent_type=agent, tool_call_id=tool)
         return Identity(name, node_id, scope, namespace)
     around = node_around(outer)
     if around is not None and around.name == name:
@@ -352,7 +356,7 @@ def identify(
     # called as a function: each call is a new piece of work, not another try of the one before
     path = name if outer is None else f"{outer.scope.namespace}/{name}"
     scope = Scope(
-        run_id=binding.run_id, namespace=f"{path}:{number(path)}", attempt=1, agent_type=agent, tool_call_id=tool
+        run_id=context.run_id, namespace=f"{path}:{number(path)}", attempt=1, agent_type=agent, tool_call_id=tool
     )
     return Identity(name, name, scope, namespace)
 
@@ -365,11 +369,11 @@ def node_around(frame: NodeFrame | None) -> NodeRun | None:
 def open_node(run: Run, place: Place, plan: NodePlan, *, name: str, metadata: Mapping[str, Any], state: object) -> None:
     """Capture the node whose run starts, without a decorator on it. It is in force in the present context."""
     try:
-        binding = place.binding or (place.call.join_run(None) if place.call is not None else None)
-        identity = identify(name, plan.node_id, metadata, binding, place) if binding is not None else None
-        if binding is None or identity is None:
+        context = place.context or (place.call.join_run(None) if place.call is not None else None)
+        identity = identify(name, plan.node_id, metadata, context, place) if context is not None else None
+        if context is None or identity is None:
             return
-        frame = NodeRun(plan, binding, identity, outer=place.frame, call=run.call, is_own=False)
+        frame = NodeRun(plan, context, identity, outer=place.frame, call=run.call, is_own=False)
         frame.begin((state, step_of(metadata)))
     except Exception as error:  # streaming must never change what a node does
         expected = isinstance(error, StreamingError)

@@ -1,27 +1,24 @@
-"""Frames of captured code: a node, or a call of a tool inside it."""
+"""Protocols of captured code: a node, or a call of a tool inside it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
-
-from lg_streaming.capture.run_registry import RUNS
-from lg_streaming.publisher import FrameMark
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from lg_streaming.capture.graph_call import GraphCall
     from lg_streaming.emitter import Emitter
-    from lg_streaming.publisher import Block, ExecutionContext, Scope
+    from lg_streaming.publisher import Block, ExecutionContext, FrameMark, Scope
 
-__all__ = ["NodeFrame", "ToolRun"]
+__all__ = ["CapturedNode", "NodeFrame"]
 
 
 class NodeFrame(Protocol):
     """Captured node or tool call, to which the events inside it belong."""
 
     @property
-    def binding(self) -> ExecutionContext:
+    def context(self) -> ExecutionContext:
         """Execution and run."""
         ...
 
@@ -61,7 +58,7 @@ class NodeFrame(Protocol):
         ...
 
     @property
-    def progress(self) -> Any:
+    def progress(self) -> object:
         """Reporter of its progress."""
         ...
 
@@ -107,86 +104,23 @@ class NodeFrame(Protocol):
         """Flush the buffered updates, because a node or a tool inside begins."""
         ...
 
+    def cancel(self) -> None:
+        """End a node that runs, as cancelled. A call of a tool ends with its run."""
+        ...
 
-class ToolRun:
-    """Call of a tool in a captured node. Updates inside it carry the call's id."""
 
-    __slots__ = ("_emitter", "ended", "mark", "outer", "run_ids", "scope")
-
-    def __init__(self, outer: NodeFrame, scope: Scope) -> None:
-        self.outer: NodeFrame = outer
-        self.mark: FrameMark = FrameMark(self, outer.mark)
-        self.scope: Scope = scope
-        self.run_ids: set[UUID] = set()
-        self.ended = False
-        self._emitter: Emitter | None = None
+class CapturedNode(NodeFrame, Protocol):
+    """One try of a captured node, as the registry of runs uses it."""
 
     @property
-    def binding(self) -> ExecutionContext:
-        """Execution and run."""
-        return self.outer.binding
+    def is_graph_node(self) -> bool:
+        """True if LangGraph runs it as a node, and not another node calls it as a function."""
+        ...
 
-    @property
-    def block(self) -> Block | None:
-        """Execution block in which the node was entered."""
-        return self.outer.block
+    def succeed(self, result: object) -> None:
+        """Publish that the node returned. A no-op when it has ended already."""
+        ...
 
-    @property
-    def call(self) -> GraphCall | None:
-        """Graph call that it is part of."""
-        return self.outer.call
-
-    @property
-    def listens(self) -> bool:
-        """True if models inside it are made to stream."""
-        return self.outer.listens
-
-    @property
-    def graph_namespace(self) -> str | None:
-        """LangGraph's checkpoint namespace of the node."""
-        return self.outer.graph_namespace
-
-    @property
-    def listener(self) -> object:
-        """None: the handler that follows its run takes its custom events."""
-        return None
-
-    @property
-    def message_ids(self) -> set[str]:
-        """Ids of the messages that models inside the node wrote."""
-        return self.outer.message_ids
-
-    @property
-    def texts(self) -> set[str]:
-        """Texts of these messages."""
-        return self.outer.texts
-
-    def note_message(self, message_id: str, namespace: str | None) -> None:
-        """Record that a message's text is streamed in this namespace."""
-        self.outer.note_message(message_id, namespace)
-
-    @property
-    def progress(self) -> Any:
-        """Reporter of the node's progress."""
-        return self.outer.progress
-
-    @property
-    def emitter(self) -> Emitter:
-        """Emitter of updates about the tool call."""
-        if self._emitter is None:
-            self._emitter = self.outer.emitter.scoped(tool_call_id=self.scope.tool_call_id)
-        return self._emitter
-
-    def record(self, type: str, data: dict[str, Any], scope: Scope) -> None:
-        """Record an event inside the frame. Never raises."""
-        self.outer.record(type, data, scope)
-
-    def release(self) -> None:
-        """Flush the node's buffered updates, because a node or a tool inside begins."""
-        self.outer.release()
-
-    def end(self) -> None:
-        """End the call."""
-        self.ended: bool = True
-        self.mark.frame = None
-        RUNS.unregister(self.run_ids)
+    def fail(self, error: BaseException) -> None:
+        """Publish the end of the node that raised. A no-op when it has ended already."""
+        ...

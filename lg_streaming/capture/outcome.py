@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, NodeTimeoutError, ParentCommand
 
 from lg_streaming.errors import describe_error
 
-__all__ = ["Ending", "classify_ending", "describe_failure", "get_interrupts", "to_interrupts"]
+__all__ = ["CANCELLED", "Ending", "classify_ending", "describe_failure", "get_interrupts", "to_interrupts"]
 
 Ending = Literal["complete", "interrupted", "cancelled", "failed"]
 """Ending by an error. ``complete``: a `Command` went to the parent graph. ``interrupted``: it waits for a human.
 ``cancelled``: its task was cancelled, its generator was closed, or its reader stopped. ``failed``: any other error."""
+
+CANCELLED: Final = {"message": "cancelled", "code": "cancelled"}
+"""The error of a node or a tool call that was cancelled."""
 
 
 def classify_ending(error: BaseException) -> Ending:

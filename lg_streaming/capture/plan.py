@@ -12,16 +12,17 @@ from lg_streaming.emitter import UpdatePipeline
 if TYPE_CHECKING:
     from lg_streaming.emitter import ScopedPublisher
     from lg_streaming.events import Scope
+    from lg_streaming.publisher import Publisher
 
-__all__ = ["GraphPlan", "NodePlan", "NodeSink", "Selection"]
+__all__ = ["GraphPlan", "NodePlan", "NodeSink", "Selection", "configured_plan"]
 
 
 class NodeSink(UpdatePipeline, Protocol):
     """The pipeline of one try of a node."""
 
     @property
-    def progress(self) -> Any:
-        """The progress of the node."""
+    def progress(self) -> object:
+        """The tracker of the node's progress."""
         ...
 
     def put(self, type: str, data: dict[str, Any], scope: Scope) -> bool:
@@ -70,7 +71,7 @@ class NodePlan(Protocol):
         """Return the pipeline of one try of the node, which publishes to ``output``."""
         ...
 
-    def merged(self, other: Any) -> Self:
+    def merged(self, other: Self) -> Self:
         """Return these options merged with others, which win where both are set."""
         ...
 
@@ -128,3 +129,9 @@ class GraphPlan:
         if len(self._by_path) < _MAX_PATHS:
             self._by_path[path] = options
         return options
+
+
+def configured_plan(publisher: Publisher) -> GraphPlan | None:
+    """Return the plan for the nodes of every graph that a module captures, from ``settings.capture``; None: none."""
+    plan = publisher.capture_plan
+    return plan if isinstance(plan, GraphPlan) else None

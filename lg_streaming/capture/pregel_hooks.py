@@ -19,17 +19,19 @@ from langgraph.runtime import Runtime
 
 from lg_streaming.capture.callbacks import TAP
 from lg_streaming.capture.decorated_graph import get_node_options
-from lg_streaming.capture.graph import ListeningTracker, configured_id
+from lg_streaming.capture.graph import ListeningTracker, configured_execution_id
 from lg_streaming.capture.node import agent_name
 from lg_streaming.capture.outcome import to_interrupts
-from lg_streaming.capture.run_registry import RUNS, parent_run_id
+from lg_streaming.capture.place import frame_of_run, parent_run_id
+from lg_streaming.capture.run_registry import RUNS
+from lg_streaming.eventloop import running_task
 from lg_streaming.events import node_path
 from lg_streaming.publisher import Scope, publishers, reset_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lg_streaming.capture.run_registry import Run
+    from lg_streaming.capture.run import Run
 
 __all__ = ["install_hooks"]
 
@@ -47,7 +49,7 @@ class _PublishingWriter:
     def __call__(self, chunk: Any) -> None:
         """Write a chunk, then publish it."""
         self._writer(chunk)
-        frame = RUNS.frame_of_run(RUNS.get(parent_run_id()))
+        frame = frame_of_run(RUNS.get(parent_run_id()))
         if frame is not None:
             frame.record("custom", {"name": "stream_writer", "data": chunk}, frame.scope)
 
@@ -77,7 +79,7 @@ def _note_execution(loop: Any) -> None:
     """Record the execution that a graph's config names: no callback gets the config."""
     run = _run_of(loop)
     if run is not None and run.call is not None and run.call.configured_execution is None:
-        run.call.configured_execution = configured_id(loop.config)
+        run.call.configured_execution = configured_execution_id(loop.config)
 
 
 def _note_decorated_nodes(loop: Any) -> None:
@@ -140,8 +142,10 @@ def _publish_cached_node(graph_id: Any, run: Run, task: Any) -> None:
     place = RUNS.place_of_call(graph_id)
     if options is None or not options.enabled or place is None:
         return
-    binding = place.binding or (place.call.join_run(configured_id(task.config)) if place.call is not None else None)
-    if binding is None:
+    context = place.context or (
+        place.call.join_run(configured_execution_id(task.config)) if place.call is not None else None
+    )
+    if context is None:
         return
     if place.frame is not None:
         place.frame.release()
@@ -149,9 +153,9 @@ def _publish_cached_node(graph_id: Any, run: Run, task: Any) -> None:
         run.call.captured_nodes += 1
     node_id = options.node_id or task.name
     metadata: dict[str, Any] = task.config.get("metadata") or {}
-    scope = Scope(run_id=binding.run_id, node_id=node_id, namespace=namespace, agent_type=agent_name(metadata))
+    scope = Scope(run_id=context.run_id, node_id=node_id, namespace=namespace, agent_type=agent_name(metadata))
     data = {"node_id": node_id, "node_name": task.name}
-    binding.publisher.publish(binding.execution_id, "node_cached", data, scope=scope)
+    context.publisher.publish(context.execution_id, "node_cached", data, scope=scope)
 
 
 def _note_interrupts(loop: Any, interrupts: object) -> None:
@@ -225,18 +229,11 @@ def _around_timeout_error(original: Any) -> Any:
     def init(self: NodeTimeoutError, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         timed = _timed.get()
-        if timed is not None and timed[1] is _running_task() and publishers.count:
+        if timed is not None and timed[1] is running_task() and publishers.count:
             # the node is cancelled only later, and maybe after the end of the graph
             RUNS.end_node(timed[0], self)
 
     return init
-
-
-def _running_task() -> object:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
 
 
 _HOOKS: Final[Sequence[tuple[str, str, Callable[[Any], Any]]]] = (

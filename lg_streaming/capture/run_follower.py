@@ -10,26 +10,26 @@ from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 from langgraph.pregel import Pregel
 
 from lg_streaming.capture.graph_call import GraphCall
-from lg_streaming.capture.node import CANCELLED, agent_name, open_node
-from lg_streaming.capture.node_frame import ToolRun
+from lg_streaming.capture.node import agent_name, open_node
 from lg_streaming.capture.outcome import classify_ending, get_interrupts
+from lg_streaming.capture.place import frame_of_run, place_of_run
 from lg_streaming.capture.run_registry import RUNS
+from lg_streaming.capture.tool_call import ToolCall
 from lg_streaming.errors import describe_error
+from lg_streaming.eventloop import running_task
 from lg_streaming.events import node_path
 from lg_streaming.publisher import NO_FRAME, current_frame, frame_var, reset_in_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from types import CodeType
     from uuid import UUID
 
-    from langchain_core.messages import BaseMessage
-
     from lg_streaming.capture.node_frame import NodeFrame
-    from lg_streaming.capture.run_registry import Run
+    from lg_streaming.capture.run import Run
     from lg_streaming.events import Scope
 
-__all__ = ["RunFollower", "RunStart", "ToolCall", "end_with_task", "scope_of_run"]
+__all__ = ["RunFollower", "RunStart", "end_with_task", "scope_of_run"]
 
 
 class RunStart(NamedTuple):
@@ -99,7 +99,7 @@ class RunFollower(BaseCallbackHandler):
         run, parent = start.run, start.run.parent
         if run.plan is None or parent is None or parent.children_wrapped or start.node_name in parent.decorated_nodes:
             return
-        place = RUNS.place_of_run(parent)
+        place = place_of_run(parent)
         options = run.plan.for_node(start.node_name, node_path(run.namespace or start.node_name))
         if place is not None and options is not None and options.enabled:
             open_node(run, place, options, name=start.node_name, metadata=start.metadata, state=start.inputs)
@@ -128,30 +128,17 @@ class RunFollower(BaseCallbackHandler):
 
     # --- models and retrievers, for what they call -----------------------------------------------------------
 
-    def on_chat_model_start(
-        self,
-        serialized: dict[str, Any],  # noqa: ARG002
-        messages: Sequence[Sequence[BaseMessage]],  # noqa: ARG002
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ARG002
-    ) -> None:
+    def on_chat_model_start(self, serialized: Any, messages: object, **kwargs: Any) -> None:  # noqa: ARG002
         """Register the run."""
-        RUNS.start(self, run_id, parent_run_id, metadata)
+        self._register(**kwargs)
 
-    def on_retriever_start(
-        self,
-        serialized: dict[str, Any],  # noqa: ARG002
-        query: str,  # noqa: ARG002
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ARG002
-    ) -> None:
+    def on_retriever_start(self, serialized: object, query: object, **kwargs: Any) -> None:  # noqa: ARG002
         """Register the run."""
+        self._register(**kwargs)
+
+    def _register(
+        self, run_id: UUID, parent_run_id: UUID | None = None, metadata: Mapping[str, Any] | None = None, **_: Any
+    ) -> None:
         RUNS.start(self, run_id, parent_run_id, metadata)
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
@@ -186,7 +173,9 @@ class RunFollower(BaseCallbackHandler):
             return
         data = {"tool": kwargs.get("name") or (serialized or {}).get("name") or "tool", "tool_call_id": call_id}
         info = {key: value for key, value in data.items() if value is not None}
-        run.tool = tool = ToolCall(frame, scope_of_run(frame, metadata or {}), info, call_id)
+        run.tool = tool = ToolCall(
+            frame, scope_of_run(frame, metadata or {}), info, call_id, unregister=RUNS.unregister
+        )
         tool.publish("tool_start", input=inputs if inputs is not None else input_str)
         if tool.run is not None:
             run.frame = tool.run
@@ -211,46 +200,12 @@ class RunFollower(BaseCallbackHandler):
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Publish an event of LangChain's ``dispatch_custom_event``."""
         run = RUNS.get(run_id)
-        frame = RUNS.frame_of_run(run)
+        frame = frame_of_run(run)
         if run is None or frame is None:
             return
         listener = frame.listener
         if listener is self or (listener is None and run.is_published_by(self)):
             frame.record("custom", {"name": name, "data": data}, frame.scope)
-
-
-class ToolCall:
-    """Call of a tool, between its start and its end."""
-
-    __slots__ = ("_info", "frame", "run", "scope")
-
-    def __init__(self, frame: NodeFrame, scope: Scope, info: dict[str, Any], call_id: str | None) -> None:
-        self.frame: NodeFrame = frame
-        self.run: ToolRun | None = ToolRun(frame, scope.derive(tool_call_id=call_id)) if call_id is not None else None
-        self.scope: Scope = self.run.scope if self.run is not None else scope
-        self._info = info
-
-    def publish(self, type: str, **data: Any) -> None:
-        """Publish an update about the call."""
-        self.frame.record(type, {**self._info, **data}, self.scope)
-
-    def fail(self, error: BaseException) -> None:
-        """End the call that raised: a pause for a human is no failure."""
-        match classify_ending(error):
-            case "complete":
-                self.end("tool_complete")
-            case "interrupted":
-                self.end("tool_interrupted", interrupts=get_interrupts(error, self.scope.namespace))
-            case "cancelled":
-                self.end("tool_error", error=CANCELLED)
-            case "failed":
-                self.end("tool_error", error=describe_error(error, debug=self.frame.binding.publisher.debug))
-
-    def end(self, type: str, **data: Any) -> None:
-        """End the call: later updates do not carry its id."""
-        if self.run is not None:
-            self.run.end()
-        self.publish(type, **data)
 
 
 def _end_call(run: Run, end: Callable[[GraphCall], None]) -> None:
@@ -273,11 +228,8 @@ def end_with_task(run: Run, run_id: UUID) -> None:
 
     LangChain does not report the end of the run then.
     """
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return
-    starter = _starter()
+    task = running_task()
+    starter = _starter() if task is not None else None
     if task is None or starter is None:
         return
     # LangChain begins the runs of a batch in tasks that do nothing else. And each chunk of a chain's stream may be read

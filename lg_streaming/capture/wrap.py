@@ -157,6 +157,14 @@ def _with_node_config(run: NodeRun, kwargs: dict[str, Any]) -> dict[str, Any]:
     return {**kwargs, "config": run.config}
 
 
+def _publish_result(run: NodeRun, result: Any) -> Any:
+    """Return what a node's caller gets for ``result``; an iterator goes on as the node."""
+    if is_iterator_result(result):
+        return wrap_iterator(run, result)
+    run.succeed(result)
+    return result
+
+
 def _wrap_function(target: Callable[..., Any], plan: NodePlan, name: str) -> Callable[..., Any]:
     def node(*args: Any, **kwargs: Any) -> Any:
         if not publishers.count or (run := enter_node(plan, name, kwargs.get("config"), args)) is None:
@@ -168,10 +176,7 @@ def _wrap_function(target: Callable[..., Any], plan: NodePlan, name: str) -> Cal
             run.fail(error)
             raise
         else:
-            if is_iterator_result(result):
-                return wrap_iterator(run, result)
-            run.succeed(result)
-            return result
+            return _publish_result(run, result)
         finally:
             undo()
 
@@ -189,10 +194,7 @@ def _wrap_coroutine(target: Callable[..., Any], plan: NodePlan, name: str) -> Ca
             run.fail(error)
             raise
         else:
-            if is_iterator_result(result):
-                return wrap_iterator(run, result)
-            run.succeed(result)
-            return result
+            return _publish_result(run, result)
         finally:
             undo()
 

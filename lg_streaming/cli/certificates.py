@@ -33,8 +33,8 @@ class Certificate:
         if certfile is None and keyfile is None:
             return None
         if certfile is None or keyfile is None:
-            given, missing = ("--certfile", "--keyfile") if keyfile is None else ("--keyfile", "--certfile")
-            raise CertificateError(f"{given} needs {missing} too: TLS takes a certificate and its key")
+            present, missing = ("--certfile", "--keyfile") if keyfile is None else ("--keyfile", "--certfile")
+            raise CertificateError(f"{present} needs {missing} too: TLS takes a certificate and its key")
         for option, path in (("--certfile", certfile), ("--keyfile", keyfile)):
             _check_readable(option, path)
         _check_pair(certfile, keyfile)

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.lifespan.on import LifespanOn
 
-from lg_streaming.cli.serve import OnListening, Serve, ServeOptions, Stop
+from lg_streaming.cli.server import OnListening, Serve, ServeOptions, Stop
 from lg_streaming.cli.uvicorn_server import configure
 from lg_streaming.errors import MissingExtraError, StreamingConfigError
 from lg_streaming.gateway.hooks.shutdown_hooks import ShutdownHooks, shutdown_hooks

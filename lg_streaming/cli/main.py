@@ -92,7 +92,8 @@ def serve(
     client, then closes the connections.
     """
     from lg_streaming.cli.certificates import Certificate, CertificateError
-    from lg_streaming.cli.serve import ServeOptions, run_server
+    from lg_streaming.cli.serve import run_server
+    from lg_streaming.cli.server import ServeOptions
     from lg_streaming.cli.target import TargetError, load_app
     from lg_streaming.errors import MissingExtraError
     from lg_streaming.serving.listener import AddressInUseError

@@ -7,37 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-__all__ = [
-    "Actions",
-    "Audience",
-    "Certfile",
-    "Claims",
-    "DemoPort",
-    "Executions",
-    "ExpiresIn",
-    "Factory",
-    "Grace",
-    "Host",
-    "Http2",
-    "Issuer",
-    "KeepOpen",
-    "KeyId",
-    "Keyfile",
-    "LogLevel",
-    "Model",
-    "Port",
-    "PrivateKey",
-    "Question",
-    "Secret",
-    "SigningAlgorithm",
-    "Speed",
-    "Subject",
-    "Target",
-    "TrustedProxies",
-    "Watch",
-    "WsCompression",
-]
-
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 
 # ---------------------------------------------------------------- demo

@@ -15,6 +15,7 @@ import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from lg_streaming.gateway.auth.claims import refuse_constant
 from lg_streaming.gateway.auth.keys import DEFAULT_ALGORITHMS, algorithms_of
 from lg_streaming.gateway.auth.principal import CLAIM
 from lg_streaming.settings import check_secret
@@ -155,11 +156,7 @@ def _extra_claims(claims: tuple[str, ...]) -> dict[str, Any]:
         if name in found:
             raise TokenError(f"--claim {name} is given twice")
         try:
-            found[name] = json.loads(text, parse_constant=_reject_constant)
+            found[name] = json.loads(text, parse_constant=refuse_constant)
         except (ValueError, RecursionError):
             raise TokenError(f"--claim {name}: {text!r} is not JSON; text needs quotes: {name}='\"{text}\"'") from None
     return found
-
-
-def _reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

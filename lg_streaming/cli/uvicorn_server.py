@@ -8,7 +8,7 @@ import socket
 import uvicorn
 from starlette.types import ASGIApp
 
-from lg_streaming.cli.serve import MAX_MESSAGE_BYTES, OnListening, ServeOptions, Stop
+from lg_streaming.cli.server import MAX_MESSAGE_BYTES, OnListening, ServeOptions, Stop
 from lg_streaming.serving.server import GuardedServer
 from lg_streaming.serving.server import configure as configure_guarded
 
@@ -18,7 +18,7 @@ __all__ = ["configure", "serve_with_uvicorn"]
 async def serve_with_uvicorn(
     app: ASGIApp, options: ServeOptions, listener: socket.socket, stop: Stop, on_listening: OnListening
 ) -> None:
-    """Serve HTTP/1.1 and WebSocket; see `lg_streaming.cli.serve.Serve`."""
+    """Serve HTTP/1.1 and WebSocket; see `lg_streaming.cli.server.Serve`."""
     server = GuardedServer(configure(app, options), on_listening, shutdown_timeout=stop.seconds_for_requests)
     stopping = asyncio.create_task(_exit_on_stop(server, stop), name="stop uvicorn")
     try:

@@ -5,17 +5,16 @@
 - `reconnect`, `outage`: pauses, limits and log of lost connections; `failures`: errors, and which are retried.
 - `position_tracker`: duplicates and gaps; `event_stream`: parser of Server-Sent Events.
 - `socketio_connection`: one connection of Socket.IO; `rest`: single requests.
-- `config`, `events`, `text_options`, `observe`: options, events, selection of text, observables.
+- `config`, `events`, `text_options`, `observe`: options, events, selection of text, observables; `extra`: imports.
 
 The clients need the extra `client` and no part of the server: this module imports neither FastAPI nor LangGraph.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.errors import MissingExtraError
+from lg_streaming.client.extra import import_name
 
 if TYPE_CHECKING:
     from lg_streaming.client.base import ClientStatistics, StreamClient
@@ -78,16 +77,9 @@ _MODULES: Final = {
     **dict.fromkeys(("SyncClient", "SyncSubscription"), "sync"),
     **dict.fromkeys(("MessageText", "TextAssembly", "TextOptions"), "text_options"),
 }
-_EXTRA_PACKAGES: Final = frozenset({"aiohttp", "httpx2"})
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'events')}")
-    except ModuleNotFoundError as missing:
-        if missing.name not in _EXTRA_PACKAGES:
-            raise
-        raise MissingExtraError(f"{name} needs {missing.name}: pip install 'lg-streaming[client]'") from missing
-    return getattr(module, name)
+    return import_name(name, _MODULES.get(name, "events"))

@@ -24,8 +24,6 @@ from lg_streaming.texts import TEXT_EVENTS, MessageText, TextAssembly
 from lg_streaming.types import OnGap
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from reactivex import Observable
 
     from lg_streaming.events import Position, StreamUpdate
@@ -307,9 +305,7 @@ class StreamClient(ABC):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     # ------------------------------------------------------------ implemented by each transport

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 import aiohttp
-import orjson
 import socketio
 from engineio import base_client as engineio_clients
 from socketio import packet as socketio_packet
@@ -17,6 +16,7 @@ from socketio.exceptions import SocketIOError
 
 from lg_streaming.client.failures import InterruptedStreamError, connection_failure, error_from_payload, http_failure
 from lg_streaming.client.rest import to_json
+from lg_streaming.codec import OrjsonModule
 from lg_streaming.errors import ConnectionLostError, DeadPeerError, UnauthorizedError
 
 if TYPE_CHECKING:
@@ -47,21 +47,9 @@ _CONNECT_ERRORS: Final = (
 """Errors of python-socketio without a server, or with one that breaks the protocol."""
 
 
-class _OrjsonModule:
-    """A JSON module for python-socketio."""
-
-    @staticmethod
-    def dumps(value: object, **_: object) -> str:
-        return orjson.dumps(value).decode()
-
-    @staticmethod
-    def loads(text: str) -> Any:
-        return orjson.loads(text)
-
-
 class _OrjsonPacket(socketio_packet.Packet):
     # python-socketio's argument `json` would change the whole process
-    json = _OrjsonModule
+    json = OrjsonModule
 
 
 class _TolerantClient(socketio.AsyncClient):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from anyio import CancelScope
 
@@ -19,18 +19,55 @@ if TYPE_CHECKING:
 
     from lg_streaming.client.events import ClientState
     from lg_streaming.client.request import SubscriptionRequest
-    from lg_streaming.client.socketio import SocketIOClient
     from lg_streaming.client.socketio_connection import SocketIOConnection
     from lg_streaming.client.subscription import ClientContext
     from lg_streaming.events import StreamUpdate
 
-__all__ = ["SocketIOSubscription"]
+__all__ = ["SharedConnection", "SocketIOSubscription"]
+
+
+class SharedConnection(Protocol):
+    """A client over Socket.IO, as its subscriptions use it: they share its one connection."""
+
+    @property
+    def state(self) -> ClientState:
+        """The state of the connection."""
+        ...
+
+    @property
+    def backlog(self) -> int:
+        """Updates that may wait for a reader."""
+        ...
+
+    async def connection(self) -> SocketIOConnection:
+        """Return the connection; connect first if there is no open one."""
+        ...
+
+    async def register(self, subscription: SocketIOSubscription) -> None:
+        """Route messages of an execution to its subscription.
+
+        Raises:
+            BadRequestError: If another subscription reads the same execution.
+        """
+        ...
+
+    def unregister(self, subscription: SocketIOSubscription) -> None:
+        """Remove a closed subscription, and keep its counters."""
+        ...
+
+    def retry_delay(self, attempt: int, error: StreamingError) -> float:
+        """Return the seconds until a refused subscription is attempted again.
+
+        Raises:
+            StreamingError: If there is no further attempt; the error is `error`.
+        """
+        ...
 
 
 class SocketIOSubscription(ClientSubscription):
     """A subscription over Socket.IO."""
 
-    def __init__(self, client: SocketIOClient, request: SubscriptionRequest, context: ClientContext) -> None:
+    def __init__(self, client: SharedConnection, request: SubscriptionRequest, context: ClientContext) -> None:
         super().__init__(request, context)
         self._client = client
         self._connecting = asyncio.Lock()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from contextlib import AsyncExitStack, aclosing
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 import httpx2
 import orjson
@@ -31,25 +31,56 @@ if TYPE_CHECKING:
 
     from anyio import CancelScope
 
+    from lg_streaming.client.config import ClientConfig
     from lg_streaming.client.event_stream import StreamEvent
     from lg_streaming.client.events import ClientState
     from lg_streaming.client.reconnect import Reconnect
     from lg_streaming.client.request import SubscriptionRequest
-    from lg_streaming.client.sse import SSEClient
     from lg_streaming.client.subscription import ClientContext
     from lg_streaming.events import StreamUpdate
 
-__all__ = ["SSESubscription"]
+__all__ = ["SSESubscription", "StreamSource"]
 
 T = TypeVar("T")
 
 _UPDATE_EVENTS: Final = frozenset({"", "updates", "token", "progress", "status", "event"})
 
 
+class StreamSource(Protocol):
+    """A client over Server-Sent Events, as its subscriptions use it."""
+
+    @property
+    def config(self) -> ClientConfig:
+        """The current options."""
+        ...
+
+    async def open(
+        self, request: SubscriptionRequest, position: Position | None
+    ) -> tuple[httpx2.Response, AsyncExitStack]:
+        """Send the request of a stream; return its response, and a stack that closes it.
+
+        Raises:
+            InterruptedStreamError: If the request fails.
+        """
+        ...
+
+    def make_reconnect(self, execution_id: str) -> Reconnect:
+        """Return the connection state of a new subscription."""
+        ...
+
+    def register(self, stream: SSESubscription) -> None:
+        """Add a subscription that connects."""
+        ...
+
+    def unregister(self, stream: SSESubscription) -> None:
+        """Remove a closed subscription, and keep its counters."""
+        ...
+
+
 class SSESubscription(ClientSubscription):
     """A subscription over Server-Sent Events, on a separate connection."""
 
-    def __init__(self, client: SSEClient, request: SubscriptionRequest, context: ClientContext) -> None:
+    def __init__(self, client: StreamSource, request: SubscriptionRequest, context: ClientContext) -> None:
         super().__init__(request, context)
         self._client = client
         self._wait: CancelScope | None = None

@@ -16,7 +16,6 @@ from lg_streaming.fork import ForkGuard
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
     from datetime import datetime
-    from types import TracebackType
 
     from lg_streaming.client.events import ClientState, Listeners
     from lg_streaming.client.request import SubscriptionRequest
@@ -227,9 +226,7 @@ class ClientSubscription(ABC):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def _on_accepted(self, head: Position | None) -> None:

@@ -11,13 +11,14 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from typing_extensions import Unpack
 
 from lg_streaming.client.config import ClientOptions
+from lg_streaming.client.extra import import_name
 from lg_streaming.client.text_options import TextOptions
 from lg_streaming.fork import ForkGuard, bury, new_lock, restart_after_fork
 from lg_streaming.texts import MessageText
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from types import AsyncGeneratorType, TracebackType
+    from types import AsyncGeneratorType
 
     from lg_streaming.client.base import ClientStatistics, StreamClient
     from lg_streaming.client.events import ClientState
@@ -128,9 +129,7 @@ class SyncClient:
             self._open = opening.pop_all()
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _reopen_after_fork(self) -> BlockingPortal | None:
@@ -216,9 +215,7 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
         with contextlib.suppress(_ClosedError):  # a closed client has closed its subscriptions
             self._run(self._subscription.aclose)
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _batches(self) -> Iterator[list[StreamUpdate]]:
@@ -249,11 +246,7 @@ class SyncSubscription(AbstractContextManager["SyncSubscription"]):
 
 def _client_class(transport: str) -> type[StreamClient]:
     if transport == "sse":
-        from lg_streaming.client import SSEClient  # noqa: PLC0415 (each needs packages of its own)
-
-        return SSEClient
+        return import_name("SSEClient", "sse")
     if transport == "socketio":
-        from lg_streaming.client import SocketIOClient  # noqa: PLC0415 (the same)
-
-        return SocketIOClient
+        return import_name("SocketIOClient", "socketio")
     raise ValueError(f"transport is 'sse' or 'socketio', not {transport!r}")

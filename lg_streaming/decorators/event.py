@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from lg_streaming.decorators.marking import ABSENT, Node, decorate
+from lg_streaming.decorators.marking import ABSENT, Node, NodeSelection, decorate
 from lg_streaming.events import Delivery, StreamEventType
 from lg_streaming.pipeline import EventFilter, EventOptions, NodeOptions
 from lg_streaming.pipeline.event_options import Redact, Transformer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["StreamEventOptions", "stream_event"]
 
 
-class StreamEventOptions(TypedDict, total=False):
+class StreamEventOptions(NodeSelection, total=False):
     """The options of `stream_event`."""
 
     enabled: bool | None
@@ -57,12 +57,6 @@ class StreamEventOptions(TypedDict, total=False):
     redact: Redact | None
     """``redact(type, data) -> data``, the last function to see an event of this node. It gets plain JSON values. When
     it raises, the data is withheld. The ``redact`` of the ``StreamingModule`` comes after it."""
-    node_id: str | None
-    """The node's id in updates; its name in the graph when not given."""
-    nodes: Sequence[str] | None
-    """Of a graph, the nodes to decorate: names, or paths such as ``agent/model``, as globs; all when not given."""
-    exclude: Sequence[str]
-    """Of a graph, the nodes to leave out, in the same form."""
 
 
 @overload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypedDict, TypeVar, cast
 
 from lg_streaming.capture import (
     Selection,
@@ -20,13 +20,24 @@ from lg_streaming.capture import (
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.pipeline import NodeOptions
 
-__all__ = ["ABSENT", "Node", "check_names", "decorate", "mark", "streaming_options"]
+__all__ = ["ABSENT", "Node", "NodeSelection", "check_names", "decorate", "mark", "streaming_options"]
 
 Node = TypeVar("Node", bound=Callable[..., Any] | Any)
 """A node. A decorator returns the type that it was given."""
 
-_OPTIONS: Final = "__lg_streaming_options__"
 
+class NodeSelection(TypedDict, total=False):
+    """The options of every decorator: the node's name, and the nodes of a graph."""
+
+    node_id: str | None
+    """The node's id in updates; its name in the graph when not given."""
+    nodes: Sequence[str] | None
+    """Of a graph, the nodes to decorate: names, or paths such as ``agent/model``, as globs; all when not given."""
+    exclude: Sequence[str]
+    """Of a graph, the nodes to leave out, in the same form."""
+
+
+_OPTIONS: Final = "__lg_streaming_options__"
 
 ABSENT: Final[Any] = object()
 """The default of a decorator's first argument: the decorator is used with parentheses."""
@@ -101,9 +112,9 @@ def mark(node: Node, options: NodeOptions, name: str | None = None) -> Node:
     changed = replace_held_function(node, lambda held, holder: mark(held, options, holder or name))
     if changed is not None:
         return cast("Node", changed)
-    known = streaming_options(node)
-    if known is not None:
-        options = known.merged(options)
+    existing = streaming_options(node)
+    if existing is not None:
+        options = existing.merged(options)
     wrapped = wrap_node(unwrap_node(node), options, name)
     if not isinstance(wrapped, StreamedRunnable):
         setattr(wrapped, _OPTIONS, options)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from lg_streaming.decorators.marking import ABSENT, Node, decorate
+from lg_streaming.decorators.marking import ABSENT, Node, NodeSelection, decorate
 from lg_streaming.pipeline import NodeOptions, ProgressFormat, ProgressOptions
 from lg_streaming.pipeline.progress_options import Granularity, ProgressCalculator
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["StreamProgressOptions", "stream_progress"]
 
 
-class StreamProgressOptions(TypedDict, total=False):
+class StreamProgressOptions(NodeSelection, total=False):
     """The options of `stream_progress`."""
 
     enabled: bool | None
@@ -39,12 +39,6 @@ class StreamProgressOptions(TypedDict, total=False):
     format: ProgressFormat | Mapping[str, Any] | None
     """The fields of updates, see `ProgressFormat`: ``show_percentage`` (True), ``show_current``, ``show_total``,
     ``show_rate`` (False), ``precision`` (1 decimal)."""
-    node_id: str | None
-    """The node's id in updates; its name in the graph when not given."""
-    nodes: Sequence[str] | None
-    """Of a graph, the nodes to decorate: names, or paths such as ``agent/model``, as globs; all when not given."""
-    exclude: Sequence[str]
-    """Of a graph, the nodes to leave out, in the same form."""
 
 
 @overload

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from lg_streaming.decorators.marking import ABSENT, Node, decorate
+from lg_streaming.decorators.marking import ABSENT, Node, NodeSelection, decorate
 from lg_streaming.pipeline import NodeOptions, TokenFilter, TokenOptions
 from lg_streaming.pipeline.token_options import TokenProcessor
 from lg_streaming.settings import TokenFormat
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["StreamTokenOptions", "stream_token"]
 
 
-class StreamTokenOptions(TypedDict, total=False):
+class StreamTokenOptions(NodeSelection, total=False):
     """The options of `stream_token`."""
 
     enabled: bool | None
@@ -44,12 +44,6 @@ class StreamTokenOptions(TypedDict, total=False):
     """Conditions for tokens that pass: a `TokenFilter` or a mapping of its fields."""
     first_token_immediately: bool | None
     """True publishes the first token of each message, and of its thinking, at once. True."""
-    node_id: str | None
-    """The node's id in updates; its name in the graph when not given."""
-    nodes: Sequence[str] | None
-    """Of a graph, the nodes to decorate: names, or paths such as ``agent/model``, as globs; all when not given."""
-    exclude: Sequence[str]
-    """Of a graph, the nodes to leave out, in the same form."""
 
 
 @overload

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, cast, get_args, overload
 
 from lg_streaming.checks import Number, count, seconds
 from lg_streaming.emitter.spans import SpanEmitter
@@ -17,7 +17,6 @@ from lg_streaming.publisher import NO_SCOPE, RunOutcome, Scope, new_id, position
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from types import TracebackType
 
     from lg_streaming.events import Priority
 
@@ -214,8 +213,8 @@ class Emitter(SpanEmitter):
         """Publish the number of nodes that are done, the node that runs, and the seconds that are left."""
         percent = _percent(completed_nodes, total_nodes)
         if percent is None:
-            told = f"{completed_nodes!r:.40} and {total_nodes!r:.40}"
-            self._reject("workflow_progress", f"completed_nodes and total_nodes are numbers, not {told}")
+            counts = f"{completed_nodes!r:.40} and {total_nodes!r:.40}"
+            self._reject("workflow_progress", f"completed_nodes and total_nodes are numbers, not {counts}")
             return
         counts = {"completed_nodes": (completed_nodes, _NODES), "total_nodes": (total_nodes, _NODES)}
         if self._is_rejected("workflow_progress", **counts, eta_s=(eta_s, _ETA)):
@@ -389,9 +388,7 @@ class Emitter(SpanEmitter):
             self._blocks += 1
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
         with self._spans.lock:
             self._blocks -= 1
             if self._blocks:
@@ -411,10 +408,8 @@ class Emitter(SpanEmitter):
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.__exit__(exc_type, exc, traceback)
+    async def __aexit__(self, _: object, exc: BaseException | None, __: object) -> None:
+        self.__exit__(None, exc, None)
 
 
 def _percent(current: float, total: float) -> float | None:
@@ -453,12 +448,12 @@ def current_emitter() -> Emitter:
     """
     frame, block, outlives = position()
     if frame is not None:
-        return frame.emitter
+        return cast("Emitter", frame.emitter)
     if block is not None:
         if block.frame is None:
             return NO_EMITTER
-        binding = block.binding
-        return Emitter(binding.publisher, binding.execution_id, Scope(run_id=binding.run_id), strict=False)
+        context = block.context
+        return Emitter(context.publisher, context.execution_id, Scope(run_id=context.run_id), strict=False)
     if outlives and not _no_node.is_set():
         _no_node.set()
         logger.warning(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import NO_SCOPE
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Delivery, Priority, Scope
     from lg_streaming.publisher import LargeUpdates, LiveDefaults, OnMissingRun, Publisher, UpdateRequest
+    from lg_streaming.token_streams import OpenTokenStreams
 
 __all__ = ["ScopedPublisher"]
 
@@ -57,8 +58,8 @@ class ScopedPublisher:
         return self.publisher.defaults(self.execution_id) if self.publisher is not None else None
 
     @property
-    def token_streams(self) -> Any:
-        """The registry of open token streams, see `OpenTokenStreams`; None without a publisher."""
+    def token_streams(self) -> OpenTokenStreams | None:
+        """The registry of open token streams; None without a publisher."""
         return self.publisher.token_streams if self.publisher is not None else None
 
     def publish(

@@ -202,21 +202,21 @@ class SpanEmitter(BaseEmitter):
             if name is None:
                 return None
             return OpenSpan(kind, "", name, self._output.scope, began_at=0)
-        known = self._spans.close(kind, id)
-        if known is not None:
-            return known
-        own = {"node_id": id} if kind == "node" else {"tool_call_id": id}
+        span = self._spans.close(kind, id)
+        if span is not None:
+            return span
+        subject = {"node_id": id} if kind == "node" else {"tool_call_id": id}
         return OpenSpan(
-            kind, id, name or (id if kind == "node" else None), self._output.find_run().derive(**own), began_at=0
+            kind, id, name or (id if kind == "node" else None), self._output.find_run().derive(**subject), began_at=0
         )
 
     def _end_span(self, span: OpenSpan, type: str, details: Mapping[str, Any], **fields: Any) -> None:
         id_field, name_field = _NAMED_BY[span.kind]
-        about = {name_field: span.name, "duration_s": span.duration_s if span.began_at else None}
+        span_fields = {name_field: span.name, "duration_s": span.duration_s if span.began_at else None}
         if id_field is not None and span.id:
-            about[id_field] = span.id
+            span_fields[id_field] = span.id
         try:
-            self._emit_fields_of(span.scope, type, details, about | fields)
+            self._emit_fields_of(span.scope, type, details, span_fields | fields)
         except UpdateTooLargeError:  # it is still open, and may be closed with less
             self._spans.open(span)
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +10,7 @@ from fastapi import APIRouter
 from starlette.routing import Route, WebSocketRoute
 
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
+from lg_streaming.eventloop import running_loop
 from lg_streaming.events import room_execution
 from lg_streaming.gateway.auth.policy import Authorize, Policy, Revoked
 from lg_streaming.gateway.delivery.frames import FrameCache
@@ -158,7 +158,7 @@ class Gateway:
         connection, loop = self._connections.connections.get(connection_id), self._lifecycle.loop
         if connection is None or loop is None:
             return False
-        if asyncio._get_running_loop() is loop:  # noqa: SLF001 (the documented way raises where there is none)
+        if running_loop() is loop:
             connection.send(type, content)
         else:
             loop.call_soon_threadsafe(connection.send, type, content)
@@ -181,7 +181,7 @@ class Gateway:
         hub.publish(execution_id, type, data)
         if not hub.registry.is_running(execution_id):
             return 0
-        return sum(execution_id in session.watches for session in list(self._context.sessions.values()))
+        return sum(execution_id in session.subscriptions for session in list(self._context.sessions.values()))
 
     def broadcast_to_room(self, room_id: str, type: str, data: object = None) -> int:
         """Publish an update to a room: to its members in this and every other process. From any thread.

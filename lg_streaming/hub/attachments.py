@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, get_args
 from typing_extensions import Unpack
 
 from lg_streaming.errors import BadRequestError, HubClosedError, SinkError, SubscriberLimitError
+from lg_streaming.eventloop import running_loop
 from lg_streaming.filters import INTERRUPTED, FilterOptions
 from lg_streaming.fork import new_rlock, restart_after_fork
 from lg_streaming.hub.attachment import Attachment
@@ -154,11 +155,8 @@ class SinkManager:
 
     def _start(self, attachment: Attachment) -> None:
         name = f"lg_streaming.sink {attachment.sink_id} of {attachment.execution_id}"
-        try:
-            loop = None if self._loop.is_current() else asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        if loop is None:
+        loop = running_loop()
+        if loop is None or self._loop.is_current():
             self._loop.start(attachment.run, attachment.done, name=name)
         else:
             loop.create_task(attachment.run(), name=name).add_done_callback(attachment.done)

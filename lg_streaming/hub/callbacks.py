@@ -7,16 +7,13 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from lg_streaming.fork import bury, restart_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from lg_streaming.hub.execution import Execution
-
-__all__ = ["CallbackRunner", "CancelHandler", "Handlers", "ResponseHandler", "add_handler", "is_external_cancellation"]
+__all__ = ["CallbackRunner", "CancelHandler", "Handlers", "ResponseHandler", "is_external_cancellation"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -26,8 +23,6 @@ CancelHandler = Callable[[str | None], object]
 ResponseHandler = Callable[[str, object], object]
 """`handler(prompt_id, response)`, sync or async."""
 
-Handler = TypeVar("Handler")
-
 
 @dataclass(slots=True)
 class Handlers:
@@ -35,24 +30,6 @@ class Handlers:
 
     cancel: dict[object, CancelHandler] = field(default_factory=dict[object, CancelHandler])
     response: dict[object, ResponseHandler] = field(default_factory=dict[object, ResponseHandler])
-
-
-def add_handler(
-    execution: Execution, select: Callable[[Handlers], dict[object, Handler]], handler: Handler
-) -> Callable[[], None]:
-    """Add a handler to the ones that ``select`` returns; return a function that removes it."""
-    key = object()
-    with execution.lock:
-        if execution.handlers is None:
-            execution.handlers = Handlers()
-        handlers = select(execution.handlers)
-        handlers[key] = handler
-
-    def remove() -> None:
-        with execution.lock:
-            handlers.pop(key, None)
-
-    return remove
 
 
 def is_external_cancellation(error: BaseException) -> bool:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from lg_streaming.hub.callbacks import add_handler
 from lg_streaming.publisher import RunOutcome
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class RunCanceller:
 
     def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:
         """Call `handler(reason)` at each cancel; return a function that removes it. See `StreamHub.on_cancel`."""
-        return add_handler(self._registry.get_or_create(execution_id), lambda handlers: handlers.cancel, handler)
+        return self._registry.get_or_create(execution_id).add_handler(lambda handlers: handlers.cancel, handler)
 
 
 def _cancelled(reason: str | None) -> RunOutcome:

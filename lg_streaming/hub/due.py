@@ -1,27 +1,26 @@
-"""Queue of executions by the time at which they are due."""
+"""Queue of objects by the time at which they are due."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from lg_streaming.hub.execution import Execution
+from typing import Any, Generic, TypeVar
 
 __all__ = ["DueQueue", "Entry", "void"]
 
+T = TypeVar("T")
+
 Entry = list[Any]
-"""``[time, number, execution]``; the execution is None after `void`."""
+"""``[time, number, object]``; the object is None after `void`."""
 
 
 def void(entry: Entry | None) -> None:
-    """Remove the execution from ``entry``. The queue drops the entry when it is due."""
+    """Remove the object from ``entry``. The queue drops the entry when it is due."""
     if entry is not None:
         entry[2] = None
 
 
-class DueQueue:
+class DueQueue(Generic[T]):
     """A heap of entries. Each change is one step of the interpreter, so an interrupt cannot corrupt it."""
 
     __slots__ = ("_heap", "_numbers")
@@ -30,9 +29,9 @@ class DueQueue:
         self._heap: list[Entry] = []
         self._numbers = itertools.count()
 
-    def add(self, when: float, execution: Execution) -> Entry:
-        """Add ``execution``; return its entry, for `void`."""
-        entry: Entry = [when, next(self._numbers), execution]
+    def add(self, when: float, item: T) -> Entry:
+        """Add ``item``; return its entry, for `void`."""
+        entry: Entry = [when, next(self._numbers), item]
         heapq.heappush(self._heap, entry)
         return entry
 

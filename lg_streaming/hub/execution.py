@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lg_streaming.errors import ForbiddenError
 from lg_streaming.fork import new_rlock
+from lg_streaming.hub.callbacks import Handlers
 from lg_streaming.publisher import NO_SCOPE, LiveDefaults, RunOutcome, Scope
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lg_streaming.events import Priority
-    from lg_streaming.hub.callbacks import Handlers
     from lg_streaming.hub.due import Entry
     from lg_streaming.log.base import ExecutionState
     from lg_streaming.token_bucket import TokenBucket
 
 __all__ = ["Execution"]
 
+Handler = TypeVar("Handler")
+
 _MAX_PROMPTS: Final = 1_000
 _MAX_MESSAGES: Final = 10_000
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Execution:
     """State machine of an execution: ``idle`` → ``running`` ⇄ ``interrupted`` → ``idle``.
 
@@ -32,101 +36,67 @@ class Execution:
     call) join the open run; the last one to leave ends it. All methods require `lock`.
     """
 
-    __slots__ = (
-        "_attempts",
-        "_idle_since",
-        "_idle_updates",
-        "_participants",
-        "_paused",
-        "allowance",
-        "at_work",
-        "cancel_reason",
-        "cancelling",
-        "defaults",
-        "due",
-        "execution_id",
-        "handlers",
-        "idle_check",
-        "idle_timeout",
-        "lock",
-        "lost",
-        "messages",
-        "metadata",
-        "noticed",
-        "number",
-        "outcome",
-        "owner",
-        "priority",
-        "producer",
-        "prompts",
-        "run_id",
-        "run_scope",
-        "started_at",
-        "touched_at",
-        "updates",
-        "updates_before",
-        "used_at",
-    )
+    execution_id: str
+    producer: str
+    """The id of this object for the log. A forgotten execution that is created again counts from 1."""
+    started_at: float
+    """The start of the open run, or of the last one, in seconds since 1970."""
+    used_at: float = 0.0
+    """The time of its last update, by the monotonic clock."""
+    touched_at: float = field(init=False)
+    """The time of its last update, in seconds since 1970."""
+    lock: threading.RLock = field(init=False)
+    defaults: LiveDefaults | None = None
+    """The decorators' defaults, if they differ from those of the settings."""
+    allowance: TokenBucket | None = None
+    """The rate limit, with ``limits.updates_per_second``."""
+    handlers: Handlers | None = None
+    """The program's callbacks, if it registered any."""
+    prompts: dict[str, Scope] = field(init=False)
+    """The open prompts of the open run, and their scopes."""
+    cancelling: bool = False
+    """True after a request to cancel the open run."""
+    cancel_reason: str | None = None
+    owner: str | None = None
+    metadata: Mapping[str, Any] = field(init=False)
+    """The metadata of the open run, or of the last one."""
+    priority: Priority = "medium"
+    """The priority of updates for which neither their publisher nor their type names one."""
+    idle_timeout: float | None = None
+    """Seconds without any activity after which an open run ends; None for never."""
+    outcome: ExecutionState | None = None
+    """The outcome of the last run that ended."""
+    run_id: str | None = None
+    """The open run, or None."""
+    run_scope: Scope = NO_SCOPE
+    number: int = 0
+    """The number of the last batch that was appended to the log."""
+    updates: int = 0
+    """Published updates."""
+    messages: dict[str, str | None] = field(init=False)
+    """The namespaces of the streamed messages of all runs, by message; the newest 10,000."""
+    updates_before: int = 0
+    """Updates of earlier runs."""
+    lost: int = 0
+    """Updates lost since the last one that was accepted."""
+    due: Entry | None = None
+    """Its entry in the sweep's queue."""
+    idle_check: Entry | None = None
+    """Its entry in the idle monitor's queue."""
+    noticed: set[str] = field(init=False)
+    """Reasons of dropped updates that were logged."""
+    at_work: int = 0
+    """Calls of `keep_alive` in the open run that were not released."""
+    _participants: int = 0
+    _attempts: Counter[str] = field(init=False)
+    _paused: dict[str, Sequence[Mapping[str, Any]]] = field(init=False)
+    _idle_updates: int = -1
+    _idle_since: float = 0.0
 
-    def __init__(  # noqa: PLR0915 (one line a field)
-        self, execution_id: str, producer: str, now: float, used_at: float = 0.0
-    ) -> None:
-        self.execution_id: str = execution_id
-        self.producer: str = producer
-        """The id of this object for the log. A forgotten execution that is created again counts from 1."""
-        self.lock: threading.RLock = new_rlock()
-        self.defaults: LiveDefaults | None = None
-        """The decorators' defaults, if they differ from those of the settings."""
-        self.allowance: TokenBucket | None = None
-        """The rate limit, with ``limits.updates_per_second``."""
-        self.handlers: Handlers | None = None
-        """The program's callbacks, if it registered any."""
-        self.prompts: dict[str, Scope] = {}
-        """The open prompts of the open run, and their scopes."""
-        self.cancelling: bool = False
-        """True after a request to cancel the open run."""
-        self.cancel_reason: str | None = None
-        self.owner: str | None = None
-        self.metadata: Mapping[str, Any] = {}
-        """The metadata of the open run, or of the last one."""
-        self.priority: Priority = "medium"
-        """The priority of updates for which neither their publisher nor their type names one."""
-        self.idle_timeout: float | None = None
-        """Seconds without any activity after which an open run ends; None for never."""
-        self.outcome: ExecutionState | None = None
-        """The outcome of the last run that ended."""
-        self.started_at: float = now
-        """The start of the open run, or of the last one, in seconds since 1970."""
-        self.run_id: str | None = None
-        """The open run, or None."""
-        self.run_scope: Scope = NO_SCOPE
-        self.number: int = 0
-        """The number of the last batch that was appended to the log."""
-        self.updates: int = 0
-        """Published updates."""
-        self.messages: dict[str, str | None] = {}
-        """The namespaces of the streamed messages of all runs, by message; the newest 10,000."""
-        self.updates_before: int = 0
-        """Updates of earlier runs."""
-        self.lost: int = 0
-        """Updates lost since the last one that was accepted."""
-        self.touched_at: float = now
-        """The time of its last update, in seconds since 1970."""
-        self.used_at: float = used_at
-        """The time of its last update, by the monotonic clock."""
-        self.due: Entry | None = None
-        """Its entry in the sweep's queue."""
-        self.idle_check: Entry | None = None
-        """Its entry in the idle monitor's queue."""
-        self.noticed: set[str] = set()
-        """Reasons of dropped updates that were logged."""
-        self._participants = 0
-        self.at_work: int = 0
-        """Calls of `keep_alive` in the open run that were not released."""
-        self._attempts: Counter[str] = Counter()
-        self._paused: dict[str, Sequence[Mapping[str, Any]]] = {}
-        self._idle_updates = -1
-        self._idle_since = 0.0
+    def __post_init__(self) -> None:
+        self.touched_at, self.lock = self.started_at, new_rlock()
+        self.prompts, self.messages, self.metadata, self._paused = {}, {}, {}, {}
+        self.noticed, self._attempts = set(), Counter()
 
     @property
     def state(self) -> ExecutionState | None:
@@ -154,6 +124,24 @@ class Execution:
     def is_evictable(self) -> bool:
         """Return whether it never had a run, and has neither defaults nor handlers."""
         return self.run_scope is NO_SCOPE and self.defaults is None and self.handlers is None
+
+    def add_handler(self, select: Callable[[Handlers], dict[object, Handler]], handler: Handler) -> Callable[[], None]:
+        """Add a handler to the ones that ``select`` returns; return a function that removes it.
+
+        It and the returned function acquire `lock`.
+        """
+        key = object()
+        with self.lock:
+            if self.handlers is None:
+                self.handlers = Handlers()
+            handlers = select(self.handlers)
+            handlers[key] = handler
+
+        def remove() -> None:
+            with self.lock:
+                handlers.pop(key, None)
+
+        return remove
 
     def claim(self, owner: str | None) -> None:
         """Make ``owner`` the owner, if the execution has none.

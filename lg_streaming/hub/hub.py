@@ -22,9 +22,9 @@ from lg_streaming.hub.runs import RunManager
 from lg_streaming.hub.statistics import Counters
 from lg_streaming.hub.writer import UpdateWriter
 from lg_streaming.log.memory import MemoryLog
-from lg_streaming.pipeline import OpenTokenStreams
 from lg_streaming.publisher import new_id
 from lg_streaming.settings import settings_from
+from lg_streaming.token_streams import OpenTokenStreams
 
 if TYPE_CHECKING:
     from reactivex import Observable

@@ -51,7 +51,7 @@ class IdleMonitor:
         self._end = weakref.WeakMethod(end)
         self._timer = current_timer()
         self._lock = new_lock()
-        self._checks = DueQueue()
+        self._checks: DueQueue[Execution] = DueQueue()
         self._next: float | None = None  # the time at which the timer fires
         self._cancel: Callable[[], None] | None = None
         self._closed = False

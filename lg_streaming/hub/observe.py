@@ -13,7 +13,7 @@ import reactivex
 from reactivex.disposable import Disposable
 
 from lg_streaming.deadline import Deadline
-from lg_streaming.eventloop import forbid_blocking_run
+from lg_streaming.eventloop import forbid_blocking_run, running_loop
 from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.hub.carry import Every, P, carry
 from lg_streaming.hub.wildcard import WildcardPage
@@ -127,7 +127,7 @@ class Observers:
         ) -> DisposableBase:
             if not in_thread:
                 forbid_blocking_run()
-            running = None if in_thread else _running_loop()
+            running = None if in_thread else running_loop()
             loop = running or asyncio.new_event_loop()
             try:
                 observed = observe(loop)
@@ -227,10 +227,3 @@ class _ObserverSink(Generic[P]):
 
     async def log_unavailable(self, error: LogUnavailableError) -> None:
         """Wait for the log without a notice."""
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

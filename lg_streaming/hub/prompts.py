@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lg_streaming.errors import HubClosedError, PromptError
-from lg_streaming.hub.callbacks import add_handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,4 +51,4 @@ class PromptManager:
 
     def on_response(self, execution_id: str, handler: ResponseHandler) -> Callable[[], None]:
         """Call `handler(prompt_id, response)` for each response; return a function that removes it."""
-        return add_handler(self._registry.get_or_create(execution_id), lambda handlers: handlers.response, handler)
+        return self._registry.get_or_create(execution_id).add_handler(lambda handlers: handlers.response, handler)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.runs import RunManager
     from lg_streaming.log.base import PendingUpdate
-    from lg_streaming.pipeline import OpenTokenStreams
     from lg_streaming.publisher import Delivery, LargeUpdates, OnMissingRun, Trace
+    from lg_streaming.token_streams import OpenTokenStreams
 
 __all__ = ["HubPublisher"]
 
@@ -60,7 +60,7 @@ class HubPublisher:
         self._drops = self._counters.drops
         self._notices = self._drops.notices  # checked with every update
         self._calls = itertools.count()
-        self.capture_plan: Any = None
+        self.capture_plan: object = None
         """The plan of nodes to capture in addition to decorated ones; None: none."""
         settings = runs.registry.settings
         self.debug: bool = settings.debug
@@ -286,10 +286,10 @@ class HubPublisher:
             return inside.scoped(**scope).strict()
         if (
             block is not None
-            and block.binding.publisher is self
-            and (execution_id is None or execution_id == block.binding.execution_id)
+            and block.context.publisher is self
+            and (execution_id is None or execution_id == block.context.execution_id)
         ):
-            return Emitter(self, block.binding.execution_id, Scope(**scope, run_id=block.binding.run_id))
+            return Emitter(self, block.context.execution_id, Scope(**scope, run_id=block.context.run_id))
         if execution_id is None:
             raise BadRequestError("no execution is in force here: name the one to write to")
         missing = missing or ("open" if self._registry.settings.auto_open else "raise")

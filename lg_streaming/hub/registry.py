@@ -76,7 +76,7 @@ class ExecutionRegistry:
         self.hub_id: str = secrets.token_hex(8)
         """The id of the hub; unique across processes."""
         self._lives = itertools.count()
-        self._due = DueQueue()  # the earliest time at which each execution may be forgotten
+        self._due: DueQueue[Execution] = DueQueue()  # the earliest time at which each execution may be forgotten
 
     def after_fork(self) -> None:
         """Drop the runs of the parent process, which continue there. The hub gets a new id."""

@@ -33,24 +33,12 @@ OnError = Literal["log", "detach", "raise"]
 `Attachment.wait` and `SinkManager.flush`."""
 
 
-@runtime_checkable
-class Sink(Protocol):
-    """A receiver of the updates of an execution: any object with these members, and optionally an `aclose`.
-
-    Its methods are called on one event loop, one call at a time, in the order of the log.
-    """
+class BaseSink(Protocol):
+    """The members that all sinks have. They are called on one event loop, one call at a time."""
 
     @property
     def id(self) -> str:
         """The id of the sink, unique among the sinks of an execution."""
-        ...
-
-    async def send(self, updates: Sequence[StreamUpdate]) -> None:
-        """Receive the updates since the last call: one or several, in order.
-
-        An exception makes the sending fail. A `SinkError` may contain the number of updates that were taken, and a
-        `SinkRejectedError` prevents further attempts.
-        """
         ...
 
     async def closed(self, reason: CloseReason) -> None:
@@ -63,24 +51,27 @@ class Sink(Protocol):
 
 
 @runtime_checkable
-class PageSink(Protocol):
-    """A sink that receives stored updates with their JSON, in place of decoded ones."""
+class Sink(BaseSink, Protocol):
+    """A receiver of the updates of an execution: any object with these members, and optionally an `aclose`.
 
-    @property
-    def id(self) -> str:
-        """The id of the sink; see `Sink.id`."""
+    Its methods are called on one event loop, one call at a time, in the order of the log.
+    """
+
+    async def send(self, updates: Sequence[StreamUpdate]) -> None:
+        """Receive the updates since the last call: one or several, in order.
+
+        An exception makes the sending fail. A `SinkError` may contain the number of updates that were taken, and a
+        `SinkRejectedError` prevents further attempts.
+        """
         ...
+
+
+@runtime_checkable
+class PageSink(BaseSink, Protocol):
+    """A sink that receives stored updates with their JSON, in place of decoded ones."""
 
     async def send_page(self, execution_id: str, page: Page) -> None:
         """Receive a page, like `Sink.send`. A gap of the page comes before its records."""
-        ...
-
-    async def closed(self, reason: CloseReason) -> None:
-        """Receive the end; see `Sink.closed`."""
-        ...
-
-    def is_active(self) -> bool:
-        """Return whether the sink accepts updates; see `Sink.is_active`."""
         ...
 
 

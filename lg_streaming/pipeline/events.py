@@ -246,14 +246,14 @@ class EventPipeline:
     def _transform(self, event: _Event) -> _Event | None:
         """Return the event that the transformer makes. Raise its errors, or an error for an unusable result."""
         scope = event.scope
-        about = {name: value for name in NAMES if (value := getattr(scope, name)) is not None}
-        given = {
+        scope_fields = {name: value for name in NAMES if (value := getattr(scope, name)) is not None}
+        argument = {
             "type": event.type,
             "data": orjson.loads(event.body),
             "priority": event.priority,
-            "metadata": {"execution_id": self._output.execution_id, **about},
+            "metadata": {"execution_id": self._output.execution_id, **scope_fields},
         }
-        result: Any = cast("Any", self._options.transformer)(given)
+        result: Any = cast("Any", self._options.transformer)(argument)
         if result is None:
             return None
         try:

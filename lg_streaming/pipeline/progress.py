@@ -5,18 +5,16 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import AsyncIterable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast, overload
 
 from lg_streaming.pipeline.progress_options import Granularity, ProgressCalculator, ProgressFormat, ProgressOptions
 from lg_streaming.pipeline.progress_tree import ProgressNode
 from lg_streaming.pipeline.reporter import ProgressValue, Reporter
-from lg_streaming.pipeline.tracking import AsyncTracked, TrackedIterator
 from lg_streaming.publisher import position
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from reactivex.abc import SchedulerBase
 
@@ -142,10 +140,8 @@ class ProgressPart:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
             self.complete()
 
     def _report(
@@ -255,11 +251,75 @@ class ProgressStep:
     def __enter__(self) -> ProgressPart:
         return self._part
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
             self._part.label(self._before)
+
+
+class _Loop:
+    """The part of a node's work that a loop is, and its count of items."""
+
+    __slots__ = ("_part", "_taken", "_total")
+
+    def __init__(self, part: ProgressPart, items: object, total: float | None) -> None:
+        self._part = part
+        self._total = _length(items) if total is None else total
+        self._taken = 0
+
+    def _next(self) -> None:
+        """Report the items before: the loop asks for the next one."""
+        if self._taken:
+            self._part.update(self._taken, self._total)
+        self._taken += 1
+
+    def _end(self) -> None:
+        self._taken -= 1
+        if self._taken != self._total or not self._taken:
+            self._part.complete()
+
+
+class TrackedIterator(_Loop, Iterator[T], Generic[T]):
+    """Iterates over ``items`` and reports each one as done when the next one is asked for, the last at the end."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, part: ProgressPart, items: Iterable[T], total: float | None) -> None:
+        super().__init__(part, items, total)
+        self._items = iter(items)
+
+    def __next__(self) -> T:
+        self._next()
+        try:
+            return next(self._items)
+        except StopIteration:
+            self._end()
+            raise
+
+
+class AsyncTracked(_Loop, AsyncIterator[T], Generic[T]):
+    """The same for ``async for``."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, part: ProgressPart, items: AsyncIterable[T], total: float | None) -> None:
+        super().__init__(part, items, total)
+        self._items: Any = aiter(items)
+
+    async def __anext__(self) -> T:
+        self._next()
+        try:
+            return await anext(self._items)
+        except StopAsyncIteration:
+            self._end()
+            raise
+
+
+def _length(items: object) -> float | None:
+    """Return ``len(items)``; None for items without a length."""
+    try:
+        return len(items) if isinstance(items, Sized) else None
+    except Exception:  # noqa: BLE001 (a __len__ of the user's own may raise anything)
+        return None
 
 
 def _usable(value: Any) -> float:
@@ -294,4 +354,5 @@ NO_PROGRESS: Final = ProgressTracker()
 def current_progress() -> ProgressTracker:
     """Return the tracker of the node that is running; outside of a ``@stream_progress`` node, one that does nothing."""
     frame = position().frame
-    return (frame.progress if frame is not None else None) or NO_PROGRESS
+    tracker = cast("ProgressTracker | None", frame.progress) if frame is not None else None
+    return tracker or NO_PROGRESS

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Generic, Literal, NamedTuple, Protocol,
 from reactivex import Observable
 from reactivex.disposable import CompositeDisposable, Disposable
 
+from lg_streaming.eventloop import running_loop
 from lg_streaming.fork import new_rlock
 from lg_streaming.timer import current_timer
 
@@ -262,7 +263,7 @@ def buffer(
 
     def operator(source: Observable[T]) -> Observable[list[T]]:
         def subscribe(observer: ObserverBase[list[T]], scheduler_: SchedulerBase | None = None) -> DisposableBase:
-            loop = _running_loop() if on_loop and scheduler is None else None
+            loop = running_loop() if on_loop and scheduler is None else None
             items = TimedBuffer(
                 observer.on_next,
                 window,
@@ -294,10 +295,3 @@ def buffer(
         return Observable(subscribe)
 
     return operator
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -37,11 +37,11 @@ def join_pieces(pieces: list[Piece], most: int) -> list[list[Piece]]:
     first: dict[str, Any] = {}
     metadata = role = _NONE  # of the batch's first piece; a piece that joins it has the same
     for piece in pieces:
-        kind, data, about = piece
-        if about is not scope:  # of one message: its scope is one object
+        kind, data, piece_scope = piece
+        if piece_scope is not scope:  # of one message: its scope is one object
             if scope is not None:
                 growing[id(scope)] = (batch, length)
-            scope = about
+            scope = piece_scope
             batch, length = growing.get(id(scope), ([], 0))
             if batch:
                 kind_of_batch, first, _ = batch[0]

@@ -107,6 +107,11 @@ class TokenPipeline:
             self._streams.attach(self)
 
     @property
+    def scope(self) -> Scope:
+        """The scope of most updates."""
+        return self.output.scope
+
+    @property
     def buffered(self) -> int:
         """Tokens in the buffer."""
         return self.received - self.rejected - self.delivered
@@ -219,8 +224,10 @@ class TokenPipeline:
         if processor is None or kind == "tool_args" or "blocks" in data:
             return piece
         content = data["content"]
-        about = self._metadata_of(kind, data, scope)
-        made = self._guard.call("processor", cast("Callable[..., object]", processor), content, about, instead=content)
+        metadata = self._metadata_of(kind, data, scope)
+        made = self._guard.call(
+            "processor", cast("Callable[..., object]", processor), content, metadata, instead=content
+        )
         if isinstance(made, str):
             data["content"] = made
         else:

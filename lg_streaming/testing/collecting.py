@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import threading
@@ -194,32 +195,21 @@ async def collect(
         StreamingConfigError: If ``target`` cannot be run.
         Exception: If ``target`` raised it, and ``raises`` is True.
     """
-    if streaming is None:
-        from lg_streaming.module import StreamingModule  # noqa: PLC0415 (a test plugin may not import LangGraph)
+    from lg_streaming.module import StreamingModule  # noqa: PLC0415 (a test plugin may not import LangGraph)
 
-        async with StreamingModule() as module:
-            return await collect(
-                target,
-                input,
-                streaming=module,
-                config=config,
-                execution_id=execution_id,
-                capture=capture,
-                timeout=timeout,
-                raises=raises,
-            )
-    if isinstance(target, str):
-        return Collected(await _updates(streaming, target))
-    execution_id = execution_id or new_id()
-    result, error = None, None
-    try:
-        async with asyncio.timeout(timeout):
-            result = await _run(target, input, streaming, _Call(config, execution_id, capture))
-    except Exception as raised:
-        if raises:
-            raise
-        error = raised
-    return Collected(await _updates(streaming, execution_id), result=result, error=error)
+    async with StreamingModule() if streaming is None else contextlib.nullcontext(streaming) as module:
+        if isinstance(target, str):
+            return Collected(await _updates(module, target))
+        execution_id = execution_id or new_id()
+        result, error = None, None
+        try:
+            async with asyncio.timeout(timeout):
+                result = await _run(target, input, module, _Call(config, execution_id, capture))
+        except Exception as raised:
+            if raises:
+                raise
+            error = raised
+        return Collected(await _updates(module, execution_id), result=result, error=error)
 
 
 class _Call(NamedTuple):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lg_streaming.events import StreamUpdate
     from lg_streaming.hub import StreamHub
     from lg_streaming.settings import TokenDefaults
+    from lg_streaming.token_streams import TokenStream
 
 __all__ = ["TokenStats", "TokenStreamInfo", "TokenStreamingService"]
 
@@ -190,7 +191,7 @@ class TokenStreamingService:
     def flush_tokens(self, execution_id: str, node_id: str) -> None:
         """Publish the buffered text of a node. A no-op when there is no such text."""
         for pipeline in self._streams.streams(execution_id):
-            if pipeline.output.scope.node_id == node_id:
+            if pipeline.scope.node_id == node_id:
                 pipeline.flush()
 
     def close_token_stream(self, execution_id: str, node_id: str) -> None:
@@ -285,8 +286,8 @@ class TokenStreamingService:
             self.close_token_stream(execution_id, node_id)
 
 
-def _info(stream: TokenPipeline) -> TokenStreamInfo:
-    scope = stream.output.scope
+def _info(stream: TokenStream) -> TokenStreamInfo:
+    scope = stream.scope
     return TokenStreamInfo(
         key=(stream.execution_id, scope.node_id),
         namespace=scope.namespace,

@@ -172,6 +172,32 @@ async def test_a_node_that_langgraph_timed_out(streaming: StreamingModule, polic
     assert not sum(streaming.hub.statistics().dropped.values())
 
 
+async def test_a_node_timed_out_while_its_tool_ran_a_graph_that_is_not_captured(streaming: StreamingModule) -> None:
+    async def plain(_: State) -> Update:
+        await asyncio.sleep(10)
+        return {}
+
+    @tool
+    async def run_graph(what: str) -> str:
+        "Run a graph."
+        await graph_of(plain).ainvoke({"topic": what})
+        return what
+
+    @stream_all
+    async def slow(_: State) -> Update:
+        await run_graph.ainvoke({"name": "run_graph", "args": {"what": "x"}, "id": "c1", "type": "tool_call"})
+        return {}
+
+    builder: Any = StateGraph(State)
+    graph = builder.add_node("slow", slow, timeout=0.05).add_edge(START, "slow").compile()
+    with pytest.raises(NodeTimeoutError):
+        await graph.ainvoke({"topic": "x"}, streaming.config("e"))
+    run = await read(streaming, "e")
+    assert run.one("tool_error").data["error"]["code"] == "cancelled"
+    assert run.one("node_error").data["error"]["code"] == "timed_out"
+    assert run.final == "workflow_error"
+
+
 async def test_a_cancelled_node_did_not_time_out(streaming: StreamingModule) -> None:
     started = asyncio.Event()
 

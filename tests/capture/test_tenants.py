@@ -19,8 +19,9 @@ from langgraph.config import get_stream_writer
 from lg_streaming import current_emitter, stream_all, stream_token
 from lg_streaming.capture.graph_call import GraphCall
 from lg_streaming.capture.node import NodeRun
-from lg_streaming.capture.node_frame import ToolRun
-from lg_streaming.capture.run_registry import RUNS, Run
+from lg_streaming.capture.run import Run
+from lg_streaming.capture.run_registry import RUNS
+from lg_streaming.capture.tool_call import ToolRun
 from lg_streaming.module import StreamingModule
 from lg_streaming.publisher import Block
 from lg_streaming.testing import ScriptedChatModel

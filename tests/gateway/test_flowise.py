@@ -22,7 +22,7 @@ from lg_streaming.gateway.delivery.merge import merge
 from lg_streaming.gateway.dialects import Flowise
 from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.openapi import openapi_schema
-from lg_streaming.gateway.protocol.messages import DialectName
+from lg_streaming.gateway.protocol.inbound import DialectName
 from lg_streaming.hub import StreamHub
 from lg_streaming.log.base import PendingUpdate, StoredUpdate
 from tests.gateway.site import Site, site

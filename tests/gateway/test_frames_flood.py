@@ -17,7 +17,7 @@ from websockets.protocol import Protocol
 
 from lg_streaming.errors import StreamingError
 from lg_streaming.gateway.hooks.server import WebSocketTransport
-from lg_streaming.gateway.transports.inbound import InboundLimits, InboundMeter
+from lg_streaming.gateway.transports.inbound import InboundMeter
 from lg_streaming.observability.events import ClientDisconnected, GatewayEvent
 from lg_streaming.settings import LimitSettings
 from tests.gateway.site import Site, site
@@ -307,7 +307,7 @@ async def test_messages_that_become_complete_may_go_on_for_ever() -> None:
 async def test_time_in_which_the_server_does_not_read_does_not_count() -> None:
     refused: list[StreamingError] = []
     asked = 0
-    limits = InboundLimits.from_settings(LimitSettings(message_timeout=0.02))
+    limits = LimitSettings(message_timeout=0.02)
     meter = InboundMeter(limits, refused.append, lambda _: True)
 
     def paused() -> bool:

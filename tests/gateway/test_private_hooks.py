@@ -90,7 +90,7 @@ async def test_no_packet_reaches_the_dispatcher_of_python_socketio(
         async def note(*_: object, name: str = name) -> None:
             called.append(name)
 
-        monkeypatch.setattr(_engineio.GuardedServer, name, note)
+        monkeypatch.setattr(_engineio.SocketIOServer, name, note)
     async with raw_client(open_site) as client:
         assert (await client.ask("ping"))["ok"]
         await client.send("437[]")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lg_streaming.errors import BadPositionError, BadRequestError
-from lg_streaming.gateway.protocol.messages import SubscribeExecution
+from lg_streaming.gateway.protocol.inbound import SubscribeExecution
 from lg_streaming.gateway.protocol.registry import MESSAGES_IN, MESSAGES_OUT, check_nesting, json_schema, parse_message
 
 

@@ -55,4 +55,4 @@ def test_what_local_programs_send_is_none() -> None:
         "X-Client-Info", "X-Correlation-ID", "X-Goog-Api-Client", "X-Request-ID", "X-Requested-With",
         "X-Stainless-Arch", "X-Stainless-Retry-Count", "X-Zipkin", "X-Trip", "X-Ship-To", "X-Tips", "X-Recipient",
     )  # fmt: skip
-    assert caller(*names).is_local
+    assert caller(*names).why_not_local is None

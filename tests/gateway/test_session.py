@@ -20,7 +20,7 @@ from lg_streaming.gateway.limits.rates import ConnectionCounter
 from lg_streaming.gateway.session.context import Clock as Times
 from lg_streaming.gateway.session.context import GatewayContext
 from lg_streaming.gateway.session.handlers import handle
-from lg_streaming.gateway.session.session import Session, utc_now_iso
+from lg_streaming.gateway.session.session import Session, format_time
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription
 from lg_streaming.gateway.session.timers import Schedule, SessionTimers, TimerEvent
 from lg_streaming.hub import StreamHub
@@ -74,7 +74,7 @@ async def test_messages_over_the_rate_are_answered_with_when_to_try_again() -> N
     reply = await handle(one, "ping", [])
     assert (reply.answer["error"]["code"], reply.answer["error"]["retry_after_ms"]) == (4293, 50)
     clock.now += 0.06
-    assert (await handle(one, "ping", [])).answer == {"ok": True, "timestamp": utc_now_iso(clock.now)}
+    assert (await handle(one, "ping", [])).answer == {"ok": True, "timestamp": format_time(clock.now)}
     await handle(one, "ping", [])
     assert isinstance((await handle(one, "ping", [])).close, MessageRateError)
 
@@ -100,10 +100,10 @@ async def test_a_reply_says_what_to_start_and_what_to_stop() -> None:
     assert isinstance(first.start, ActiveSubscription)
     again = await handle(one, "subscribe_execution", [{"execution_id": "a", "batch": True}])
     assert list(again.stop) == [first.start]
-    assert first.start.subscription.closed
+    assert first.start.source.closed
     left = await handle(one, "unsubscribe_execution", [{"execution_id": "a"}])
     assert list(left.stop) == [again.start]
-    assert one.watches == {}
+    assert one.subscriptions == {}
     assert one.hub.statistics().subscriptions == 0
 
 
@@ -112,9 +112,9 @@ async def test_a_refused_subscription_leaves_the_one_before_alone() -> None:
     first = await handle(one, "subscribe_execution", [{"execution_id": "a"}])
     refused = await handle(one, "subscribe_execution", [{"execution_id": "a", "min_priority": "urgent"}])
     assert not refused.answer["ok"]
-    assert list(one.watches.values()) == [first.start]
+    assert list(one.subscriptions.values()) == [first.start]
     one.close()
-    assert one.watches == {}
+    assert one.subscriptions == {}
     assert one.hub.statistics().subscriptions == 0
 
 
@@ -179,8 +179,8 @@ async def test_a_fresh_token_counts_with_all_its_rights_or_not_at_all() -> None:
     assert one.principal is wide
     log.away = False
     reply = await handle(one, "authenticate", [{"token": token()}])
-    assert [watch.execution_id for watch in reply.forbidden] == ["acme/run"]
-    assert not one.watches
+    assert [subscription.execution_id for subscription in reply.forbidden] == ["acme/run"]
+    assert not one.subscriptions
     assert one.principal.grants == ()
     one.close()
     await hub.aclose()

@@ -16,7 +16,7 @@ from lg_streaming.gateway import Gateway
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.event_stream import EventStream, StreamOptions, open_stream
-from lg_streaming.gateway.protocol.messages import SubscribeExecution
+from lg_streaming.gateway.protocol.inbound import SubscribeExecution
 from lg_streaming.gateway.session.session import Session
 from lg_streaming.hub import StreamHub
 from tests.gateway.site import make_app, raw_client, site

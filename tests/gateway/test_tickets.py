@@ -33,9 +33,9 @@ def numbered(clock: Clock, **limits: int) -> Tickets:
 def test_a_ticket_is_good_once() -> None:
     tickets = numbered(Clock())
     assert tickets.issue(ALICE) == ("ticket-1", 30)
-    assert tickets.redeem("ticket-1") == ALICE
+    assert tickets.use("ticket-1").holder() == ALICE
     with pytest.raises(UnauthorizedError, match="one use"):
-        tickets.redeem("ticket-1")
+        tickets.use("ticket-1").holder()
     assert len(tickets) == 0
 
 
@@ -44,7 +44,7 @@ def test_what_was_never_a_ticket_is_none(ticket: str) -> None:
     tickets = numbered(Clock())
     tickets.issue(ALICE)
     with pytest.raises(UnauthorizedError) as raised:
-        tickets.redeem(ticket)
+        tickets.use(ticket).holder()
     assert raised.value.code == 4010
     assert len(tickets) == 1
 
@@ -55,10 +55,10 @@ def test_a_ticket_is_good_for_thirty_seconds() -> None:
     tickets.issue(ALICE)
     tickets.issue(ALICE)
     clock.now += 29.9
-    assert tickets.redeem("ticket-1") == ALICE
+    assert tickets.use("ticket-1").holder() == ALICE
     clock.now += 0.1
     with pytest.raises(UnauthorizedError):
-        tickets.redeem("ticket-2")
+        tickets.use("ticket-2").holder()
 
 
 def test_a_ticket_outlives_no_token() -> None:
@@ -67,14 +67,14 @@ def test_a_ticket_outlives_no_token() -> None:
     assert tickets.issue(replace(ALICE, expires_at=NOW + 10))[1] == 10
     clock.now += 10
     with pytest.raises(UnauthorizedError):
-        tickets.redeem("ticket-1")
+        tickets.use("ticket-1").holder()
     with pytest.raises(TokenExpiredError):
         tickets.issue(replace(ALICE, expires_at=NOW + 10))
 
 
 def test_what_is_redeemed_ends_with_the_token_it_came_from() -> None:
     tickets = numbered(Clock())
-    assert tickets.redeem(tickets.issue(ALICE)[0]).expires_at == NOW + 600
+    assert tickets.use(tickets.issue(ALICE)[0]).holder().expires_at == NOW + 600
 
 
 def test_tickets_cannot_be_guessed() -> None:
@@ -90,11 +90,11 @@ def test_one_subject_drops_only_its_own_tickets() -> None:
     kept = tickets.issue(bob)[0]
     mine = [tickets.issue(ALICE)[0] for _ in range(50)]
     assert len(tickets) == 4
-    assert tickets.redeem(kept) == bob
+    assert tickets.use(kept).holder() == bob
     for void in mine[:-3]:
         with pytest.raises(UnauthorizedError):
-            tickets.redeem(void)
-    assert [tickets.redeem(each) for each in mine[-3:]] == [ALICE] * 3
+            tickets.use(void).holder()
+    assert [tickets.use(each).holder() for each in mine[-3:]] == [ALICE] * 3
 
 
 def test_there_are_never_more_than_a_fixed_number() -> None:
@@ -120,12 +120,12 @@ def test_whatever_happens_a_ticket_is_redeemed_at_most_once_and_in_time(steps: l
             ticket = list(issued)[which % len(issued)]
             subject, until = issued.pop(ticket)
             try:
-                assert tickets.redeem(ticket).subject == subject
+                assert tickets.use(ticket).holder().subject == subject
                 assert clock.now < until
             except UnauthorizedError:
                 pass
             with pytest.raises(UnauthorizedError):
-                tickets.redeem(ticket)
+                tickets.use(ticket).holder()
         assert len(tickets) <= 5
 
 
@@ -157,9 +157,9 @@ async def test_a_ticket_gives_nothing_that_its_owner_does_not_have() -> None:
 
 def test_a_bound_principal_gets_no_ticket_for_anything_else() -> None:
     tickets = numbered(Clock())
-    bound = tickets.redeem(tickets.issue(ALICE, execution_id="exec-1")[0])
-    assert tickets.redeem(tickets.issue(bound, execution_id="exec-1")[0]).restricted_to == "exec-1"
-    assert tickets.redeem(tickets.issue(bound)[0]).restricted_to == "exec-1"
+    bound = tickets.use(tickets.issue(ALICE, execution_id="exec-1")[0]).holder()
+    assert tickets.use(tickets.issue(bound, execution_id="exec-1")[0]).holder().restricted_to == "exec-1"
+    assert tickets.use(tickets.issue(bound)[0]).holder().restricted_to == "exec-1"
     with pytest.raises(UnauthorizedError, match="another execution"):
         tickets.issue(bound, execution_id="exec-2")
 

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from lg_streaming.errors import CODES
-from lg_streaming.gateway.protocol.messages import SubscribeExecution
+from lg_streaming.gateway.protocol.inbound import SubscribeExecution
 from lg_streaming.gateway.protocol.registry import MESSAGES_IN, MESSAGES_OUT
 from tests.gateway.site import Site
 

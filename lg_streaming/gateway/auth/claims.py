@@ -135,7 +135,7 @@ def _json_object(text: bytes) -> dict[str, Any]:
 
     Repeated names and NaN are refused, because parsers differ in how they read them.
     """
-    found: object = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    found: object = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=refuse_constant)
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 (not a wrong type of ours)
     return cast("dict[str, Any]", found)
@@ -148,7 +148,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_constant(name: str) -> None:
+def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 

@@ -328,11 +328,11 @@ class Policy:
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
             # The caller chose these words: logged as data, never as lines of the log.
-            about = arguments[1:] or "a token"
+            subject = arguments[1:] or "a token"
             if patience.expired():
-                logger.error("%s failed for %r: denied, no answer in %g s", name, about, self._answer_timeout)  # noqa: TRY400 (the trace is ours alone)
+                logger.error("%s failed for %r: denied, no answer in %g s", name, subject, self._answer_timeout)  # noqa: TRY400 (the trace is ours alone)
             else:
-                logger.exception("%s failed for %r: denied", name, about)
+                logger.exception("%s failed for %r: denied", name, subject)
             return None
 
     # ------------------------------------------------------------ ending

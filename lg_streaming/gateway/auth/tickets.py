@@ -118,14 +118,6 @@ class Tickets:
         found = self._take(ticket) if len(ticket) <= _MAX_LENGTH else None
         return UsedTicket(None if found is None or found.until <= self._monotonic() else found.principal)
 
-    def redeem(self, ticket: str) -> Principal:
-        """Void a ticket, and return its holder.
-
-        Raises:
-            UnauthorizedError: If the ticket is void already, or was never issued.
-        """
-        return self.use(ticket).holder()
-
     def _take(self, ticket: str) -> _Ticket | None:
         found = self._open.pop(ticket, None)
         subject = None if found is None else found.principal.subject

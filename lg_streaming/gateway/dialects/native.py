@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
     from lg_streaming.gateway.delivery.frames import FrameEncoder
-    from lg_streaming.gateway.protocol.messages import EventName
+    from lg_streaming.gateway.protocol.inbound import EventName
     from lg_streaming.log.base import ExecutionState, StoredUpdate
 
 __all__ = ["Native"]

@@ -24,13 +24,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import engineio
-import orjson
 import socketio
 from engineio import async_socket
 from engineio import packet as engineio_packet
 from socketio import packet as socketio_packet
 from socketio.exceptions import ConnectionRefusedError as Refused
 
+from lg_streaming.codec import OrjsonModule
 from lg_streaming.errors import StreamingConfigError, StreamingError, TooManyConnectionsError
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ __all__ = [
     "EVENT",
     "TESTED",
     "EngineSocket",
-    "GuardedServer",
     "Packet",
     "Receive",
+    "SocketIOServer",
     "SocketOwner",
 ]
 
@@ -116,22 +116,10 @@ Serve = Callable[["EngineSocket", Receive, "Send"], Coroutine[Any, Any, None]]
 """Function that sets a transport's owner, and serves the transport until it is closed."""
 
 
-class _Json:
-    """The interface of a JSON module that python-socketio calls."""
-
-    @staticmethod
-    def dumps(value: object, **_: object) -> str:
-        return orjson.dumps(value).decode()
-
-    @staticmethod
-    def loads(text: str) -> Any:
-        return orjson.loads(text)
-
-
 class Packet(socketio_packet.Packet):
     """A Socket.IO packet."""
 
-    json = _Json
+    json = OrjsonModule
     packet_type: int
     namespace: str | None
     data: Any
@@ -144,9 +132,9 @@ class EngineSocket(async_socket.AsyncSocket):
     server: _Engine
     sid: str
 
-    def __init__(self, server: _Engine, sid: str, lease: Any) -> None:
+    def __init__(self, server: _Engine, sid: str, lease: Lease) -> None:
         super().__init__(server, sid)
-        self.lease: Any = lease
+        self.lease: Lease = lease
         """The result of `accept`."""
         self.owner: SocketOwner | None = None
 
@@ -216,7 +204,7 @@ class _Manager(socketio.AsyncManager):
 class _Engine(engineio.AsyncServer):
     """engine.io with guarded sockets, over WebSocket only."""
 
-    sio: GuardedServer
+    sio: SocketIOServer
     sockets: dict[str, EngineSocket]
     idle: asyncio.Event
     """Set while no transport is open."""
@@ -254,7 +242,7 @@ class _Engine(engineio.AsyncServer):
                 self.idle.set()
 
 
-class GuardedServer(socketio.AsyncServer):
+class SocketIOServer(socketio.AsyncServer):
     """A Socket.IO server of one namespace.
 
     Args:

@@ -25,6 +25,7 @@ from lg_streaming.gateway.dialects import EventStreamEncoder, Flowise, Native
 from lg_streaming.gateway.hooks.server import ServerTransport, current_transport
 from lg_streaming.gateway.http.endpoint import wait_disconnected
 from lg_streaming.gateway.session.handlers import subscribed
+from lg_streaming.gateway.session.status import connection_status
 from lg_streaming.gateway.session.timers import SessionTimers
 from lg_streaming.gateway.transports.websocket_connection import FRESH_BYTES
 from lg_streaming.hub.callbacks import is_external_cancellation
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import Frames
     from lg_streaming.gateway.http.compression import Coder
     from lg_streaming.gateway.http.context import HttpContext
-    from lg_streaming.gateway.protocol.messages import DialectName, EventName, SubscribeExecution
+    from lg_streaming.gateway.protocol.inbound import DialectName, EventName, SubscribeExecution
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.gateway.session.timers import TimerEvent
@@ -87,7 +88,7 @@ async def open_stream(
     """
     # With `fail` the stream itself reports the gap, and ends there.
     lenient = query.model_copy(update={"on_gap": "oldest"}) if query.on_gap == "fail" else query
-    watch, attached = await session.subscribe(lenient)
+    subscription, attached = await session.subscribe(lenient)
     if head_only or (options.dialect is None and _is_past_end(query, attached)):
         session.close()
         return Response(status_code=200 if head_only else 204, headers={**_HEADERS, **options.headers})
@@ -95,8 +96,8 @@ async def open_stream(
     initial = await _made(context, session, options.initial_data, query.execution_id)
     session.context.lifecycle.ensure_open()
     session.opened(secrets.token_urlsafe(15))
-    stream = EventStream(context, session, watch, options)
-    status = {**session.connected_message(), **_without_ok(subscribed(attached))}
+    stream = EventStream(context, session, subscription, options)
+    status = {**connection_status(session), **_without_ok(subscribed(attached))}
     stream.first_words = stream.dialect.before_stream(session.context.lifecycle.retry_ms(), status)
     if options.initial_data is not None:
         stream.first_words += stream.dialect.encode_event("initial", initial)
@@ -137,20 +138,23 @@ def _is_past_end(query: SubscribeExecution, attached: SubscribeResult) -> bool:
 
 
 def _dialect(
-    context: HttpContext, session: Session, watch: ActiveSubscription, options: StreamOptions
+    context: HttpContext, session: Session, subscription: ActiveSubscription, options: StreamOptions
 ) -> EventStreamEncoder:
     if options.dialect == "flowise":
         return Flowise(
-            watch.execution_id, follow=watch.follow, listener_id=session.connection_id, replica_id=context.replica_id
+            subscription.execution_id,
+            follow=subscription.follow,
+            listener_id=session.connection_id,
+            replica_id=context.replica_id,
         )
-    return Native(watch.execution_id, event=options.event, ids=options.ids, batch=watch.options.batch)
+    return Native(subscription.execution_id, event=options.event, ids=options.ids, batch=subscription.options.batch)
 
 
 class EventStream(Response):
     """One reader's response, and the sink of its delivery."""
 
     def __init__(
-        self, context: HttpContext, session: Session, watch: ActiveSubscription, options: StreamOptions
+        self, context: HttpContext, session: Session, subscription: ActiveSubscription, options: StreamOptions
     ) -> None:
         super().__init__(headers={**_HEADERS, **options.headers}, media_type="text/event-stream")
         del self.headers["content-length"]
@@ -158,8 +162,8 @@ class EventStream(Response):
         self._session = session
         self._lifecycle = context.gateway.lifecycle
         self._timers = SessionTimers(session, self._on_due, self._keep_alive)
-        self._watch = watch
-        self.dialect: EventStreamEncoder = _dialect(context, session, watch, options)
+        self._subscription = subscription
+        self.dialect: EventStreamEncoder = _dialect(context, session, subscription, options)
         self._says_keep_alive = options.dialect == "flowise"
         self._max_duration = options.max_duration
         self._transport: ServerTransport | None = None
@@ -262,37 +266,37 @@ class EventStream(Response):
             self._begun = True
 
     async def _deliver(self) -> None:
-        send, watch = self._send, self._watch
+        send, subscription = self._send, self._subscription
         if send is None:
             return
         await self._begin(send)
         try:
             await self._write(self.first_words)
-            watch.pump = SubscriptionPump(
-                watch.subscription,
+            subscription.pump = SubscriptionPump(
+                subscription.source,
                 self.dialect.frame_encoder,
                 self,
-                options=watch.options,
+                options=subscription.options,
                 cache=self._context.frames if self.dialect.shared else FrameCache(max_bytes=0),
                 ticker=self._context.ticker,
                 observer=self._session.instrumentation,
                 fails_on_gap=self.fails_on_gap,
                 on_caught_up=None if self.dialect.shared else self._at_head,
             )
-            ending = await watch.pump.run()
+            ending = await subscription.pump.run()
             over = ending.reason == "ended"
             hub = self._context.gateway.hub
-            found = await hub.describe(watch.execution_id) if over and not self.dialect.shared else None
+            found = await hub.describe(subscription.execution_id) if over and not self.dialect.shared else None
             state = found.state if found is not None else None
             self._last_words = self.dialect.on_end(ending.position, run_is_over=over, state=state) or self._last_words
         except TimeoutError:
-            logger.info("a reader of %r is cut off: nothing was read", watch.execution_id)
+            logger.info("a reader of %r is cut off: nothing was read", subscription.execution_id)
             self._fail(SlowReaderError())
             self.cut()
         except StreamingError as error:
             self._fail(error)
         except Exception:
-            logger.exception("delivery of execution %r failed", watch.execution_id)
+            logger.exception("delivery of execution %r failed", subscription.execution_id)
             self._fail(StreamingError())
 
     def _fail(self, error: StreamingError) -> None:
@@ -323,7 +327,7 @@ class EventStream(Response):
         if words := self.dialect.caught_up():
             await self._write(words)
         if self.dialect.is_complete:
-            self._watch.subscription.close()
+            self._subscription.source.close()
 
     def limit_buffer(self) -> None:
         """See `FrameSink.limit_buffer`."""

@@ -23,7 +23,8 @@ from lg_streaming.gateway.protocol.http_models import (
     TicketRequest,
     UpdatesPage,
 )
-from lg_streaming.gateway.protocol.messages import PROTOCOL_VERSION, CancelExecution, Cancelled, Responded
+from lg_streaming.gateway.protocol.inbound import CancelExecution
+from lg_streaming.gateway.protocol.outbound import PROTOCOL_VERSION, Cancelled, Responded
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

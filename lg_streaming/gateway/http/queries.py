@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from lg_streaming.errors import BadRequestError
 from lg_streaming.gateway.http.endpoint import wait_disconnected
-from lg_streaming.gateway.session.session import attach, utc_now_iso
+from lg_streaming.gateway.session.session import attach, format_time
 from lg_streaming.hub import Page
 
 if TYPE_CHECKING:
@@ -221,8 +221,8 @@ def execution_info(execution_id: str, state: LogState) -> dict[str, Any]:
         "owner": state.owner,
         "position": f"{state.epoch}:{state.head}",
         "oldest": state.oldest,
-        "started_at": utc_now_iso(state.started_at),
-        "updated_at": utc_now_iso(state.updated_at),
+        "started_at": format_time(state.started_at),
+        "updated_at": format_time(state.updated_at),
         "progress": state.progress,
         "metadata": state.metadata,
     }

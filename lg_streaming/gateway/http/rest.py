@@ -19,7 +19,8 @@ from lg_streaming.gateway.http.endpoint import (
 from lg_streaming.gateway.http.queries import Cursors, HistoryReader, execution_info, list_executions
 from lg_streaming.gateway.http.query_params import query_payload
 from lg_streaming.gateway.protocol.http_models import HistoryQuery, ListQuery, PromptResponse, TicketRequest
-from lg_streaming.gateway.protocol.messages import PROTOCOL_VERSION, CancelExecution, Respond
+from lg_streaming.gateway.protocol.inbound import CancelExecution, Respond
+from lg_streaming.gateway.protocol.outbound import PROTOCOL_VERSION
 from lg_streaming.gateway.protocol.registry import parse
 from lg_streaming.gateway.protocol.responses import json_response
 from lg_streaming.gateway.session.handlers import HANDLERS

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.routing import Router
     from starlette.types import Receive, Scope, Send
 
-    from lg_streaming.gateway.protocol.messages import DialectName, EventName
+    from lg_streaming.gateway.protocol.inbound import DialectName, EventName
     from lg_streaming.hub import StreamHub
     from lg_streaming.hub.page import OnGap
 

@@ -1,5 +1,5 @@
 """Messages of the wire: their models, their registry and their JSON Schema.
 
-- `messages`: models of messages; `registry`: their names, their parser and their schema.
+- `inbound`, `outbound`: models of messages; `registry`: their names, their parser and their schema.
 - `http_models`: models of queries, bodies and responses of HTTP; `responses`: JSON and error responses.
 """

@@ -7,18 +7,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from lg_streaming.gateway.protocol.messages import (
+from lg_streaming.gateway.protocol.inbound import (
     DialectName,
-    ErrorBody,
     EventName,
     ExecutionId,
     Inbound,
-    Outbound,
     PromptId,
     SubscribeExecution,
-    Update,
 )
+from lg_streaming.gateway.protocol.outbound import ErrorBody, Outbound, Update
 from lg_streaming.log.base import ExecutionState
+from lg_streaming.types import GapReason
 
 __all__ = [
     "ErrorResponse",
@@ -144,7 +143,7 @@ class GapInfo(Outbound):
 
     from_: Annotated[int, Field(alias="from")]
     to: int | None
-    reason: Literal["evicted", "epoch_changed", "future_position"]
+    reason: GapReason
 
 
 class UpdatesPage(Outbound):

@@ -29,7 +29,7 @@ class _Client(Protocol):
     """A session, as the gateway lists it."""
 
     @property
-    def watches(self) -> Mapping[str, object]:
+    def subscriptions(self) -> Mapping[str, object]:
         """Subscriptions, by execution."""
         ...
 

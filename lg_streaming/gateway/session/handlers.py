@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import StreamingError, TokenExpiredError, UnauthorizedError
 from lg_streaming.events import room_execution
-from lg_streaming.gateway.protocol.messages import SubscribeExecution
+from lg_streaming.gateway.protocol.inbound import SubscribeExecution
 from lg_streaming.gateway.protocol.registry import failure, parse_message
+from lg_streaming.gateway.session.status import status_answer
 from lg_streaming.gateway.session.subscriptions import PatternSubscription, Reply
 from lg_streaming.hub.wildcard import WildcardSubscription
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lg_streaming.gateway.protocol.messages import (
+    from lg_streaming.gateway.protocol.inbound import (
         Authenticate,
         CancelExecution,
         Empty,
@@ -48,16 +49,19 @@ _MAX_OPEN: Final = 128
 
 
 async def subscribe_execution(session: Session, message: SubscribeExecution) -> Reply:
-    previous = session.watches.get(message.execution_id)
-    watch, attached = await session.subscribe(message)
-    return Reply(answer=subscribed(attached), stop=(previous,) if previous is not None else (), start=watch)
+    previous = session.subscriptions.get(message.execution_id)
+    subscription, attached = await session.subscribe(message)
+    return Reply(answer=subscribed(attached), stop=(previous,) if previous is not None else (), start=subscription)
 
 
 async def unsubscribe_execution(session: Session, message: UnsubscribeExecution) -> Reply:
-    watch = session.watches.get(message.execution_id)
-    if watch is not None:
-        session.remove_subscription(watch)
-    return Reply(answer={"ok": True, "execution_id": message.execution_id}, stop=(watch,) if watch is not None else ())
+    subscription = session.subscriptions.get(message.execution_id)
+    if subscription is not None:
+        session.remove_subscription(subscription)
+    return Reply(
+        answer={"ok": True, "execution_id": message.execution_id},
+        stop=(subscription,) if subscription is not None else (),
+    )
 
 
 async def subscribe_events(session: Session, message: SubscribeEvents) -> Reply:
@@ -67,7 +71,7 @@ async def subscribe_events(session: Session, message: SubscribeEvents) -> Reply:
         globs=message.executions or ("**",),
         filter=message.filter(),
         allows=session.may_read,
-        skips=session.watches.__contains__,
+        skips=session.subscriptions.__contains__,
         clock=session.context.clock.monotonic,
         max_open=session.context.settings.limits.subscriptions_per_connection or _MAX_OPEN,
     )
@@ -83,16 +87,16 @@ async def subscribe_events(session: Session, message: SubscribeEvents) -> Reply:
 
 
 async def unsubscribe_events(session: Session, message: UnsubscribeEvents) -> Reply:
-    watch = session.events
-    if watch is None:
+    subscription = session.events
+    if subscription is None:
         return Reply(answer=_NO_EVENTS)
-    left = [name for name in watch.request.events or () if name not in (message.events or ())]
+    left = [name for name in subscription.request.events or () if name not in (message.events or ())]
     if message.events and left:
-        watch.request = watch.request.model_copy(update={"events": left})
-        watch.follower.narrow(watch.request.filter())
-        return Reply(answer={"ok": True, "events": left, "executions": list(watch.follower.globs)})
-    session.remove_subscription(watch)
-    return Reply(answer=_NO_EVENTS, stop=(watch,))
+        subscription.request = subscription.request.model_copy(update={"events": left})
+        subscription.follower.narrow(subscription.request.filter())
+        return Reply(answer={"ok": True, "events": left, "executions": list(subscription.follower.globs)})
+    session.remove_subscription(subscription)
+    return Reply(answer=_NO_EVENTS, stop=(subscription,))
 
 
 _NO_EVENTS: Final[dict[str, Any]] = {"ok": True, "events": [], "executions": []}
@@ -101,28 +105,29 @@ _NO_EVENTS: Final[dict[str, Any]] = {"ok": True, "events": [], "executions": []}
 async def join_room(session: Session, message: RoomMessage) -> Reply:
     room_id, rooms = message.room_id, session.context.rooms
     execution_id = room_execution(room_id)
-    previous = session.watches.get(execution_id)
+    previous = session.subscriptions.get(execution_id)
     if previous is not None and previous.room_id is not None:
         return Reply(answer={"ok": True, "room_id": room_id, "clients": rooms.members(room_id)})
-    watch, _ = await session.subscribe(
+    subscription, _ = await session.subscribe(
         SubscribeExecution(execution_id=execution_id, after="latest", follow=True), room_id=room_id
     )
     return Reply(
         answer={"ok": True, "room_id": room_id, "clients": rooms.join(room_id, session)},
         stop=(previous,) if previous is not None else (),
-        start=watch,
+        start=subscription,
     )
 
 
 async def leave_room(session: Session, message: RoomMessage) -> Reply:
-    watch = session.watches.get(room_execution(message.room_id))
-    if watch is not None and watch.room_id is None:
-        watch = None
-    if watch is not None:
-        session.remove_subscription(watch)
-    clients = session.context.rooms.members(message.room_id) if watch is not None else 0
+    subscription = session.subscriptions.get(room_execution(message.room_id))
+    if subscription is not None and subscription.room_id is None:
+        subscription = None
+    if subscription is not None:
+        session.remove_subscription(subscription)
+    clients = session.context.rooms.members(message.room_id) if subscription is not None else 0
     return Reply(
-        answer={"ok": True, "room_id": message.room_id, "clients": clients}, stop=(watch,) if watch is not None else ()
+        answer={"ok": True, "room_id": message.room_id, "clients": clients},
+        stop=(subscription,) if subscription is not None else (),
     )
 
 
@@ -145,12 +150,16 @@ async def authenticate(session: Session, message: Authenticate) -> Reply:
         if session.authenticated and principal.subject != session.principal.subject:
             raise UnauthorizedError("a fresh token must be of the same subject: reconnect to change it")
     # All that can fail comes first: a caller is either the new one with its rights, or the old one with its own.
-    watches = list(session.watches.values())
-    forbidden = [watch for watch in watches if not await session.may_read(watch.execution_id, principal)]
+    subscriptions = list(session.subscriptions.values())
+    forbidden = [
+        subscription
+        for subscription in subscriptions
+        if not await session.may_read(subscription.execution_id, principal)
+    ]
     if session.policy.requires_token:
         session.set_principal(principal)
-    for watch in forbidden:
-        session.remove_subscription(watch)
+    for subscription in forbidden:
+        session.remove_subscription(subscription)
     if session.events is not None:
         session.events.follower.reauthorize()
     expires_in = session.expires_in
@@ -164,7 +173,7 @@ async def ping(session: Session, _: Empty) -> Reply:
 
 
 async def get_status(session: Session, _: Empty) -> Reply:
-    return Reply(answer={"ok": True, **session.status()})
+    return Reply(answer={"ok": True, **status_answer(session)})
 
 
 HANDLERS: Final[Mapping[str, Callable[[Session, Any], Awaitable[Reply]]]] = MappingProxyType(

@@ -108,22 +108,24 @@ class ConnectionInstrumentation:
             )
         )
 
-    def subscribed(self, watch: ActiveSubscription, attached: SubscribeResult, *, resumes: bool) -> None:
+    def subscribed(self, subscription: ActiveSubscription, attached: SubscribeResult, *, resumes: bool) -> None:
         """Report a new subscription; `resumes` if the client resumes from a position."""
-        labels, execution_id, recovered = self._labels(), watch.execution_id, attached.recovered
+        labels, execution_id, recovered = self._labels(), subscription.execution_id, attached.recovered
         if resumes:
             self._events.notify(SubscriptionResumed(**labels, execution_id=execution_id, recovered=recovered))
-        if watch.room_id is not None:
-            self._events.notify(RoomJoined(**labels, room_id=watch.room_id))
+        if subscription.room_id is not None:
+            self._events.notify(RoomJoined(**labels, room_id=subscription.room_id))
         else:
             self._events.notify(ExecutionSubscribed(**labels, execution_id=execution_id, recovered=recovered))
 
-    def unsubscribed(self, watch: ActiveSubscription, reason: str | None) -> None:
+    def unsubscribed(self, subscription: ActiveSubscription, reason: str | None) -> None:
         """Report the end of a subscription."""
-        if watch.room_id is not None:
-            self._events.notify(RoomLeft(**self._labels(), room_id=watch.room_id))
+        if subscription.room_id is not None:
+            self._events.notify(RoomLeft(**self._labels(), room_id=subscription.room_id))
         else:
-            self._events.notify(ExecutionUnsubscribed(**self._labels(), execution_id=watch.execution_id, reason=reason))
+            self._events.notify(
+                ExecutionUnsubscribed(**self._labels(), execution_id=subscription.execution_id, reason=reason)
+            )
 
     def sent(self, execution_id: str, updates: int, size: int, newest: float | None) -> None:
         """Report that a page was passed to the transport.

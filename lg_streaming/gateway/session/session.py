@@ -15,14 +15,12 @@ from lg_streaming.errors import (
     TooManySubscriptionsError,
     UnauthorizedError,
 )
+from lg_streaming.events import format_timestamp
 from lg_streaming.filters import INTERRUPTED
 from lg_streaming.gateway.auth.policy import ANONYMOUS, caller_of
 from lg_streaming.gateway.auth.url_credentials import token_refused
 from lg_streaming.gateway.delivery.pump import DeliveryOptions
-from lg_streaming.gateway.protocol.messages import (
-    PROTOCOL_VERSION,
-    SubscribeExecution,
-)
+from lg_streaming.gateway.protocol.inbound import SubscribeExecution
 from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
 from lg_streaming.gateway.session.rooms import ROOM_FILTER
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription, ClientStats, PatternSubscription
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
     from lg_streaming.log.base import LogState
     from lg_streaming.types import TransportName
 
-__all__ = ["Session", "attach", "utc_now_iso"]
+__all__ = ["Session", "attach", "format_time"]
 
 _MAX_VIOLATIONS: Final = 3
 
@@ -65,7 +63,7 @@ class Session:
     principal: Principal = ANONYMOUS
     authenticated: bool = False
     trusted: bool = False
-    watches: dict[str, ActiveSubscription] = field(default_factory=dict[str, ActiveSubscription])
+    subscriptions: dict[str, ActiveSubscription] = field(default_factory=dict[str, ActiveSubscription])
     """Subscriptions by execution; rooms are executions too."""
     events: PatternSubscription | None = None
     _lease: Lease | None = field(default=None, init=False)
@@ -193,27 +191,29 @@ class Session:
         self.context.sessions.pop(self.connection_id, None)
         if self._lease is not None:
             self._lease.release()
-        for watch in list(self.watches.values()):
-            self.remove_subscription(watch)
+        for subscription in list(self.subscriptions.values()):
+            self.remove_subscription(subscription)
         if self.events is not None:
             self.remove_subscription(self.events)
         self.instrumentation.closed(code, self.uptime)
 
-    def remove_subscription(self, watch: ActiveSubscription | PatternSubscription, reason: str | None = None) -> None:
+    def remove_subscription(
+        self, subscription: ActiveSubscription | PatternSubscription, reason: str | None = None
+    ) -> None:
         """End a subscription, for the `reason` that the client is sent. Harmless when repeated."""
-        if isinstance(watch, PatternSubscription):
-            watch.follower.close()
-            self.events = None if self.events is watch else self.events
+        if isinstance(subscription, PatternSubscription):
+            subscription.follower.close()
+            self.events = None if self.events is subscription else self.events
             return
-        watch.subscription.close()
-        if self.watches.get(watch.execution_id) is not watch:
+        subscription.source.close()
+        if self.subscriptions.get(subscription.execution_id) is not subscription:
             return
-        del self.watches[watch.execution_id]
-        self.instrumentation.unsubscribed(watch, reason)
-        if watch.room_id is not None:
-            self.context.rooms.leave(watch.room_id, self)
+        del self.subscriptions[subscription.execution_id]
+        self.instrumentation.unsubscribed(subscription, reason)
+        if subscription.room_id is not None:
+            self.context.rooms.leave(subscription.room_id, self)
         if self.events is not None:
-            self.events.follower.skip_to(watch.execution_id, watch.position)
+            self.events.follower.skip_to(subscription.execution_id, subscription.position)
 
     @property
     def expires_in(self) -> float | None:
@@ -278,18 +278,18 @@ class Session:
         """
         execution_id = request.execution_id
         limit = self.context.settings.limits.subscriptions_per_connection
-        if limit is not None and len(self.watches) >= limit and execution_id not in self.watches:
+        if limit is not None and len(self.subscriptions) >= limit and execution_id not in self.subscriptions:
             raise TooManySubscriptionsError(
                 f"a connection may watch {limit} executions: unsubscribe first", execution_id=execution_id
             )
         chosen = ROOM_FILTER if room_id is not None else request.filter()
-        subscription, attached = await attach(self, request, chosen)
-        previous = self.watches.get(execution_id)
+        source, attached = await attach(self, request, chosen)
+        previous = self.subscriptions.get(execution_id)
         if previous is not None:
             self.remove_subscription(previous)
-        watch = self.watches[execution_id] = ActiveSubscription(
+        subscription = self.subscriptions[execution_id] = ActiveSubscription(
             execution_id=execution_id,
-            subscription=subscription,
+            source=source,
             options=DeliveryOptions(
                 merge=request.merge,
                 batch=request.batch,
@@ -299,10 +299,10 @@ class Session:
             follow=request.follow,
             room_id=room_id,
         )
-        self.instrumentation.subscribed(watch, attached, resumes=request.after not in {None, "latest"})
+        self.instrumentation.subscribed(subscription, attached, resumes=request.after not in {None, "latest"})
         if self.events is not None:
             self.events.follower.skip_to(execution_id, None)
-        return watch, attached
+        return subscription, attached
 
     async def check(self, action: Action, execution_id: str) -> LogState | None:
         """Return the state of an execution, if the caller may do `action`.
@@ -345,28 +345,14 @@ class Session:
     # ------------------------------------------------------------ messages to the client
     def now(self) -> str:
         """Return the time in the format of the wire."""
-        return utc_now_iso(self.context.clock.wall())
-
-    def connected_message(self) -> dict[str, Any]:
-        """Return the payload of `connection_status`."""
-        settings = self.context.settings
-        payload: dict[str, Any] = {
-            "status": "connected" if self.authenticated else "authentication_required",
-            "connection_id": self.connection_id,
-            "server_time": self.now(),
-            "heartbeat_interval_s": self.heartbeat_interval,
-            "protocol": PROTOCOL_VERSION,
-        }
-        if not self.authenticated:
-            payload["login_timeout_s"] = settings.limits.login_timeout
-        return payload
+        return format_time(self.context.clock.wall())
 
     async def heartbeat(self) -> dict[str, Any]:
         """Return the payload of `heartbeat`: the head of each execution the client subscribed to."""
         positions: dict[str, str] = {}
-        for execution_id, watch in list(self.watches.items()):
+        for execution_id, subscription in list(self.subscriptions.items()):
             state = await self.hub.describe(execution_id)
-            if state is not None and watch.subscription.is_vetted(state):
+            if state is not None and subscription.source.is_vetted(state):
                 positions[execution_id] = f"{state.epoch}:{state.head}"
         return {"timestamp": self.now(), "positions": positions}
 
@@ -378,37 +364,15 @@ class Session:
             subject=self.principal.subject,
             address=self.peer.address,
             uptime_s=round(self.uptime, 3),
-            executions=tuple(watch.execution_id for watch in self.watches.values() if watch.room_id is None),
-            rooms=tuple(watch.room_id for watch in self.watches.values() if watch.room_id is not None),
+            executions=tuple(
+                subscription.execution_id
+                for subscription in self.subscriptions.values()
+                if subscription.room_id is None
+            ),
+            rooms=tuple(
+                subscription.room_id for subscription in self.subscriptions.values() if subscription.room_id is not None
+            ),
         )
-
-    def status(self) -> dict[str, Any]:
-        """Return the answer to `get_status`."""
-        connection: dict[str, Any] = {
-            "connection_id": self.connection_id,
-            "uptime_s": round(self.uptime, 3),
-        }
-        if self.principal.subject is not None:
-            connection["subject"] = self.principal.subject
-        if self.expires_in is not None:
-            connection["expires_in_s"] = round(self.expires_in, 3)
-        return {
-            "connection": connection,
-            "subscriptions": [
-                {
-                    "execution_id": watch.execution_id,
-                    "position": _text(watch.subscription.position),
-                    "batch": watch.options.batch,
-                    "follow": watch.follow,
-                }
-                for watch in self.watches.values()
-            ],
-            "server": {
-                "protocol": PROTOCOL_VERSION,
-                "server_time": self.now(),
-                "connections": self.context.admission.connections.connections,
-            },
-        }
 
 
 async def attach(
@@ -441,10 +405,6 @@ async def attach(
         raise
 
 
-def utc_now_iso(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Return a time in the format of the wire: ``2026-11-20T20:00:00.123Z``."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _text(position: object) -> str | None:
-    return None if position is None else str(position)
+    return format_timestamp(datetime.fromtimestamp(seconds, UTC))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
     from lg_streaming.gateway.delivery.pump import DeliveryOptions, SubscriptionPump
-    from lg_streaming.gateway.protocol.messages import SubscribeEvents
+    from lg_streaming.gateway.protocol.inbound import SubscribeEvents
     from lg_streaming.hub import Subscription
     from lg_streaming.hub.wildcard import WildcardSubscription
     from lg_streaming.types import TransportName
@@ -23,7 +23,8 @@ class ActiveSubscription:
     """A connection's subscription to one execution."""
 
     execution_id: str
-    subscription: Subscription
+    source: Subscription
+    """The hub's subscription, from which the updates are read."""
     options: DeliveryOptions
     by_type: bool = False
     """True if messages are named by their update's type, not its kind."""
@@ -36,7 +37,7 @@ class ActiveSubscription:
     @property
     def position(self) -> Position | None:
         """The client's position; a page that was read and not sent does not count."""
-        return self.subscription.position if self.pump is None else self.pump.position
+        return self.source.position if self.pump is None else self.pump.position
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

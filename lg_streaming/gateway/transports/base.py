@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from lg_streaming.gateway.transports.inbound import InboundLimits
 from lg_streaming.gateway.transports.send_buffer import BufferLimits, SendBuffer
 
 if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.delivery.frames import FrameEncoder
-    from lg_streaming.settings import StreamingSettings
+    from lg_streaming.settings import LimitSettings, StreamingSettings
     from lg_streaming.types import TransportName
 
 __all__ = ["Transport", "TransportLimits"]
@@ -28,7 +27,7 @@ class TransportLimits:
     """Limits of one transport. Seconds and bytes."""
 
     bounds: BufferLimits
-    inbound: InboundLimits
+    inbound: LimitSettings
     inbound_bytes: int
     login_timeout: float
     ping_interval: float
@@ -47,7 +46,7 @@ class TransportLimits:
                 backlog_frames=limits.backlog_frames,
                 send_timeout=limits.send_timeout,
             ),
-            inbound=InboundLimits.from_settings(limits),
+            inbound=limits,
             inbound_bytes=limits.inbound_bytes,
             login_timeout=limits.login_timeout,
             ping_interval=gateway.ping_interval,

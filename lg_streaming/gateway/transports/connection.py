@@ -21,6 +21,7 @@ from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.gateway.delivery.pump import SubscriptionPump, pump_all
 from lg_streaming.gateway.session.handlers import handle
 from lg_streaming.gateway.session.session import Session
+from lg_streaming.gateway.session.status import connection_status
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription, PatternSubscription
 from lg_streaming.gateway.session.timers import SessionTimers, TimerEvent
 
@@ -107,7 +108,7 @@ class Connection:
         """Begin the session of a client that was admitted."""
         self._session.opened(connection_id)
         self._services.connections[connection_id] = self
-        self._transport.emit("connection_status", self._session.connected_message())
+        self._transport.emit("connection_status", connection_status(self._session))
         if not self._session.authenticated:
             self._timers.set("login", self._services.limits.login_timeout, self._login_too_late)
         self._timers.start()
@@ -119,10 +120,10 @@ class Connection:
             answer(reply.answer)
         elif not reply.answer["ok"] and reply.close is None:
             self._transport.emit("error", reply.answer["error"])
-        for watch in (*reply.stop, *reply.forbidden):
-            self._stop(watch)
-        for watch in reply.forbidden:
-            self._emit_closed(watch, "forbidden")
+        for subscription in (*reply.stop, *reply.forbidden):
+            self._stop(subscription)
+        for subscription in reply.forbidden:
+            self._emit_closed(subscription, "forbidden")
         if reply.start is not None:
             self._start(reply.start)
         if reply.close is not None:
@@ -207,60 +208,62 @@ class Connection:
         """See `FrameSink.limit_buffer`."""
         self._transport.limit_buffer()
 
-    def _start(self, watch: ActiveSubscription | PatternSubscription) -> None:
-        work = self._follow(watch) if isinstance(watch, PatternSubscription) else self._deliver(watch)
+    def _start(self, subscription: ActiveSubscription | PatternSubscription) -> None:
+        work = (
+            self._follow(subscription) if isinstance(subscription, PatternSubscription) else self._deliver(subscription)
+        )
         task = asyncio.create_task(work, name="lg_streaming.pump")
-        self._pumps[watch] = task
-        task.add_done_callback(lambda _: self._pumps.pop(watch, None))
+        self._pumps[subscription] = task
+        task.add_done_callback(lambda _: self._pumps.pop(subscription, None))
 
-    def _stop(self, watch: ActiveSubscription | PatternSubscription) -> None:
-        task = self._pumps.pop(watch, None)
+    def _stop(self, subscription: ActiveSubscription | PatternSubscription) -> None:
+        task = self._pumps.pop(subscription, None)
         if task is not None:
             task.cancel()
 
-    def _emit_closed(self, watch: ActiveSubscription, reason: str) -> None:
-        self._transport.emit("subscription_closed", {"execution_id": watch.execution_id, "reason": reason})
+    def _emit_closed(self, subscription: ActiveSubscription, reason: str) -> None:
+        self._transport.emit("subscription_closed", {"execution_id": subscription.execution_id, "reason": reason})
 
-    async def _deliver(self, watch: ActiveSubscription) -> None:
+    async def _deliver(self, subscription: ActiveSubscription) -> None:
         reason, services = "closed", self._services
-        encode = self._transport.encoder(batch=watch.options.batch, by_type=watch.by_type)
+        encode = self._transport.encoder(batch=subscription.options.batch, by_type=subscription.by_type)
         try:
-            watch.pump = SubscriptionPump(
-                watch.subscription,
+            subscription.pump = SubscriptionPump(
+                subscription.source,
                 encode,
                 self,
-                options=watch.options,
+                options=subscription.options,
                 cache=services.frames,
                 ticker=services.ticker,
                 observer=self._session.instrumentation,
             )
-            reason = (await watch.pump.run()).reason
+            reason = (await subscription.pump.run()).reason
         except GapError as error:
             reason = "gap"
-            self._transport.emit("error", {**error.to_dict(), "execution_id": watch.execution_id})
+            self._transport.emit("error", {**error.to_dict(), "execution_id": subscription.execution_id})
         except ForbiddenError:
             reason = "forbidden"
         except StreamingError as error:
             self._session.instrumentation.failed(error)
-            self._transport.emit("error", {**error.to_dict(), "execution_id": watch.execution_id})
+            self._transport.emit("error", {**error.to_dict(), "execution_id": subscription.execution_id})
         except Exception:
-            logger.exception("delivery of execution %r failed", watch.execution_id)
-        self._session.remove_subscription(watch, reason)
-        self._emit_closed(watch, reason)
+            logger.exception("delivery of execution %r failed", subscription.execution_id)
+        self._session.remove_subscription(subscription, reason)
+        self._emit_closed(subscription, reason)
 
-    async def _follow(self, watch: PatternSubscription) -> None:
-        encode = self._transport.encoder(batch=watch.request.batch, by_type=watch.request.event == "type")
+    async def _follow(self, subscription: PatternSubscription) -> None:
+        encode = self._transport.encoder(batch=subscription.request.batch, by_type=subscription.request.event == "type")
         try:
             await pump_all(
-                watch.follower, encode, self, cache=self._services.frames, observer=self._session.instrumentation
+                subscription.follower, encode, self, cache=self._services.frames, observer=self._session.instrumentation
             )
         except StreamingError as error:
             self._session.instrumentation.failed(error)
-            self._session.remove_subscription(watch)
+            self._session.remove_subscription(subscription)
             self._transport.emit("error", error.to_dict())
         except Exception:
-            logger.exception("delivery of executions %r failed", watch.follower.globs)
-            self._session.remove_subscription(watch)
+            logger.exception("delivery of executions %r failed", subscription.follower.globs)
+            self._session.remove_subscription(subscription)
             self._transport.emit("error", StreamingError("subscribe_events has failed: subscribe again").to_dict())
 
 

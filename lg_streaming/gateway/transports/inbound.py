@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import DeadPeerError, MessageRateError, StreamingError
@@ -18,7 +17,7 @@ from lg_streaming.token_bucket import TokenBucket
 if TYPE_CHECKING:
     from lg_streaming.settings import LimitSettings
 
-__all__ = ["InboundLimits", "InboundMeter"]
+__all__ = ["InboundMeter"]
 
 Refuse = Callable[[StreamingError], None]
 Admit = Callable[[int], bool]
@@ -30,30 +29,6 @@ _SPARE_SIZES: Final = 4
 _LEAST_BYTES: Final = 524_288
 """Bytes that may always arrive at once, as a server reads up to 256 KiB before this check."""
 _LONGEST_TIMEOUT: Final = 86_400.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InboundLimits:
-    """Limits on what one connection sends. None: no limit. Seconds and bytes."""
-
-    frames_per_second: float | None
-    frame_burst: int
-    messages_per_second: float | None
-    message_burst: int
-    message_bytes: int
-    message_timeout: float
-
-    @classmethod
-    def from_settings(cls, limits: LimitSettings) -> InboundLimits:
-        """Return the limits of the settings."""
-        return cls(
-            frames_per_second=limits.frames_per_second,
-            frame_burst=limits.frame_burst,
-            messages_per_second=limits.messages_per_second,
-            message_burst=limits.message_burst,
-            message_bytes=limits.inbound_bytes,
-            message_timeout=limits.message_timeout,
-        )
 
 
 class InboundMeter:
@@ -82,9 +57,9 @@ class InboundMeter:
         "_refuse",
     )
 
-    def __init__(self, limits: InboundLimits, refuse: Refuse, admit: Admit) -> None:
+    def __init__(self, limits: LimitSettings, refuse: Refuse, admit: Admit) -> None:
         self._clock = asyncio.get_running_loop().time
-        now, size = self._clock(), limits.message_bytes
+        now, size = self._clock(), limits.inbound_bytes
         self._now = now
         self._limits = limits
         self._refuse: Refuse | None = refuse
@@ -184,7 +159,7 @@ class InboundMeter:
         due, self._charged = used - self._charged, used
         if due and not self._bytes.take(self._now, due):
             limits = self._limits
-            rate = (limits.messages_per_second or limits.message_burst) * limits.message_bytes
+            rate = (limits.messages_per_second or limits.message_burst) * limits.inbound_bytes
             self._exceed(f"at most {rate:.0f} bytes a second")
         return not self._exceeded
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from lg_streaming.errors import BadRequestError, DeadPeerError, LoginTimeoutError, StreamingError, TooLargeError
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
-from lg_streaming.gateway.hooks.engineio import CONNECT, DISCONNECT, EVENT, GuardedServer, Packet
+from lg_streaming.gateway.hooks.engineio import CONNECT, DISCONNECT, EVENT, Packet, SocketIOServer
 from lg_streaming.gateway.limits.rates import ConnectionCounter
 from lg_streaming.gateway.protocol.registry import RESERVED_EVENTS, check_nesting
 from lg_streaming.gateway.protocol.responses import error_response, isolated
@@ -52,7 +52,7 @@ class SocketIO:
         self.limits: TransportLimits = services.limits
         self.packets: Packets = Packets(self.namespace)
         self._transports = ConnectionCounter(self.limits.max_transports, per_address=self.limits.max_per_address)
-        self._server = GuardedServer(namespace=self.namespace, accept=self._accept, serve=self._serve, reject=_reject)
+        self._server = SocketIOServer(namespace=self.namespace, accept=self._accept, serve=self._serve, reject=_reject)
         services.context.lifecycle.on_start.append(self._server.begin)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
@@ -70,7 +70,7 @@ class SocketIO:
 
     def _serve(self, engine: EngineSocket, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """See `Serve`. A plain function: one more coroutine takes 500 bytes a connection."""
-        accepted: _Accepted = engine.lease
+        accepted = cast("_Accepted", engine.lease)  # that of `_accept`
         engine.owner = socket = _Socket(self, engine, accepted.peer, send)
         return socket.serve(receive)
 

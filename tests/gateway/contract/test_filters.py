@@ -21,7 +21,7 @@ from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Scope
 from lg_streaming.filters import FILTER_FIELDS, FILTER_LISTS, FilterOptions, UpdateFilter
 from lg_streaming.gateway.http.openapi import openapi_schema
-from lg_streaming.gateway.protocol.messages import SubscribeEvents, SubscribeExecution
+from lg_streaming.gateway.protocol.inbound import SubscribeEvents, SubscribeExecution
 from lg_streaming.hub import StreamHub
 from tests.gateway.contract.adapters import READERS, Readers, RefusedError, SocketReader, numbers, take, until_over
 from tests.gateway.contract.adapters import updates_in as updates_of

@@ -1,21 +1,61 @@
-"""The token streams of one hub that are open, and the rate of their tokens."""
+"""Open token streams of one hub, and the rate of their tokens."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from lg_streaming.fork import bury, new_rlock, restart_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lg_streaming.pipeline.tokens import TokenPipeline
+    from lg_streaming.events import Scope
+    from lg_streaming.settings import TokenDefaults
 
-__all__ = ["OpenTokenStreams"]
+__all__ = ["OpenTokenStreams", "TokenStream"]
 
 _WINDOW: Final = 10
 """Seconds over which the rate is taken."""
+
+
+class TokenStream(Protocol):
+    """The text of one try of a node, or of one stream of the token service, on its way through its buffer."""
+
+    execution_id: str
+    config: TokenDefaults
+    """The options in force."""
+    received: int
+    """Tokens received; those that the filter rejected too."""
+    rejected: int
+    """Tokens that the filter rejected, or of which the processor left nothing."""
+    delivered: int
+    """Tokens published."""
+    updates: int
+    """Updates published."""
+
+    @property
+    def scope(self) -> Scope:
+        """The scope of most of its updates."""
+        ...
+
+    @property
+    def buffered(self) -> int:
+        """Tokens in the buffer."""
+        ...
+
+    @property
+    def failures(self) -> int:
+        """Failed calls of the processor."""
+        ...
+
+    def flush(self) -> None:
+        """Publish the text in the buffer."""
+        ...
+
+    def report(self) -> None:
+        """Report to the statistics the tokens that came in since the last report."""
+        ...
 
 
 class OpenTokenStreams:
@@ -30,7 +70,7 @@ class OpenTokenStreams:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = new_rlock()
-        self._open: dict[str, set[TokenPipeline]] = {}
+        self._open: dict[str, set[TokenStream]] = {}
         self._since = clock()
         self._per_second: dict[int, int] = {}
         self._total = 0
@@ -41,12 +81,12 @@ class OpenTokenStreams:
         bury(self._open)
         self._open = {}
 
-    def attach(self, stream: TokenPipeline) -> None:
+    def attach(self, stream: TokenStream) -> None:
         """Add a stream."""
         with self._lock:
             self._open.setdefault(stream.execution_id, set()).add(stream)
 
-    def detach(self, stream: TokenPipeline) -> None:
+    def detach(self, stream: TokenStream) -> None:
         """Remove a stream."""
         execution_id = stream.execution_id
         with self._lock:
@@ -61,7 +101,7 @@ class OpenTokenStreams:
         with self._lock:
             return list(self._open)
 
-    def streams(self, execution_id: str | None = None) -> list[TokenPipeline]:
+    def streams(self, execution_id: str | None = None) -> list[TokenStream]:
         """Return the open streams of one execution, or of all."""
         if execution_id is not None and execution_id not in self._open:
             return []

@@ -1,8 +1,8 @@
-"""Pydantic models of the messages.
+"""Messages from clients, as pydantic models.
 
-Inbound payloads are checked strictly: a field of the wrong type is refused, and so is an unknown field. Otherwise a
-reader with a misspelt ``node_ids`` would silently receive all updates. Keys are snake_case; camelCase
-(``executionId``) is accepted.
+Payloads are checked strictly: a field of the wrong type is refused, and so is an unknown field. Otherwise a reader with
+a misspelt ``node_ids`` would silently receive all updates. Keys are snake_case; camelCase (``executionId``) is also
+accepted.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ from pydantic_core import PydanticCustomError
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Position, Priority, check_execution_id, room_execution
 from lg_streaming.filters import FILTER_FIELDS, INTERRUPTED, UpdateFilter
-from lg_streaming.log.base import ExecutionState
+from lg_streaming.types import OnGap
 
-PROTOCOL_VERSION: Final = 1
 _GLOB_LETTERS: Final = 4_096
 
 
-# ---------------------------------------------------------------- client to server
 def _execution_id(value: str) -> str:
     try:
         return check_execution_id(value)
@@ -140,7 +138,7 @@ class SubscribeExecution(FilterParams):
     """Position to continue from; the oldest stored update when absent."""
     follow: bool = False
     """Stay after a run's final update."""
-    on_gap: Literal["oldest", "tail", "fail"] = "oldest"
+    on_gap: OnGap = "oldest"
     """Reaction to updates that are gone."""
     merge: bool = False
     """While the reader lags, token deltas of one message may come as one update, and progress as its newest."""
@@ -203,230 +201,3 @@ class Authenticate(Inbound):
 
 class Empty(Inbound):
     """The payload of messages that have none."""
-
-
-# ---------------------------------------------------------------- answers
-class Outbound(BaseModel):
-    """A payload that the server sends."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class ErrorBody(Outbound):
-    """An error, wherever it appears: in an answer, as an ``error`` message, as an HTTP body."""
-
-    code: int
-    name: str
-    message: str
-    retryable: bool
-    retry_after_ms: int | None = None
-    execution_id: str | None = None
-    details: dict[str, Any] | None = None
-    """Facts for programs, such as the limit that was reached."""
-
-
-class Failure(Outbound):
-    """The answer to a message that was refused."""
-
-    ok: Literal[False] = False
-    error: ErrorBody
-
-
-class Ok(Outbound):
-    """The answer to a message that was carried out."""
-
-    ok: Literal[True] = True
-
-
-class Subscribed(Ok):
-    """The answer to ``subscribe_execution``."""
-
-    execution_id: str
-    state: ExecutionState | Literal["unknown"]
-    position: str | None
-    """The head: the position of the last update there is."""
-    oldest: int | None
-    """The first sequence number that is still kept."""
-    recovered: bool
-    """True if no update after the requested position is missing."""
-    reason: Literal["evicted", "epoch_changed", "future_position"] | None = None
-
-
-class Unsubscribed(Ok):
-    """The answer to ``unsubscribe_execution``."""
-
-    execution_id: str
-
-
-class EventsSubscribed(Ok):
-    """The answer to ``subscribe_events`` and ``unsubscribe_events``: the present subscription."""
-
-    events: list[str]
-    """Empty: all kinds and types."""
-    executions: list[str]
-    """Empty: nothing is watched."""
-
-
-class RoomAnswer(Ok):
-    """The answer to ``join_room`` and ``leave_room``."""
-
-    room_id: str
-    clients: int
-    """Number of this server's connections in the room."""
-
-
-class Responded(Ok):
-    """The answer to ``respond``: this response is the one that counts."""
-
-    execution_id: str
-    prompt_id: str
-
-
-class Cancelled(Ok):
-    """The answer to ``cancel_execution``."""
-
-    execution_id: str
-    cancelled: bool
-    """True if a run was open. It ends soon after, if it has not ended yet."""
-
-
-class Authenticated(Ok):
-    """The answer to ``authenticate``."""
-
-    expires_in_s: float | None
-
-
-class Pong(Ok):
-    """The answer to ``ping``."""
-
-    timestamp: str
-
-
-class ConnectionFigures(Outbound):
-    """State of the connection."""
-
-    connection_id: str
-    uptime_s: float
-    subject: str | None = None
-    expires_in_s: float | None = None
-
-
-class SubscriptionFigures(Outbound):
-    """One subscription of this connection."""
-
-    execution_id: str
-    position: str | None
-    batch: bool
-    follow: bool
-
-
-class ServerFigures(Outbound):
-    """The server."""
-
-    protocol: int
-    server_time: str
-    connections: int
-
-
-class Status(Ok):
-    """The answer to ``get_status``."""
-
-    connection: ConnectionFigures
-    subscriptions: list[SubscriptionFigures]
-    server: ServerFigures
-
-
-# ---------------------------------------------------------------- server to client
-class ConnectionStatus(Outbound):
-    """``connection_status``: once, right after connecting."""
-
-    status: Literal["connected", "authentication_required"] = "connected"
-    """``authentication_required``: send ``authenticate`` within ``login_timeout_s``."""
-    connection_id: str
-    server_time: str
-    heartbeat_interval_s: float | None
-    login_timeout_s: float | None = None
-    protocol: int = PROTOCOL_VERSION
-
-
-class Metadata(BaseModel):
-    """Origin of an update. The user's keys are siblings of these."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
-
-    timestamp: str
-    sequence_number: int
-    execution_id: str
-    epoch: str
-    run_id: str | None = None
-    node_id: str | None = None
-    namespace: str | None = None
-    attempt: int | None = None
-    agent_type: str | None = None
-    task_id: str | None = None
-    request_id: str | None = None
-    tool_call_id: str | None = None
-    message_id: str | None = None
-    category: str | None = None
-    traceparent: str | None = None
-    priority: Priority | None = None
-    merged_from: int | None = None
-    """The first sequence number of the updates that were merged into this one."""
-
-
-class Update(Outbound):
-    """``token``, ``progress``, ``status``, ``event``: one update."""
-
-    type: str
-    data: Any
-    metadata: Metadata
-
-
-class Updates(Outbound):
-    """``updates``: several, to a subscription with ``batch``."""
-
-    execution_id: str
-    updates: list[Update]
-
-
-class GapMessage(Outbound):
-    """``gap``: updates the reader asked for are gone."""
-
-    execution_id: str
-    from_: Annotated[int, Field(alias="from")]
-    to: int | None
-    reason: Literal["evicted", "epoch_changed", "future_position"]
-
-
-class Heartbeat(Outbound):
-    """``heartbeat``: the head of each execution this connection watches."""
-
-    timestamp: str
-    positions: dict[str, str]
-
-
-class SubscriptionClosed(Outbound):
-    """``subscription_closed``: no more updates of this execution will come."""
-
-    execution_id: str
-    reason: Literal["ended", "gap", "forbidden", "closed"]
-
-
-class AuthExpiring(Outbound):
-    """``auth_expiring``: send ``authenticate`` with a fresh token."""
-
-    in_s: float
-
-
-class ServerRestart(Outbound):
-    """``server_restart``: the connection closes next; reconnect after the delay."""
-
-    retry_ms: int
-
-
-class DirectMessage(Outbound):
-    """``message``: something for this connection alone, in no execution and without a position."""
-
-    type: str
-    data: Any
-    timestamp: str
