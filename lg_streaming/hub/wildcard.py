@@ -190,6 +190,8 @@ class WildcardSubscription:
         if subscription is None or self.closed or subscription.closed:
             return None
         page = await subscription.poll(limit)
+        if subscription.closed:  # left during the read: its position is before the page, which is read again
+            return None
         if page is None:
             state = await self._executions.describe(execution_id)
             if state is None or state.ended:

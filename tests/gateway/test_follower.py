@@ -20,6 +20,7 @@ from lg_streaming.hub import StreamHub, Subscription
 from lg_streaming.hub.carry import carry
 from lg_streaming.hub.wildcard import WildcardPage, WildcardSubscription
 from lg_streaming.hub.wildcard_notifier import WildcardNotifier
+from lg_streaming.log import MemoryLog, ReadResult
 from lg_streaming.observability.events import GatewayEvents
 from lg_streaming.observability.gateway_metrics import GatewayMetrics
 from tests.hub.helpers import soon
@@ -374,6 +375,45 @@ async def test_an_answer_about_former_rights_does_not_count() -> None:
     assert watcher.got == []
     watcher.follower.close()
     await soon(reading)
+    await hub.aclose()
+
+
+class _WaitingLog(MemoryLog):
+    """A log whose reads take until they are released, as of a log on another machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
+        self.reading.set()
+        await self.released.wait()
+        return await super().read(execution_id, after, limit)
+
+
+@pytest.mark.parametrize("change", ["recheck", "narrow", "watch"])
+async def test_a_page_that_is_being_read_while_everything_is_asked_again_comes_once(change: str) -> None:
+    log = _WaitingLog()
+    hub = StreamHub(log=log)
+    watcher = Watcher(hub, WildcardNotifier(log))
+    watcher.follower.start()
+    reading = asyncio.create_task(watcher.read())
+    hub.publish("a", "token", {"content": "x"})
+    await log.reading.wait()
+    match change:
+        case "recheck":
+            watcher.follower.reauthorize()
+        case "narrow":
+            watcher.follower.narrow(UpdateFilter())
+        case _:
+            watcher.direct.add("a")
+            watcher.follower.skip_to("a", None)
+    log.released.set()
+    await settle()
+    assert watcher.numbers("a") == ([] if change == "watch" else [1, 2])
+    watcher.follower.close()
+    await reading
     await hub.aclose()
 
 
