@@ -6,6 +6,7 @@ Readers that pull (`Subscription.next_page`, the long poll of HTTP) have no sink
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, TypeVarTuple
 
@@ -69,7 +70,10 @@ class Pace(Protocol):
     """Delays between pages."""
 
     def turn(self, sent_at: float) -> Awaitable[None]:
-        """Return when the next page may be read; `sent_at` is when the last one was sent, by the loop's clock."""
+        """Return when the next page may be read.
+
+        `sent_at` is when the last one was sent, by the loop's clock; minus infinity before the first.
+        """
         ...
 
 
@@ -106,7 +110,7 @@ async def carry(
         StreamingError: If nothing more can be read; see `PageSource.poll`.
     """
     now = asyncio.get_running_loop().time
-    sent_at = 0.0
+    sent_at = -math.inf
     while True:
         await pages.ready()
         if pace is not None:

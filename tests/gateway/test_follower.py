@@ -449,3 +449,21 @@ def test_patterns_hear_on_the_next_event_loop_too() -> None:
     assert asyncio.run(heard(leaves_at_once=True)) == []
     assert asyncio.run(heard(leaves_at_once=False)) == ["a"]
     asyncio.run(hub.aclose())
+
+
+def test_a_loop_that_closes_while_an_update_is_appended_is_no_error_of_the_publisher() -> None:
+    class Closing(asyncio.SelectorEventLoop):
+        late = False
+
+        def is_closed(self) -> bool:
+            return super().is_closed() and not self.late
+
+    hub = StreamHub()
+    loop = Closing()
+    unlisten = WildcardNotifier(hub.log).listen(lambda _execution_id, _before: None, loop)
+    loop.close()
+    loop.late = True  # it closes between the look and the call
+    hub.publish("a", "note")
+    loop.late = False
+    unlisten()
+    asyncio.run(hub.aclose())
