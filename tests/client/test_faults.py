@@ -359,7 +359,7 @@ async def test_closing_at_the_moment_the_answer_arrives_does_not_wait_for_a_gree
         return Silent(), AsyncExitStack()
 
     client = SSEClient("http://127.0.0.1:9", connect_timeout=30)
-    client.open = open_stream
+    cast("Any", client).open = open_stream
     subscription = client.subscribe("e")
     connecting = asyncio.create_task(subscription.connect())
     await asyncio.sleep(0)
