@@ -158,4 +158,4 @@ class Lifecycle:
 
 _woken: Final[set[Lifecycle]] = set()
 """Gateways that a request started: without a `Gateway` nothing else keeps them. Each stays until the event loop of
-its server is closed, so that a request that arrives after the end is refused, and does not start another."""
+its server is closed. So a request that arrives after the end is refused, and does not start another gateway."""
