@@ -122,7 +122,8 @@ class SSESubscription(ClientSubscription):
             TimeoutError: If `seconds` have passed, or the subscription was closed.
         """
         try:
-            with move_on_after(seconds) as self._wait:
+            # `aclose` does not reach a wait whose result is there already: it ends the next one.
+            with move_on_after(0 if self._closed else seconds) as self._wait:
                 return await awaitable
         finally:
             self._wait = None

@@ -6,6 +6,7 @@ Readers that pull (`Subscription.next_page`, the long poll of HTTP) have no sink
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, TypeVarTuple
 
@@ -15,7 +16,7 @@ from lg_streaming.errors import LogUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["DEFAULT_LIMIT", "Every", "Pace", "PageReceiver", "PageSource", "carry", "read_when_available"]
+__all__ = ["DEFAULT_LIMIT", "Every", "EveryRound", "Pace", "PageReceiver", "PageSource", "carry", "read_when_available"]
 
 DEFAULT_LIMIT: Final = 500
 """The most updates of one page."""
@@ -69,7 +70,10 @@ class Pace(Protocol):
     """Delays between pages."""
 
     def turn(self, sent_at: float) -> Awaitable[None]:
-        """Wait until the next page may be read; `sent_at` is the time of the last page, by the loop's clock."""
+        """Wait until the next page may be read.
+
+        `sent_at` is the time of the last page, by the loop's clock; minus infinity before the first.
+        """
         ...
 
 
@@ -86,6 +90,32 @@ class Every:
     async def turn(self, sent_at: float) -> None:
         """See `Pace.turn`."""
         await asyncio.sleep(max(0.0, sent_at + self._interval - asyncio.get_running_loop().time()))
+
+
+class EveryRound:
+    """One page of each waiting execution, then a pause: at most one round in an interval.
+
+    It lets the event loop run before each page. So the delay of an execution does not grow by an interval for each
+    other execution, and updates that follow closely share a page.
+
+    Args:
+        interval: Seconds from the last page of a round to the first of the next.
+        waiting: Returns the number of executions with unread updates.
+    """
+
+    def __init__(self, interval: float, waiting: Callable[[], int]) -> None:
+        self._pause = Every(interval)
+        self._waiting = waiting
+        self._left = 0
+
+    async def turn(self, sent_at: float) -> None:
+        """See `Pace.turn`."""
+        if self._left:
+            self._left -= 1
+            await asyncio.sleep(0)
+        else:
+            await self._pause.turn(sent_at)
+            self._left = max(0, self._waiting() - 1)
 
 
 async def carry(
@@ -106,7 +136,7 @@ async def carry(
         StreamingError: If nothing more can be read; see `PageSource.poll`.
     """
     now = asyncio.get_running_loop().time
-    sent_at = 0.0
+    sent_at = -math.inf
     while True:
         await pages.ready()
         if pace is not None:

@@ -15,7 +15,7 @@ from reactivex.disposable import Disposable
 from lg_streaming.deadline import Deadline
 from lg_streaming.eventloop import forbid_blocking_run, running_loop
 from lg_streaming.fork import bury, restart_after_fork
-from lg_streaming.hub.carry import Every, P, carry
+from lg_streaming.hub.carry import Every, EveryRound, P, carry
 from lg_streaming.hub.wildcard import WildcardPage
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.errors import LogUnavailableError
     from lg_streaming.events import StreamUpdate
-    from lg_streaming.hub.carry import PageSource
+    from lg_streaming.hub.carry import Pace, PageSource
     from lg_streaming.hub.page import Page
     from lg_streaming.hub.subscription import Subscription
     from lg_streaming.hub.wildcard import WildcardSubscription
@@ -46,6 +46,7 @@ class _Observed(Generic[P]):
     """The source of one observer's updates."""
 
     pages: PageSource[P]
+    pace: Pace
     name: str
     decode: Callable[[P], Iterable[StreamUpdate]]
     is_closed: Callable[[], bool]
@@ -81,6 +82,7 @@ class Observers:
             execution_id = subscription.execution_id
             return _Observed(
                 pages=subscription,
+                pace=Every(_INTERVAL),
                 name=f"execution {execution_id!r}",
                 decode=lambda page: page.updates(execution_id),
                 is_closed=lambda: subscription.closed,
@@ -108,6 +110,7 @@ class Observers:
 
             return _Observed(
                 pages=subscription,
+                pace=EveryRound(_INTERVAL, lambda: subscription.waiting),
                 name="all executions",
                 decode=WildcardPage.updates,
                 is_closed=lambda: subscription.closed,
@@ -178,7 +181,7 @@ class Observers:
         sink = _ObserverSink(observer, observed)
         try:
             async with Deadline(observed.timeout, observed.name):
-                await carry(observed.pages, sink, pace=Every(_INTERVAL))
+                await carry(observed.pages, sink, pace=observed.pace)
             if observed.completes and not sink.interrupted:
                 observer.on_completed()
         except Exception as error:  # noqa: BLE001 (a gap asked to fail, or the observer's own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -233,7 +234,10 @@ class SubscriptionRegistry:
         """
 
         def subscribe(loop: AbstractEventLoop) -> WildcardSubscription:
-            subscription = WildcardSubscription(self, WildcardNotifier(self.log), globs=("**",), filter=filter)
+            # Without a limit of what waits: an observer in this process cannot subscribe to less.
+            subscription = WildcardSubscription(
+                self, WildcardNotifier(self.log), globs=("**",), filter=filter, max_pending=math.inf
+            )
             subscription.start(loop)
             for execution_id in from_start():
                 subscription.read_from_start(execution_id)

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Executions", "WildcardPage", "WildcardSubscription"]
 
 _MAX_POSITIONS: Final = 10_000
-"""Positions that a subscription keeps; the positions of the executions that were read least recently are evicted."""
+"""Positions of executions without unread updates that a subscription keeps; the least recently used are evicted."""
 _MAX_PENDING: Final = 10_000
-"""Executions with unread updates that may wait for a reader."""
+"""The default of `max_pending`."""
 _MAX_LOOKS: Final = 50
 """Executions that are checked before other tasks of the event loop may run."""
 _MAX_OPEN: Final = 128
@@ -86,6 +86,7 @@ class WildcardSubscription:
         skips: The check whether an execution is read elsewhere at the moment. None: no execution is.
         clock: Seconds, monotonic.
         max_open: The most executions that are open at a time.
+        max_pending: The most executions with unread updates that may wait for the reader.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class WildcardSubscription:
         skips: Callable[[str], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
         max_open: int = _MAX_OPEN,
+        max_pending: float = _MAX_PENDING,
     ) -> None:
         self.globs: tuple[str, ...] = tuple(globs)
         self.filter: UpdateFilter = filter
@@ -109,6 +111,7 @@ class WildcardSubscription:
         self._allows = allows or _allow
         self._skips = skips or _skip_nothing
         self._max_open = max(1, max_open)
+        self._max_pending = max_pending
         self._pending: OrderedDict[str, None] = OrderedDict()
         self._wakeup = asyncio.Event()
         self._starts: OrderedDict[str, Position | None] = OrderedDict()
@@ -146,6 +149,11 @@ class WildcardSubscription:
         self._denials.close()
         self._wakeup.set()
 
+    @property
+    def waiting(self) -> int:
+        """The number of executions that may have unread updates."""
+        return len(self._pending)
+
     # --- the source, see `PageSource` ---------------------------------------------------------------------------
 
     async def ready(self) -> None:
@@ -162,7 +170,8 @@ class WildcardSubscription:
             LogUnavailableError: If the log cannot be reached. No update is lost: call again later.
         """
         if self._overrun:
-            raise TooManySubscriptionsError(f"{_MAX_PENDING} executions have updates that wait: subscribe to fewer")
+            count = self._max_pending
+            raise TooManySubscriptionsError(f"{count} executions have updates that wait: subscribe to fewer")
         if self.closed:
             return _END
         self._looks += 1
@@ -190,6 +199,8 @@ class WildcardSubscription:
         if subscription is None or self.closed or subscription.closed:
             return None
         page = await subscription.poll(limit)
+        if subscription.closed:  # left during the read: its position is before the page, which is read again
+            return None
         if page is None:
             state = await self._executions.describe(execution_id)
             if state is None or state.ended:
@@ -225,7 +236,7 @@ class WildcardSubscription:
             # No new update was noted. The next one brings its position along, which may be before this one.
             if position is not None and self._globs.matches(execution_id):
                 self._read_elsewhere[execution_id] = position
-                _evict(self._read_elsewhere)
+                self._evict(self._read_elsewhere)
             return
         start = self._starts[execution_id]
         if position is not None and (start is None or start.epoch != position.epoch or start.seq < position.seq):
@@ -301,7 +312,11 @@ class WildcardSubscription:
     def _remember(self, execution_id: str, position: Position | None) -> None:
         self._starts[execution_id] = position
         self._starts.move_to_end(execution_id)
-        _evict(self._starts)
+        self._evict(self._starts)
+
+    def _evict(self, positions: OrderedDict[str, Any]) -> None:
+        while len(positions) > _MAX_POSITIONS + len(self._pending):
+            positions.popitem(last=False)
 
     def _on_update(self, execution_id: str, before: Position | None) -> None:
         """Record that an execution has new updates after `before`; None: from its beginning."""
@@ -310,7 +325,9 @@ class WildcardSubscription:
         if execution_id not in self._open:
             if not self._globs.matches(execution_id):
                 return
-            if execution_id not in self._starts:
+            if execution_id in self._starts:
+                self._starts.move_to_end(execution_id)  # it is needed: without it, reading would begin at the start
+            else:
                 self._remember(execution_id, _later(before, self._read_elsewhere.pop(execution_id, None)))
         self._enqueue(execution_id)
 
@@ -318,7 +335,7 @@ class WildcardSubscription:
         if self.closed:
             return
         self._pending[execution_id] = None
-        if len(self._pending) > _MAX_PENDING:
+        if len(self._pending) > self._max_pending:
             self._overrun = True
             self._pending.clear()
         self._wakeup.set()
@@ -337,8 +354,3 @@ def _later(before: Position | None, read: Position | None) -> Position | None:
     if read is None or (before is not None and (before.epoch != read.epoch or before.seq > read.seq)):
         return before
     return read
-
-
-def _evict(positions: OrderedDict[str, Any]) -> None:
-    while len(positions) > _MAX_POSITIONS:
-        positions.popitem(last=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -93,7 +94,8 @@ class WildcardNotifier:
             schedules = not self._scheduled and loop is not None and not loop.is_closed()
             self._scheduled = self._scheduled or schedules
         if schedules and loop is not None:
-            loop.call_soon_threadsafe(self._notify)
+            with contextlib.suppress(RuntimeError):  # closed since: the publisher must not get the error
+                loop.call_soon_threadsafe(self._notify)
 
     def _notify(self) -> None:
         """Call listeners, `_MAX_WAKEUPS` at a time."""

@@ -6,14 +6,14 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, ClassVar, cast
 
 import jwt
 import pytest
 from engineio import base_client
 
-from lg_streaming.client import Disconnected, StreamClient
+from lg_streaming.client import Disconnected, SSEClient, StreamClient
 from lg_streaming.errors import DeadPeerError, ServerRestartError, TokenExpiredError, UnauthorizedError
 from lg_streaming.events import StreamUpdate
 from tests.client.conftest import CLIENTS, PATIENCE, Heard, Make, Place, place_with, read_all, seqs
@@ -338,3 +338,32 @@ async def test_ten_thousand_resumes(kind: str) -> None:
                     assert client.statistics().gaps == 0
                 finally:
                     await client.aclose()
+
+
+async def test_closing_at_the_moment_the_answer_arrives_does_not_wait_for_a_greeting() -> None:
+    """A cancellation does not reach a wait whose result is there: the next wait must not begin."""
+    arrives = asyncio.Event()
+
+    class Silent:
+        """A response without a body."""
+
+        status_code = 200
+        headers: ClassVar = {"content-type": "text/event-stream"}
+
+        async def aiter_bytes(self) -> AsyncGenerator[bytes]:
+            await asyncio.Event().wait()
+            yield b""
+
+    async def open_stream(*_: object) -> tuple[Any, AsyncExitStack]:
+        await arrives.wait()
+        return Silent(), AsyncExitStack()
+
+    client = SSEClient("http://127.0.0.1:9", connect_timeout=30)
+    cast("Any", client).open = open_stream
+    subscription = client.subscribe("e")
+    connecting = asyncio.create_task(subscription.connect())
+    await asyncio.sleep(0)
+    arrives.set()
+    await subscription.aclose()
+    await asyncio.wait_for(connecting, 2)
+    await client.aclose()

@@ -1,6 +1,7 @@
 """HTTP answers and event streams, compressed for clients that accept it."""
 
 import asyncio
+import gc
 import gzip
 import random
 import socket
@@ -10,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
+from weakref import ref
 
 import brotli
 import httpx2
@@ -19,8 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
+from lg_streaming import StreamHub, StreamingSettings, sse_response
 from lg_streaming.errors import MissingExtraError
 from lg_streaming.gateway.http.compression import Coder, Compression, negotiate
+from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.settings import CompressionSettings, ContentCoding
 from tests.gateway.site import Site, site
 from tests.gateway.sse import Event, EventSource
@@ -329,3 +333,80 @@ def _read_chunks(sock: socket.socket) -> bytes:
             parts.append(file.read(size))
             file.readline()
         return b"".join(parts)
+
+
+class _Gated:
+    """A connection that takes a message of the response only while its gate is open, as a server with a full buffer."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.waiting: list[bytes] = []
+        self.body = b""
+
+    async def send(self, message: Any) -> None:
+        body = message.get("body", b"")
+        if not self.open.is_set():
+            self.waiting.append(body)
+        await self.open.wait()
+        self.body += body
+
+    async def receive(self) -> Any:
+        await asyncio.Event().wait()
+
+
+async def _waiting_keep_alive(gated: _Gated, **gateway: Any) -> tuple[HttpContext, asyncio.Task[None]]:
+    """A compressed stream whose keep-alive waits for the client."""
+    options = {"compression": {"threshold": 0}, "heartbeat_interval": 0.02, **gateway}
+    hub = StreamHub(StreamingSettings.model_validate({"gateway": options, "limits": {"send_timeout": 0.1}}))
+    context = HttpContext.for_hub(hub)
+    scope: Any = {"type": "http", "http_version": "1.1", "headers": [(b"accept-encoding", b"gzip")]}
+    hub.open("exec-1")
+    serving = asyncio.create_task(sse_response(hub, "exec-1")(scope, gated.receive, gated.send))
+    while b"workflow_start" not in zlib.decompressobj(31).decompress(gated.body):
+        await asyncio.sleep(0.001)
+    gated.open.clear()
+    while not any(gated.waiting):
+        await asyncio.sleep(0.001)
+    return context, serving
+
+
+async def test_a_keep_alive_that_waits_is_sent_once_where_the_stream_ends() -> None:
+    gated = _Gated()
+    context, serving = await _waiting_keep_alive(gated)
+    context.close_for_restart()
+    await asyncio.sleep(0.01)
+    gated.open.set()
+    await asyncio.wait_for(serving, 5)
+    await context.gateway.hub.aclose()
+    text = gzip.decompress(gated.body).decode()
+    assert text.count("event: server_restart") == 1
+    assert text.endswith("\n\n")
+
+
+async def test_a_keep_alive_that_a_slow_client_did_not_take_in_time_is_not_missing_in_what_follows() -> None:
+    gated = _Gated()
+    context, serving = await _waiting_keep_alive(gated)
+    await asyncio.sleep(0.15)  # `send_timeout` of the keep-alive passes
+    gated.open.set()
+    context.gateway.hub.publish("exec-1", "note", "afterwards")
+    await context.gateway.hub.close("exec-1")
+    await asyncio.wait_for(serving, 5)
+    await context.gateway.hub.aclose()
+    assert "afterwards" in gzip.decompress(gated.body).decode()
+
+
+async def test_a_stream_and_its_compressor_are_freed_at_its_end_without_a_collection() -> None:
+    gated = _Gated()
+    context, serving = await _waiting_keep_alive(gated)
+    gated.open.set()
+    stream = ref(next(iter(context.streams)))
+    gc.disable()
+    try:
+        await context.gateway.hub.close("exec-1")
+        await asyncio.wait_for(serving, 5)
+        del serving
+        assert stream() is None
+    finally:
+        gc.enable()
+    await context.gateway.hub.aclose()

@@ -20,6 +20,7 @@ from lg_streaming.hub import StreamHub, Subscription
 from lg_streaming.hub.carry import carry
 from lg_streaming.hub.wildcard import WildcardPage, WildcardSubscription
 from lg_streaming.hub.wildcard_notifier import WildcardNotifier
+from lg_streaming.log import MemoryLog, ReadResult
 from lg_streaming.observability.events import GatewayEvents
 from lg_streaming.observability.gateway_metrics import GatewayMetrics
 from tests.hub.helpers import soon
@@ -377,6 +378,45 @@ async def test_an_answer_about_former_rights_does_not_count() -> None:
     await hub.aclose()
 
 
+class _WaitingLog(MemoryLog):
+    """A log whose reads take until they are released, as of a log on another machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
+        self.reading.set()
+        await self.released.wait()
+        return await super().read(execution_id, after, limit)
+
+
+@pytest.mark.parametrize("change", ["recheck", "narrow", "watch"])
+async def test_a_page_that_is_being_read_while_everything_is_asked_again_comes_once(change: str) -> None:
+    log = _WaitingLog()
+    hub = StreamHub(log=log)
+    watcher = Watcher(hub, WildcardNotifier(log))
+    watcher.follower.start()
+    reading = asyncio.create_task(watcher.read())
+    hub.publish("a", "token", {"content": "x"})
+    await log.reading.wait()
+    match change:
+        case "recheck":
+            watcher.follower.reauthorize()
+        case "narrow":
+            watcher.follower.narrow(UpdateFilter())
+        case _:
+            watcher.direct.add("a")
+            watcher.follower.skip_to("a", None)
+    log.released.set()
+    await settle()
+    assert watcher.numbers("a") == ([] if change == "watch" else [1, 2])
+    watcher.follower.close()
+    await reading
+    await hub.aclose()
+
+
 async def test_an_execution_that_has_much_to_say_does_not_keep_others_waiting() -> None:
     hub = StreamHub()
     watcher = Watcher(hub, WildcardNotifier(hub.log))
@@ -408,4 +448,22 @@ def test_patterns_hear_on_the_next_event_loop_too() -> None:
 
     assert asyncio.run(heard(leaves_at_once=True)) == []
     assert asyncio.run(heard(leaves_at_once=False)) == ["a"]
+    asyncio.run(hub.aclose())
+
+
+def test_a_loop_that_closes_while_an_update_is_appended_is_no_error_of_the_publisher() -> None:
+    class Closing(asyncio.SelectorEventLoop):
+        late = False
+
+        def is_closed(self) -> bool:
+            return super().is_closed() and not self.late
+
+    hub = StreamHub()
+    loop = Closing()
+    unlisten = WildcardNotifier(hub.log).listen(lambda _execution_id, _before: None, loop)
+    loop.close()
+    loop.late = True  # it closes between the look and the call
+    hub.publish("a", "note")
+    loop.late = False
+    unlisten()
     asyncio.run(hub.aclose())

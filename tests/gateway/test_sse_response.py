@@ -1,6 +1,7 @@
 """An event stream as the answer of the user's own route, and what `initial_data` promises."""
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from fastapi import FastAPI, HTTPException, Response
 
 from lg_streaming import StreamHub, StreamingSettings, sse_response
+from lg_streaming.gateway.hooks.shutdown_hooks import ShutdownHooks, shutdown_hooks
 from tests.gateway.site import make_app, site
 from tests.gateway.sse import Event, EventSource
 from tests.support.server import Server, serve
@@ -163,3 +165,32 @@ async def test_an_own_route_beside_a_gateway_shares_its_limits(http: httpx2.Asyn
         with serve(app, lifespan="off") as server:
             async with EventSource(http, f"{place.url}/executions/a/stream").open():
                 assert (await http.get(f"{server.url}/own")).status_code == 503
+
+
+async def test_a_request_after_the_end_of_its_server_does_not_start_the_gateway_again(hub: StreamHub) -> None:
+    """Nothing but the process keeps the gateway of `sse_response`: a collection must not make it forget its end."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def ask() -> None:
+        sent.clear()
+        await sse_response(hub, "chat-1")({"type": "http", "http_version": "1.1", "headers": []}, receive, send)
+
+    hooks = ShutdownHooks()
+    token = shutdown_hooks.set(hooks)
+    try:
+        hub.open("chat-1")
+        await hub.close("chat-1")
+        await ask()
+        assert sent[0]["status"] == 200
+        await hooks.run()
+        gc.collect()
+        await ask()
+        assert sent[0]["status"] == 503
+    finally:
+        shutdown_hooks.reset(token)

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import reactivex
@@ -11,6 +12,7 @@ from reactivex import operators as ops
 
 from lg_streaming.errors import GapError
 from lg_streaming.events import StreamUpdate
+from lg_streaming.filters import UpdateFilter
 from lg_streaming.hub import StreamHub
 from tests.hub.helpers import PATIENCE, MakeHub, Threads, publish_many, seqs, types, until, upto
 
@@ -236,3 +238,32 @@ async def test_threads_publish_and_every_observer_sees_all_in_one_order(hub: Str
         await until(observer.done.is_set)
         assert seqs(observer.got) == upto(2_002)
         assert observer.got == observers[0].got
+
+
+async def test_an_execution_waits_one_interval_however_many_others_there_are(hub: StreamHub) -> None:
+    """Also more than may wait for a client: an observer in this process cannot subscribe to fewer."""
+    count = 10_500
+    got: list[str] = []
+    failed: list[Exception] = []
+    observable = hub.readers.observe_all(filter=UpdateFilter.of(types=["token"]))
+    observer = observable.subscribe(lambda update: got.append(update.metadata.execution_id), failed.append)
+    await asyncio.sleep(0)
+    for number in range(count):
+        hub.publish(f"e{number}", "token", {"content": "x"})
+    loop = asyncio.get_running_loop()
+    pauses: list[float] = []
+    schedule = loop.call_later
+
+    def call_later(delay: float, *arguments: Any, **options: Any) -> asyncio.TimerHandle:
+        pauses.append(delay)
+        return schedule(delay, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "call_later", call_later)
+        async with asyncio.timeout(60):
+            while len(got) < count and not failed:
+                await asyncio.sleep(0)
+    assert not failed
+    assert sorted(got) == sorted(f"e{number}" for number in range(count))
+    assert len(pauses) < count / 10
+    observer.dispose()

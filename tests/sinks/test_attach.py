@@ -417,6 +417,29 @@ async def test_what_follows_closely_shares_a_call_and_flushing_does_not_wait_for
     assert sizes == [1, 9]
 
 
+class _YoungLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock begins at 0, as on a machine that has just started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = super().time()
+
+    def time(self) -> float:
+        return super().time() - self._began
+
+
+def test_the_first_updates_come_at_once_also_right_after_the_machine_has_started() -> None:
+    async def attach() -> None:
+        hub, sink = StreamHub(), Recorder()
+        hub.attach("e", sink, policy=SendPolicy(interval=60.0))
+        publish_many(hub, "e", range(2))
+        await soon(sink.came.wait())
+        await hub.aclose()
+
+    with asyncio.Runner(loop_factory=_YoungLoop) as runner:
+        runner.run(attach())
+
+
 async def test_flushing_while_a_sink_fails_is_not_forgotten_until_it_has_succeeded(hub: StreamHub) -> None:
     sizes: list[int] = []
 

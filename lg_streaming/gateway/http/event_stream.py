@@ -161,7 +161,6 @@ class EventStream(Response):
         self._context = context
         self._session = session
         self._lifecycle = context.gateway.lifecycle
-        self._timers = SessionTimers(session, self._on_due, self._keep_alive)
         self._subscription = subscription
         self.dialect: EventStreamEncoder = _dialect(context, session, subscription, options)
         self._says_keep_alive = options.dialect == "flowise"
@@ -208,20 +207,23 @@ class EventStream(Response):
         self._context.streams.add(self)
         self._pump = asyncio.create_task(self._deliver(), name="lg_streaming.sse")
         leaving = asyncio.create_task(wait_disconnected(receive), name="lg_streaming.sse.leaving")
+        timers = SessionTimers(self._session, self._on_due, self._keep_alive)
         try:
             if self._max_duration is not None:
-                self._timers.set("end", self._max_duration, self._time_out)
-            self._timers.start()
+                timers.set("end", self._max_duration, self._time_out)
+            timers.start()
             await asyncio.wait({self._pump, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await timers.close()  # a keep-alive that waits for the client must not mix with the end
             if not leaving.done():
                 await self._finish(send)
         finally:
             self._context.streams.discard(self)
             self._session.close(self._code)
-            await self._timers.close()
+            await timers.close()
             for task in (self._pump, leaving):
                 task.cancel()
             await asyncio.gather(self._pump, leaving, return_exceptions=True)
+            self._subscription.pump = None  # it holds this response, whose compressor may be large
             self.ended.set()
 
     def _on_due(self, event: TimerEvent) -> None:
@@ -338,7 +340,7 @@ class EventStream(Response):
         """Write a part of the body. Raises TimeoutError if the peer has read nothing for `limits.send_timeout`."""
         async with self._writing:
             if self._coder is not None:
-                body = self._coded = self._coder.write(body)
+                body = self._coded = self._coded + self._coder.write(body)
             await self._pass_on(body)
             self._coded = b""
 

@@ -92,12 +92,17 @@ class Lifecycle:
                 logger.error("%s", reason)
             # A server with hooks still serves when it runs them; uvicorn has ended when it calls what comes after.
             self._begin(self.stop if shutdown_hooks.get() is not None else self._end)
-            _woken.difference_update([each for each in _woken if each.loop is None or each.loop.is_closed()])
+            _woken.difference_update([each for each in _woken if not each.has_open_loop()])
             _woken.add(self)
 
     def _is_started(self) -> bool:
         """Return whether a server runs with this gateway: on this event loop, or on another that still runs."""
         return self.loop is not None and (self.loop is asyncio.get_running_loop() or self.loop.is_running())
+
+    def has_open_loop(self) -> bool:
+        """Return whether requests of its server may still arrive, also after the end: those are refused."""
+        loop = self.loop or self._stopped_on
+        return loop is not None and not loop.is_closed()
 
     def _begin(self, after: Callable[[], Awaitable[None]] | None) -> None:
         self._forget_server()
@@ -128,7 +133,8 @@ class Lifecycle:
     async def _end(self) -> None:
         await self.drain()
         started, self.loop = self.loop is not None, None
-        _woken.discard(self)
+        if not self.has_open_loop():
+            _woken.discard(self)
         self._forget_server()
         self._policy.close()
         if started:
@@ -151,4 +157,5 @@ class Lifecycle:
 
 
 _woken: Final[set[Lifecycle]] = set()
-"""Gateways that a request started, referenced here until their server ends, because no `Gateway` refers to them."""
+"""Gateways that a request started, because no `Gateway` refers to them. Each stays until the event loop of its server is
+closed. So a request that arrives after the end is refused, and does not start another gateway."""
