@@ -114,7 +114,7 @@ async def test_an_emitter_after_its_node(
     late.set()
     await tasks[0]
     (warning,) = warnings(caplog)
-    assert "current_emitter() was called where the node has returned already" in warning
+    assert "current_emitter() was called after the node had returned" in warning
     assert "Take the emitter inside the node" in warning
 
 
@@ -155,7 +155,7 @@ async def test_an_emitter_after_a_node_however_it_is_captured(
     late.set()
     await tasks[0]
     (warning,) = warnings(caplog)
-    assert "current_emitter() was called where the node has returned already" in warning
+    assert "current_emitter() was called after the node had returned" in warning
 
 
 @pytest.mark.parametrize("captured", CAPTURED)

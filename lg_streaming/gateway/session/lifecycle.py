@@ -157,5 +157,5 @@ class Lifecycle:
 
 
 _woken: Final[set[Lifecycle]] = set()
-"""Gateways that a request started, because no `Gateway` refers to them. Each stays until the event loop of its server is
-closed. So a request that arrives after the end is refused, and does not start another gateway."""
+"""Gateways that a request started, because no `Gateway` refers to them. Each stays until the event loop of its server
+is closed. So a request that arrives after the end is refused, and does not start another gateway."""
