@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lg_streaming.fork import new_rlock, release_owned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable
 
 __all__ = ["Notifier"]
 
@@ -18,7 +18,7 @@ class Notifier:
     """A generation counter that tasks can wait on.
 
     A reader takes `generation`, reads, and waits for a later generation if it found nothing. So it cannot miss a
-    notification between the two. A notification costs one call per event loop with waiting tasks, not per task.
+    notification between the two. A notification costs one step per event loop with waiting tasks, not per task.
     """
 
     __slots__ = ("_lock", "_waiters", "generation", "readers")
@@ -35,22 +35,21 @@ class Notifier:
         try:
             with self._lock:
                 self.generation += 1
-                if self._waiters:
-                    self._wake(self._waiters)
-                    self._waiters = {}
+                if not self._waiters:
+                    return
+                running = asyncio._get_running_loop()  # noqa: SLF001 (the documented way raises where there is none)
+                for loop, futures in self._waiters.items():
+                    if loop is not running:
+                        with contextlib.suppress(RuntimeError):  # that loop was closed, and its tasks with it
+                            loop.call_soon_threadsafe(_release, futures)
+                    elif len(futures) > 1:
+                        loop.call_soon(_release, futures)  # so that the publisher does not wait for many
+                    elif not futures[0].done():
+                        futures[0].set_result(None)
+                self._waiters = {}
         except BaseException:
             release_owned(self._lock)
             raise
-
-    @staticmethod
-    def _wake(waiters: Mapping[asyncio.AbstractEventLoop, Sequence[asyncio.Future[None]]]) -> None:
-        running = asyncio._get_running_loop()  # noqa: SLF001 (the documented way raises where there is none)
-        for loop, futures in waiters.items():
-            if loop is running:
-                loop.call_soon(_release, futures)
-            else:
-                with contextlib.suppress(RuntimeError):  # that loop was closed, and its tasks with it
-                    loop.call_soon_threadsafe(_release, futures)
 
     async def wait(self, generation: int, at_most: float | None = None) -> None:
         """Wait until the generation is past ``generation``, for up to ``at_most`` seconds."""
@@ -66,7 +65,8 @@ class Notifier:
         finally:
             if timer is not None:
                 timer.cancel()
-            self._forget(loop, future)
+            if timer is not None or not future.done() or future.cancelled():  # a notification has removed it otherwise
+                self._forget(loop, future)
 
     async def wait_for(self, condition: Callable[[], bool], at_most: float) -> bool:
         """Wait until `condition` holds, for up to `at_most` seconds; return whether it does.
