@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.events import Position
 from lg_streaming.fork import new_rlock, release_owned, restart_after_fork
-from lg_streaming.log.base import ReadResult
 from lg_streaming.log.sorted_keys import SortedKeys
 from lg_streaming.log.update_stream import UpdateStream
 from lg_streaming.settings import RetentionSettings
@@ -19,7 +18,7 @@ from lg_streaming.settings import RetentionSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lg_streaming.log.base import Batch, Listener, LogState, PositionListener
+    from lg_streaming.log.base import Batch, Listener, LogState, PositionListener, ReadResult
 
 __all__ = ["MemoryLog"]
 
@@ -333,21 +332,17 @@ class MemoryLog:
 
     async def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         """See `EventLog.read`. Never waits."""
-        return self.read_now(execution_id, after, limit)
-
-    def read_now(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
-        """Read as `read` does, for readers without an event loop."""
         try:
             with self._lock:
                 stream = self._streams.get(execution_id)
-                return None if stream is None else ReadResult(stream.to_state(), stream.after(after, limit))
+                return None if stream is None else stream.read(after, limit)
         except BaseException:
             release_owned(self._lock)
             raise
 
     async def state(self, execution_id: str) -> LogState | None:
         """See `EventLog.state`."""
-        found = self.read_now(execution_id, 0, 0)
+        found = await self.read(execution_id, 0, 0)
         return found.state if found is not None else None
 
     async def executions(self) -> Sequence[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from lg_streaming.codec import add_position
-from lg_streaming.log.base import LogState, PendingUpdate, StoredUpdate
+from lg_streaming.log.base import LogState, PendingUpdate, ReadResult, StoredUpdate
 from lg_streaming.log.run_state import LARGE_UPDATE, NEW_RUN, RECORD_BYTES, STATE_TYPES, RunState, memory_of
 
 if TYPE_CHECKING:
@@ -192,22 +192,25 @@ class UpdateStream:
         begin = max(start, seq - segment.base)
         return segment.records[begin : min(begin + limit, head - segment.base)]  # pyright: ignore[reportReturnType]
 
-    def to_state(self) -> LogState:
-        """Return the state for readers."""
-        contents = self.contents
-        run = contents.run
-        return LogState(
+    def read(self, seq: int, limit: int) -> ReadResult:
+        """Return the state, and up to ``limit`` records after ``seq``."""
+        segment, start, head, _, _, _, run, owner = self._contents
+        base, records = segment.base, segment.records
+        newest = records[head - base - 1] if head > base + start else None
+        state = LogState(
             epoch=self.epoch,
-            oldest=contents.segment.base + contents.start + 1,
-            head=contents.head,
+            oldest=base + start + 1,
+            head=head,
             state=run.state,
-            owner=contents.owner,
+            owner=owner,
             started_at=self.started_at,
-            updated_at=self.updated_at,
+            updated_at=self._emptied_at if newest is None else newest.timestamp,
             final_seq=run.final.seq if run.final is not None else 0,
             progress_record=run.progress,
             start_record=run.start,
         )
+        begin = max(start, seq - base)  # as `after` does
+        return ReadResult(state, records[begin : min(begin + limit, head - base)])  # pyright: ignore[reportArgumentType]
 
     # --- appending --------------------------------------------------------------------------------------------
 

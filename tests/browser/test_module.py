@@ -22,6 +22,7 @@ from lg_streaming.gateway.http.assets import ASSETS
 from lg_streaming.log.base import Batch, PendingUpdate, StoredUpdate
 from lg_streaming.log.memory import MemoryLog
 from tests.gateway.site import SECRET, Site, site
+from tests.log.drafts import read_now
 from tests.support.node import JS, node_executable
 
 HERE = Path(__file__).parent
@@ -54,7 +55,7 @@ def records_of(chance: random.Random) -> Sequence[StoredUpdate]:
     drafts = [draft(chance.choice(types), f"{number} ", chance.choice(SCOPES)) for number in range(60)]
     log = MemoryLog(new_epoch=lambda: "k3f9")
     log.append(Batch("e", drafts, "p", 1))
-    found = log.read_now("e", 0, len(drafts))
+    found = read_now(log, "e", 0, len(drafts))
     assert found is not None
     return found.records
 

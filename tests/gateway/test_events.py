@@ -327,9 +327,9 @@ class CountingLog(MemoryLog):
 
     looks = 0
 
-    def read_now(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
+    async def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         self.looks += 1
-        return super().read_now(execution_id, after, limit)
+        return await super().read(execution_id, after, limit)
 
     async def executions(self) -> Sequence[str]:
         self.looks += 1_000

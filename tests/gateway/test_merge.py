@@ -17,6 +17,7 @@ from lg_streaming.gateway.delivery.merge import merge, merged_frames
 from lg_streaming.gateway.transports.packets import EncodeBatch, EncodeEach, Packets
 from lg_streaming.log.base import Batch, PendingUpdate, StoredUpdate
 from lg_streaming.log.memory import MemoryLog
+from tests.log.drafts import read_now
 
 CODEC = Codec()
 WRITE, CHECK = Scope(node_id="write", attempt=1), Scope(node_id="check", attempt=1)
@@ -43,7 +44,7 @@ def records_of(drafts: Sequence[PendingUpdate]) -> Sequence[StoredUpdate]:
     if not drafts:
         return ()
     log.append(Batch("e", drafts, "p", 1))
-    found = log.read_now("e", 0, len(drafts))
+    found = read_now(log, "e", 0, len(drafts))
     assert found is not None
     return found.records
 

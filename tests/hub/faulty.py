@@ -9,6 +9,7 @@ from typing import Literal
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.events import Position
 from lg_streaming.log import Batch, LogState, MemoryLog, ReadResult, StoredUpdate
+from tests.log.drafts import read_now
 
 PATIENCE = 10.0
 
@@ -106,5 +107,5 @@ class FaultyLog:
         await self.memory.aclose()
 
     def stored(self, execution_id: str = "e") -> Sequence[StoredUpdate]:
-        found = self.memory.read_now(execution_id, 0, 1_000_000)
+        found = read_now(self.memory, execution_id, 0, 1_000_000)
         return () if found is None else found.records

@@ -121,7 +121,7 @@ for thread in threads:
 def child():
     numbers = []
     for execution_id in ("shared", "streamed", "own"):
-        found = streaming.hub.log.read_now(execution_id, 0, 1_000)
+        found = asyncio.run(streaming.hub.log.read(execution_id, 0, 1_000))
         numbers.append([] if found is None else [record.seq for record in found.records] + [found.state.head + 1])
     holes = [later for each in numbers for former, later in zip(each, each[1:]) if later != former + 1]
     shared.token("z")
@@ -180,7 +180,7 @@ run(streaming, "shared", ["parent"])
 
 def child():
     updates = run(streaming, "shared", ["child"])
-    log = streaming.hub.log.read_now("shared", 0, 1_000)
+    log = asyncio.run(streaming.hub.log.read("shared", 0, 1_000))
     return {
         "hub": streaming.hub.registry.hub_id,
         "epoch": log.state.epoch,
@@ -190,7 +190,7 @@ def child():
     }
 
 children = [in_child(child) for _ in range(2)]
-ours = streaming.hub.log.read_now("shared", 0, 1_000)
+ours = asyncio.run(streaming.hub.log.read("shared", 0, 1_000))
 print(json.dumps({
     "children": children,
     "hubs": [streaming.hub.registry.hub_id] + [each["hub"] for each in children],

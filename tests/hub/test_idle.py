@@ -25,6 +25,7 @@ from lg_streaming.timer import use_scheduler
 from lg_streaming.views import TokenStreamingService
 from tests.gateway.site import site
 from tests.hub.helpers import PATIENCE, MakeHub, collect, take, types
+from tests.log.drafts import read_now
 
 HOUR = 3_600.0
 COMPLETE = RunOutcome("workflow_complete", {})
@@ -273,7 +274,7 @@ def test_it_works_in_a_plain_script() -> None:
     over = threading.Event()
 
     def listen(execution_id: str) -> None:
-        found = log.read_now(execution_id, 0, 0)
+        found = read_now(log, execution_id, 0, 0)
         if found is not None and found.state.state == "abandoned":
             over.set()
 

@@ -11,6 +11,7 @@ from lg_streaming.hub import StreamHub
 from lg_streaming.log import MemoryLog
 from lg_streaming.publisher import RunOutcome
 from tests.hub.helpers import PATIENCE, MakeHub, collect, seqs, types
+from tests.log.drafts import read_now
 from tests.log.interrupts import interrupted
 
 PACKAGE = Path(lg_streaming.__file__).parent
@@ -61,7 +62,7 @@ async def test_a_run_is_open_if_and_only_if_the_log_has_its_start(
         hub.open(f"e{at}")
 
     for at in interrupted(opening, error, inside=STATE, every=3):
-        found = log.read_now(f"e{at}", 0, 10)
+        found = read_now(log, f"e{at}", 0, 10)
         started = found is not None and [each.type for each in found.records] == ["workflow_start"]
         assert hub.registry.is_running(f"e{at}") == started
         publish_from_a_thread(hub, f"e{at}")

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from lg_streaming.codec import Codec
-from lg_streaming.log import Batch, LogState, PendingUpdate
-from lg_streaming.log.base import EventLog, StoredUpdate
+from lg_streaming.log import Batch, LogState, MemoryLog, PendingUpdate
+from lg_streaming.log.base import EventLog, ReadResult, StoredUpdate
 from lg_streaming.publisher import NO_SCOPE
 
 CODEC = Codec()
@@ -64,6 +64,15 @@ class Producer:
         batch = self.batch(*types)
         self.log.append(batch)
         return batch
+
+
+def read_now(log: MemoryLog, execution_id: str, after: int, limit: int) -> ReadResult | None:
+    """Read without an event loop: the log in memory never waits."""
+    try:
+        log.read(execution_id, after, limit).send(None)
+    except StopIteration as read:
+        return read.value
+    raise AssertionError("the log waited")
 
 
 async def records(

@@ -7,7 +7,7 @@ import pytest
 
 from lg_streaming.log import Batch, MemoryLog
 from lg_streaming.settings import RetentionSettings
-from tests.log.drafts import draft
+from tests.log.drafts import draft, read_now
 from tests.log.interrupts import interrupted
 
 ERRORS = [KeyboardInterrupt, SystemExit, MemoryError]
@@ -18,16 +18,16 @@ def new_log(**retention: int) -> MemoryLog:
 
 
 def newest(log: MemoryLog) -> set[str]:
-    found = log.read_now("e", 0, 0)
+    found = read_now(log, "e", 0, 0)
     assert found is not None
-    last = log.read_now("e", found.state.head - 5, 5)
+    last = read_now(log, "e", found.state.head - 5, 5)
     assert last is not None
     return {record.type for record in last.records}
 
 
 def check(log: MemoryLog, acknowledged: set[str], whole: list[set[str]]) -> None:
     """Numbers are 1..N, all that was acknowledged is there once, and no batch is there in part."""
-    found = log.read_now("e", 0, 100_000)
+    found = read_now(log, "e", 0, 100_000)
     if found is None:
         assert not acknowledged
         return
@@ -104,7 +104,7 @@ def test_at_every_bytecode(case: str, error: type[BaseException]) -> None:
     assert points > 100, "bytecodes"
     appends_from_a_thread(log, "last")
     check(log, acknowledged | {"last"}, whole)
-    found = log.read_now("e", 0, 1)
+    found = read_now(log, "e", 0, 1)
     assert found is not None
     assert log.total_bytes == log._streams["e"].memory  # pyright: ignore[reportPrivateUsage]
 
@@ -149,7 +149,7 @@ def test_at_every_bytecode_of_a_trim_and_a_read() -> None:
         log.append(Batch(f"e{at:04}", ended, "p", 1))
 
     def read(at: int) -> None:
-        log.read_now("e0059", 0, 10)
+        read_now(log, "e0059", 0, 10)
 
     assert list(interrupted(read, KeyboardInterrupt))
     now[0] += 10
@@ -162,7 +162,7 @@ def test_at_every_bytecode_of_a_trim_and_a_read() -> None:
     while log.trim(100):
         pass
     appends_from_a_thread(log, "alone")
-    assert log.read_now("e0000", 0, 10) is not None
+    assert read_now(log, "e0000", 0, 10) is not None
     now[0] += 20
     while log.trim(100):
         pass

@@ -3,7 +3,7 @@
 from lg_streaming.log import MemoryLog
 from lg_streaming.log.run_state import memory_of
 from lg_streaming.settings import RetentionSettings
-from tests.log.drafts import Producer
+from tests.log.drafts import Producer, read_now
 from tests.log.factories import Clock
 
 
@@ -11,7 +11,7 @@ def test_its_size_is_that_of_the_records_it_keeps() -> None:
     log = MemoryLog(RetentionSettings(max_updates=2))
     assert log.size("e") == 0
     Producer(log).append("a", "b", "c")
-    found = log.read_now("e", 0, 10)
+    found = read_now(log, "e", 0, 10)
     assert found is not None
     assert log.size("e") == sum(memory_of(record) for record in found.records)
 
@@ -29,6 +29,6 @@ def test_aging_frees_the_bytes() -> None:
 def test_the_epoch_can_be_given() -> None:
     log = MemoryLog(new_epoch=lambda: "E1")
     Producer(log).append("a")
-    found = log.read_now("e", 0, 1)
+    found = read_now(log, "e", 0, 1)
     assert found is not None
     assert str(found.records[0].position) == "E1:1"

@@ -18,6 +18,7 @@ from lg_streaming.pipeline import EventOptions, NodeOptions
 from lg_streaming.publisher import Scope
 from lg_streaming.timer import use_scheduler
 from tests.capture.graphs import Input, State, Update, graph_of, model, read
+from tests.log.drafts import read_now
 
 INPUT: Input = {"topic": "rivers"}
 
@@ -171,7 +172,7 @@ def test_data_is_as_it_was_when_it_happened(make_bench: MakeBench, clock: TestSc
     cart.append("bread")
     bench.emitter.event("cart", cart)
     clock.advance_by(0.051)
-    found = bench.log.read_now("e", 0, 100)
+    found = read_now(bench.log, "e", 0, 100)
     assert found is not None
     assert [record.update.data for record in found.records if record.type == "cart"] == [["milk"], ["milk", "bread"]]
 

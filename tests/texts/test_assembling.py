@@ -16,6 +16,7 @@ from lg_streaming.events import NAMES, Scope
 from lg_streaming.gateway.delivery.merge import merge
 from lg_streaming.log.base import Batch, PendingUpdate, StoredUpdate
 from lg_streaming.log.memory import MemoryLog
+from tests.log.drafts import read_now
 from tests.texts.histories import histories
 from tests.texts.rules import HERE, Listed, Update, by_javascript, by_python, by_rules, by_terminal, numbered
 
@@ -111,6 +112,6 @@ def _records_of(updates: Sequence[Update]) -> Sequence[StoredUpdate]:
         body = codec.encode("e", kind, update["data"], scope=scope, priority="medium", timestamp=0.0)
         drafts.append(PendingUpdate(kind, scope, "medium", 0.0, body))
     log.append(Batch("e", drafts, "p", 1))
-    found = log.read_now("e", 0, len(drafts))
+    found = read_now(log, "e", 0, len(drafts))
     assert found is not None
     return found.records
