@@ -142,7 +142,11 @@ async def carry(
         if pace is not None:
             await pace.turn(sent_at)
         waited = await sink.wait_writable()
-        page = await read_when_available(pages.poll, limit, on_outage=sink.log_unavailable)
+        try:
+            page = await pages.poll(limit)
+        except LogUnavailableError as error:
+            await sink.log_unavailable(error)
+            page = await read_when_available(pages.poll, limit, failures=1)
         if page is None:
             continue
         await sink.send(page, waited=waited)
@@ -151,24 +155,18 @@ async def carry(
         sent_at = now()
 
 
-async def read_when_available(
-    read: Callable[[*Ts], Awaitable[T]],
-    *arguments: *Ts,
-    on_outage: Callable[[LogUnavailableError], Awaitable[None]] | None = None,
-) -> T:
+async def read_when_available(read: Callable[[*Ts], Awaitable[T]], *arguments: *Ts, failures: int = 0) -> T:
     """Return `read(*arguments)`; while the log is unavailable, wait for `LOG_BACKOFF` and try again.
 
     Args:
         read: A read of the log.
         arguments: The arguments of the read.
-        on_outage: Called with the first failure.
+        failures: The number of reads that have failed before.
     """
-    failures = 0
     while True:
+        if failures:
+            await asyncio.sleep(LOG_BACKOFF.seconds(failures - 1, random.random))
         try:
             return await read(*arguments)
-        except LogUnavailableError as error:
-            if not failures and on_outage is not None:
-                await on_outage(error)
-            await asyncio.sleep(LOG_BACKOFF.seconds(failures, random.random))
+        except LogUnavailableError:
             failures += 1
