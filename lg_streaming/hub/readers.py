@@ -67,7 +67,9 @@ class SubscriptionRegistry:
     def after_fork(self) -> None:
         """Drop the subscriptions of the parent process, which continue there."""
         bury(self._signals, self._subscriptions)
-        self._delivered_before += sum(each.delivered for each in self._subscriptions)
+        for each in self._subscriptions:
+            each.after_fork()
+            self._delivered_before += each.delivered
         self._signals, self._subscriptions = {}, set()
         self._following = Counter()
         self._closed_one = Notifier()

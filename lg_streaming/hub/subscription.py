@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from lg_streaming.codec import to_datetime
 from lg_streaming.deadline import Deadline
-from lg_streaming.errors import BadRequestError, GapError
+from lg_streaming.errors import BadRequestError, ForkedError, GapError
 from lg_streaming.events import Position
 from lg_streaming.filters import ALL, UpdateFilter
-from lg_streaming.fork import ForkGuard
 from lg_streaming.hub.carry import DEFAULT_LIMIT, read_when_available
 from lg_streaming.hub.page import Gap, Page, SubscribeResult
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub.notifier import Notifier
     from lg_streaming.hub.page import OnGap
     from lg_streaming.hub.vetting import Vetting
-    from lg_streaming.log.base import EventLog, LogState, ReadResult, StoredUpdate
+    from lg_streaming.log.base import EventLog, LogState, StoredUpdate
 
 __all__ = ["Subscription"]
 
@@ -56,9 +55,9 @@ class Subscription:
         "_ended",
         "_epoch",
         "_finishing",
+        "_forked",
         "_gap",
         "_generation",
-        "_guard",
         "_head",
         "_iterated",
         "_log",
@@ -115,13 +114,13 @@ class Subscription:
         self._attached: SubscribeResult | None = None
         self._ended: bool = False
         self._closed = False
+        self._forked = False
         self._finishing = False
         self.delivered: int = 0
         """The number of updates that were read."""
         self._iterated = self._awaited = False
         self.vetting: Vetting | None = None
         """The check of rights after the execution's owner or epoch has changed."""
-        self._guard = ForkGuard(f"this subscription of {execution_id!r}", "subscribe again in this process")
         self._recheck = 1.0 if log.blocking else None  # a notification from another machine may be lost
 
     @property
@@ -163,7 +162,8 @@ class Subscription:
 
     def is_vetted(self, state: LogState) -> bool:
         """Return whether the reader may get ``state`` without a new check of rights."""
-        return self.vetting is None or self.vetting.covers(state)
+        vetting = self.vetting
+        return vetting is None or (state.epoch == vetting.epoch and state.owner == vetting.owner)
 
     def _attach(self, state: LogState | None) -> SubscribeResult:
         gap = self._resolve_start(state)
@@ -257,71 +257,74 @@ class Subscription:
 
         After the end, return an empty page with ``ended`` set. Raises like `next_page`.
         """
-        self._guard.check()
-        if not self._closed:
+        if self._attached is None and not self._closed:
             await self.start()
         while not (self._ended or self._closed):
-            generation, position = self._notifier.generation, self.position
-            found = await self._log.read(self.execution_id, self._seq, limit)
+            generation, epoch, seq = self._notifier.generation, self._epoch, self._seq
+            found = await self._log.read(self.execution_id, seq, limit)
             self._generation = generation  # only now: after a failed read `ready` returns at once
-            if found is not None and self.vetting is not None and not self.vetting.covers(found.state):
-                await self.vetting.check(found.state)
-                continue  # it may have changed again
-            page = self._advance(found)
-            if page is not None:
-                return page
-            if self.position == position:
+            records: Sequence[StoredUpdate] = ()
+            if found is not None:
+                state, vetting = found.state, self.vetting
+                # inlines `is_vetted`, for each page
+                if vetting is not None and (state.epoch != vetting.epoch or state.owner != vetting.owner):
+                    await vetting.check(state)
+                    continue  # it may have changed again
+                records = self._advance(state, found.records)
+            if records or self._ended or self._gap is not None:
+                gap, self._gap = self._gap, None
+                self.delivered += len(records)
+                return Page(records, self.position, gap, self._ended)
+            if self._seq == seq and self._epoch == epoch:
                 if self._finishing:
                     break
                 return None
+        if self._forked:
+            raise ForkedError(
+                f"this subscription of {self.execution_id!r} belongs to the process before os.fork():"
+                " subscribe again in this process"
+            )
         gap, self._gap = self._gap, None
         return Page((), self.position, gap, ended=True)
 
-    def _advance(self, found: ReadResult | None) -> Page | None:
-        """Move the position over ``found``, and return its page; None if no update is for the reader."""
-        if found is None:
-            return self._page(())
-        state = found.state
+    def _advance(self, state: LogState, records: Sequence[StoredUpdate]) -> Sequence[StoredUpdate]:
+        """Move the position over ``records``, or to the end of the run in them; return those for the reader."""
         self._head = state.head
         if self._epoch is None:
             self._epoch = state.epoch
-        elif self._epoch != state.epoch:
-            return self._reset_to(state)
+        elif self._epoch != state.epoch:  # the log lost this execution and began anew: the next read returns that
+            self._record_gap(Gap(self._seq + 1, None, "epoch_changed"), state)
+            self._epoch, self._end_from = state.epoch, 1
+            return ()
         if state.oldest > self._seq + 1:
             self._record_gap(Gap(self._seq + 1, state.oldest - 1, "evicted"), state)
             if self._on_gap == "tail":
-                return self._page(())
-        records = self._filter(found.records, state)
-        if not self.follow and state.ended and self._seq >= max(state.final_seq, self._end_from):
+                return ()
+        if records:
+            if self._until_interrupted:
+                records = self._up_to_interruption(records)
+            if not self.follow and records[-1].seq >= self._end_from and records[0].seq <= state.final_seq:
+                records = self._up_to_end(records)
+            self._seq = records[-1].seq
+            if not self._all:
+                records = self._filter(records)
+        if not self.follow and self._seq >= max(state.final_seq, self._end_from) and state.ended:
             self._ended = True
-        return self._page(records)
+        return records
 
-    def _reset_to(self, state: LogState) -> Page | None:
-        """Continue in another epoch, since the log lost this execution. The next read starts at its present updates."""
-        self._record_gap(Gap(self._seq + 1, None, "epoch_changed"), state)
-        self._epoch, self._end_from = state.epoch, 1
-        return self._page(())
-
-    def _filter(self, records: Sequence[StoredUpdate], state: LogState) -> Sequence[StoredUpdate]:
-        """Return the records for the reader; move its position past all of them, or to the end of its run."""
-        if not records:
-            return records
-        if self._until_interrupted:
-            records = self._up_to_interruption(records)
-        if not self.follow and records[-1].seq >= self._end_from and records[0].seq <= state.final_seq:
-            for index, record in enumerate(records):
-                if record.is_final and record.seq >= self._end_from:
-                    self._ended = True
-                    self.at_interruption = False
-                    records = records[: index + 1]
-                    break
-        self._seq = records[-1].seq
-        if self._all:
-            return records
+    def _filter(self, records: Sequence[StoredUpdate]) -> Sequence[StoredUpdate]:
         if self._by_type_alone:
             accepts_type = self.filter.accepts_type
             return [record for record in records if accepts_type(record.type)]
         return [record for record in records if self._accepts(record)]
+
+    def _up_to_end(self, records: Sequence[StoredUpdate]) -> Sequence[StoredUpdate]:
+        for index, record in enumerate(records):
+            if record.is_final and record.seq >= self._end_from:
+                self._ended = True
+                self.at_interruption = False
+                return records[: index + 1]
+        return records
 
     def _up_to_interruption(self, records: Sequence[StoredUpdate]) -> Sequence[StoredUpdate]:
         for index, record in enumerate(records):
@@ -335,13 +338,6 @@ class Subscription:
         timed = self.filter.since is not None or self.filter.until is not None
         moment = to_datetime(record.timestamp) if timed else None
         return self.filter.accepts(record.type, record.scope, record.priority, moment)
-
-    def _page(self, records: Sequence[StoredUpdate]) -> Page | None:
-        if not records and self._gap is None and not self._ended:
-            return None
-        gap, self._gap = self._gap, None
-        self.delivered += len(records)
-        return Page(records, self.position, gap, self._ended)
 
     async def batches(self, limit: int = DEFAULT_LIMIT) -> AsyncGenerator[list[StreamUpdate]]:
         """Yield lists of up to ``limit`` updates; end like the iteration does.
@@ -383,6 +379,10 @@ class Subscription:
         """End the subscription once it has read to the end of the log; for a hub that closes. From any thread."""
         self._finishing = True
         self._notifier.notify()
+
+    def after_fork(self) -> None:
+        """Refuse to read in the child: the subscription goes on in the parent process."""
+        self._closed = self._forked = True
 
     def close(self) -> None:
         """End the subscription and wake its reader. Harmless when repeated, and from any thread."""

@@ -22,19 +22,17 @@ class Vetting:
         ask: ``ask(execution_id, previous_owner, state)``; returns whether the reader may continue.
     """
 
-    __slots__ = ("_ask", "_epoch", "_execution_id", "_owner")
+    __slots__ = ("_ask", "_execution_id", "epoch", "owner")
 
     def __init__(
         self, execution_id: str, state: LogState | None, ask: Callable[[str, str | None, LogState], Awaitable[bool]]
     ) -> None:
         self._execution_id = execution_id
         self._ask = ask
-        self._epoch = state.epoch if state is not None else None
-        self._owner = state.owner if state is not None else None
-
-    def covers(self, state: LogState) -> bool:
-        """Return whether the reader is authorized for the owner and the epoch of `state`."""
-        return state.owner == self._owner and state.epoch == self._epoch
+        self.epoch: str | None = state.epoch if state is not None else None
+        """The epoch that the reader is authorized for."""
+        self.owner: str | None = state.owner if state is not None else None
+        """The owner that the reader is authorized for."""
 
     async def check(self, state: LogState) -> None:
         """Authorize the reader for `state`, unless it is the execution's first epoch with the expected owner.
@@ -42,7 +40,7 @@ class Vetting:
         Raises:
             ForbiddenError: If the reader may not continue.
         """
-        is_first = self._epoch is None and state.owner == self._owner
-        if not (is_first or await self._ask(self._execution_id, self._owner, state)):
+        is_first = self.epoch is None and state.owner == self.owner
+        if not (is_first or await self._ask(self._execution_id, self.owner, state)):
             raise ForbiddenError(execution_id=self._execution_id)
-        self._epoch, self._owner = state.epoch, state.owner
+        self.epoch, self.owner = state.epoch, state.owner
