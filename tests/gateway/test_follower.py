@@ -13,7 +13,7 @@ from lg_streaming.errors import LogUnavailableError
 from lg_streaming.events import Position
 from lg_streaming.filters import UpdateFilter
 from lg_streaming.gateway.delivery.frames import CHUNK_BYTES, FrameCache, Frames, web_socket_frame
-from lg_streaming.gateway.delivery.pump import pump_all
+from lg_streaming.gateway.delivery.pump import WildcardPump
 from lg_streaming.gateway.session.instrumentation import ConnectionInstrumentation
 from lg_streaming.gateway.transports.websocket import EncodeEach
 from lg_streaming.hub import StreamHub, Subscription
@@ -332,9 +332,8 @@ async def test_what_was_read_and_waits_is_sent_only_if_it_may_still_be_read(forb
     hub.open("a")
     for name in ("first", "second"):
         hub.publish("a", name, "x" * CHUNK_BYTES)  # a piece each
-    task = asyncio.create_task(
-        pump_all(watcher.follower, EncodeEach(web_socket_frame), reader, cache=FrameCache(), observer=report)
-    )
+    pump = WildcardPump(watcher.follower, EncodeEach(web_socket_frame), reader, cache=FrameCache(), observer=report)
+    task = asyncio.create_task(carry(watcher.follower, pump))
     while b"first" not in reader.got:
         reader.reads.set()
         await settle()

@@ -11,6 +11,7 @@ from lg_streaming.gateway.delivery.pump import DeliveryOptions, SubscriptionPump
 from lg_streaming.gateway.delivery.ticker import BatchTicker
 from lg_streaming.gateway.transports.websocket import EncodeEach
 from lg_streaming.hub import Gap, StreamHub, Subscription
+from lg_streaming.hub.carry import carry
 from lg_streaming.log.base import ReadResult
 from lg_streaming.log.memory import MemoryLog
 from tests.hub.helpers import soon, until
@@ -57,7 +58,6 @@ def pump_of(subscription: Subscription, client: Client) -> SubscriptionPump:
         client,
         options=DeliveryOptions(),
         cache=FrameCache(),
-        ticker=BatchTicker(0.0),
         observer=client,
     )
 
@@ -69,7 +69,7 @@ async def test_a_page_that_is_not_sent_yet_does_not_count() -> None:
     hub.publish("e", "note")
     hub.publish("e", "note")
     pump = pump_of(subscription, client)
-    sending = asyncio.create_task(pump.run())
+    sending = asyncio.create_task(carry(subscription, pump, pace=BatchTicker(0.0)))
     await soon(client.writing.wait())
     assert subscription.position is not None
     assert pump.position is not None
@@ -77,7 +77,8 @@ async def test_a_page_that_is_not_sent_yet_does_not_count() -> None:
     client.reads.set()
     await until(lambda: pump.position == subscription.position)
     await hub.close("e")
-    assert (await soon(sending)).reason == "ended"
+    assert (await soon(sending)).ended
+    assert not subscription.closed
     await hub.aclose()
 
 
@@ -98,7 +99,8 @@ async def test_an_outage_of_the_log_is_one_warning(monkeypatch: pytest.MonkeyPat
     subscription = hub.subscribe("e")
     await subscription.start()
     monkeypatch.setattr(log, "read", read)
-    assert (await soon(pump_of(subscription, client).run())).reason == "ended"
+    assert (await soon(carry(subscription, pump_of(subscription, client)))).ended
+    assert not subscription.closed
     assert client.updates == 2
     assert client.failures == ["log_unavailable"]
     assert client.sent_events == ["error"]

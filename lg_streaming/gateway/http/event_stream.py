@@ -29,6 +29,7 @@ from lg_streaming.gateway.session.status import connection_status
 from lg_streaming.gateway.session.timers import SessionTimers
 from lg_streaming.gateway.transports.websocket_connection import FRESH_BYTES
 from lg_streaming.hub.callbacks import is_external_cancellation
+from lg_streaming.hub.carry import carry
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -280,17 +281,16 @@ class EventStream(Response):
                 self,
                 options=subscription.options,
                 cache=self._context.frames if self.dialect.shared else FrameCache(max_bytes=0),
-                ticker=self._context.ticker,
                 observer=self._session.instrumentation,
                 fails_on_gap=self.fails_on_gap,
                 on_caught_up=None if self.dialect.shared else self._at_head,
             )
-            ending = await subscription.pump.run()
-            over = ending.reason == "ended"
+            last = await carry(subscription.source, subscription.pump, pace=self._context.ticker)
+            over = not subscription.source.closed
             hub = self._context.gateway.hub
             found = await hub.describe(subscription.execution_id) if over and not self.dialect.shared else None
             state = found.state if found is not None else None
-            self._last_words = self.dialect.on_end(ending.position, run_is_over=over, state=state) or self._last_words
+            self._last_words = self.dialect.on_end(last.position, run_is_over=over, state=state) or self._last_words
         except TimeoutError:
             logger.info("a reader of %r is cut off: nothing was read", subscription.execution_id)
             self._fail(SlowReaderError())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import (
     BadRequestError,
@@ -18,12 +19,13 @@ from lg_streaming.errors import (
     UnauthorizedError,
 )
 from lg_streaming.fork import bury, restart_after_fork
-from lg_streaming.gateway.delivery.pump import SubscriptionPump, pump_all
+from lg_streaming.gateway.delivery.pump import SubscriptionPump, WildcardPump
 from lg_streaming.gateway.session.handlers import handle
 from lg_streaming.gateway.session.session import Session
 from lg_streaming.gateway.session.status import connection_status
 from lg_streaming.gateway.session.subscriptions import ActiveSubscription, PatternSubscription
 from lg_streaming.gateway.session.timers import SessionTimers, TimerEvent
+from lg_streaming.hub.carry import carry
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import FrameCache, Frames
@@ -82,7 +84,7 @@ class Connection:
         self._transport = transport
         self._buffer = transport.buffer
         self._session = Session(peer=transport.peer, context=services.context, transport=transport.name)
-        self._pumps: dict[ActiveSubscription | PatternSubscription, asyncio.Task[None]] = {}
+        self._pumps: dict[ActiveSubscription | PatternSubscription, asyncio.Task[object]] = {}
         self._timers = SessionTimers(self._session, self._on_due, self._heartbeat, expiry_grace=_EXPIRY_GRACE)
         self._renewed: asyncio.Event | None = None  # only while the token has expired: an event takes 700 bytes
 
@@ -152,6 +154,7 @@ class Connection:
         self._services.connections.pop(self._session.connection_id, None)
         self._session.close(code)
         tasks = list(self._pumps.values())
+        self._pumps.clear()
         for task in tasks:
             task.cancel()
         await self._timers.close()
@@ -209,12 +212,26 @@ class Connection:
         self._transport.limit_buffer()
 
     def _start(self, subscription: ActiveSubscription | PatternSubscription) -> None:
-        work = (
-            self._follow(subscription) if isinstance(subscription, PatternSubscription) else self._deliver(subscription)
-        )
-        task = asyncio.create_task(work, name="lg_streaming.pump")
+        cache, observer = self._services.frames, self._session.instrumentation
+        work: Coroutine[Any, Any, object]
+        if isinstance(subscription, PatternSubscription):
+            encoder = self._transport.encoder(
+                batch=subscription.request.batch, by_type=subscription.request.event == "type"
+            )
+            work = carry(
+                subscription.follower,
+                WildcardPump(subscription.follower, encoder, self, cache=cache, observer=observer),
+            )
+        else:
+            options = subscription.options
+            encoder = self._transport.encoder(batch=options.batch, by_type=subscription.by_type)
+            subscription.pump = SubscriptionPump(
+                subscription.source, encoder, self, options=options, cache=cache, observer=observer
+            )
+            work = carry(subscription.source, subscription.pump, pace=self._services.ticker)
+        task: asyncio.Task[object] = asyncio.create_task(work, name="lg_streaming.pump")
         self._pumps[subscription] = task
-        task.add_done_callback(lambda _: self._pumps.pop(subscription, None))
+        task.add_done_callback(functools.partial(self._on_pump_end, subscription))
 
     def _stop(self, subscription: ActiveSubscription | PatternSubscription) -> None:
         task = self._pumps.pop(subscription, None)
@@ -224,47 +241,41 @@ class Connection:
     def _emit_closed(self, subscription: ActiveSubscription, reason: str) -> None:
         self._transport.emit("subscription_closed", {"execution_id": subscription.execution_id, "reason": reason})
 
-    async def _deliver(self, subscription: ActiveSubscription) -> None:
-        reason, services = "closed", self._services
-        encode = self._transport.encoder(batch=subscription.options.batch, by_type=subscription.by_type)
-        try:
-            subscription.pump = SubscriptionPump(
-                subscription.source,
-                encode,
-                self,
-                options=subscription.options,
-                cache=services.frames,
-                ticker=services.ticker,
-                observer=self._session.instrumentation,
-            )
-            reason = (await subscription.pump.run()).reason
-        except GapError as error:
-            reason = "gap"
-            self._transport.emit("error", {**error.to_dict(), "execution_id": subscription.execution_id})
-        except ForbiddenError:
-            reason = "forbidden"
-        except StreamingError as error:
-            self._session.instrumentation.failed(error)
-            self._transport.emit("error", {**error.to_dict(), "execution_id": subscription.execution_id})
-        except Exception:
-            logger.exception("delivery of execution %r failed", subscription.execution_id)
+    def _on_pump_end(self, subscription: ActiveSubscription | PatternSubscription, task: asyncio.Task[object]) -> None:
+        """End the subscription whose updates were all sent, or whose delivery failed."""
+        if self._pumps.pop(subscription, None) is None or task.cancelled():
+            return  # the client or the gateway has ended it
+        error = task.exception()
+        if isinstance(subscription, PatternSubscription):
+            self._on_wildcard_pump_end(subscription, error)
+            return
+        reason = "closed"
+        match error:
+            case None:
+                reason = "closed" if subscription.source.closed else "ended"
+            case ForbiddenError():
+                reason = "forbidden"
+            case StreamingError():
+                if isinstance(error, GapError):
+                    reason = "gap"
+                else:
+                    self._session.instrumentation.failed(error)
+                self._transport.emit("error", {**error.to_dict(), "execution_id": subscription.execution_id})
+            case _:
+                logger.error("delivery of execution %r failed", subscription.execution_id, exc_info=error)
         self._session.remove_subscription(subscription, reason)
         self._emit_closed(subscription, reason)
 
-    async def _follow(self, subscription: PatternSubscription) -> None:
-        encode = self._transport.encoder(batch=subscription.request.batch, by_type=subscription.request.event == "type")
-        try:
-            await pump_all(
-                subscription.follower, encode, self, cache=self._services.frames, observer=self._session.instrumentation
-            )
-        except StreamingError as error:
+    def _on_wildcard_pump_end(self, subscription: PatternSubscription, error: BaseException | None) -> None:
+        if error is None:
+            return
+        if isinstance(error, StreamingError):
             self._session.instrumentation.failed(error)
-            self._session.remove_subscription(subscription)
-            self._transport.emit("error", error.to_dict())
-        except Exception:
-            logger.exception("delivery of executions %r failed", subscription.follower.globs)
-            self._session.remove_subscription(subscription)
-            self._transport.emit("error", StreamingError("subscribe_events has failed: subscribe again").to_dict())
+        else:
+            logger.error("delivery of executions %r failed", subscription.follower.globs, exc_info=error)
+            error = StreamingError("subscribe_events has failed: subscribe again")
+        self._session.remove_subscription(subscription)
+        self._transport.emit("error", error.to_dict())
 
 
 def _token_in(auth: object) -> str | None:
