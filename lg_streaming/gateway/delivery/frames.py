@@ -101,46 +101,33 @@ class FrameCache:
         encoder: FrameEncoder,
     ) -> Iterator[Frames]:
         """Yield the records, in order, as frames of ``encoder``."""
-        start = 0
-        for end in self._ends(execution_id, records, filter):
-            part = records if end - start == len(records) else records[start:end]
-            yield self._encoded(execution_id, part, filter, encoder)
+        start, count = 0, len(records)
+        for end in self._ends(execution_id, records, filter) if count > 1 else range(1, count + 1):
+            first, last = records[start], records[end - 1]
+            # A log never changes its records, so their numbers identify them.
+            key = (execution_id, encoder, filter, first.epoch, first.seq, last.seq, end - start)
+            frames = self._cached.get(key)
+            if frames is None:
+                frames = encoder.encode(execution_id, records if end - start == count else records[start:end])
+                if self._max_bytes > 0 and filter.name_count <= _SHARED_NAMES:
+                    self._cached[key] = frames
+                    self._bytes += len(frames.wire)
+                    while self._bytes > self._max_bytes or len(self._cached) > _CACHED_PIECES:
+                        self._bytes -= self._cached.popitem(last=False)[1].size
+            yield frames
             start = end
 
     def _ends(self, execution_id: str, records: Sequence[StoredUpdate], filter: UpdateFilter) -> tuple[int, ...]:
-        if len(records) < 2:  # noqa: PLR2004 (one is a piece by itself)
-            return (1,) if records else ()
         first, last = records[0], records[-1]
         key = (execution_id, filter, first.epoch, first.seq, last.seq, len(records))
         ends = self._cached_ends.get(key)
         if ends is None:
             ends = _split(records)
-            if not self._keeps(filter):
-                return ends
-            self._cached_ends[key] = ends
-            if len(self._cached_ends) > _CACHED_PAGES:
-                self._cached_ends.popitem(last=False)
+            if self._max_bytes > 0 and filter.name_count <= _SHARED_NAMES:
+                self._cached_ends[key] = ends
+                if len(self._cached_ends) > _CACHED_PAGES:
+                    self._cached_ends.popitem(last=False)
         return ends
-
-    def _encoded(
-        self, execution_id: str, part: Sequence[StoredUpdate], filter: UpdateFilter, encoder: FrameEncoder
-    ) -> Frames:
-        first, last = part[0], part[-1]
-        # A log never changes its records, so their numbers identify them.
-        key = (execution_id, encoder, filter, first.epoch, first.seq, last.seq, len(part))
-        cached = self._cached.get(key)
-        if cached is None:
-            cached = encoder.encode(execution_id, part)
-            if not self._keeps(filter):
-                return cached
-            self._cached[key] = cached
-            self._bytes += cached.size
-            while self._bytes > self._max_bytes or len(self._cached) > _CACHED_PIECES:
-                self._bytes -= self._cached.popitem(last=False)[1].size
-        return cached
-
-    def _keeps(self, filter: UpdateFilter) -> bool:
-        return self._max_bytes > 0 and filter.name_count <= _SHARED_NAMES
 
 
 def _split(records: Sequence[StoredUpdate]) -> tuple[int, ...]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, get_args
 
 import orjson
 
 from lg_streaming.codec import Codec
-from lg_streaming.events import Kind
+from lg_streaming.events import KINDS, Kind
 from lg_streaming.gateway.delivery.frames import Frames, Framing, web_socket_frame
 from lg_streaming.gateway.protocol.registry import MESSAGES_OUT, RESERVED_EVENTS
 
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.transports.base import TransportLimits
     from lg_streaming.log.base import StoredUpdate
 
-__all__ = ["EncodeBatch", "EncodeEach", "Packets", "event_name", "handshake", "size_of"]
+__all__ = ["KIND_NAMES", "TYPE_NAMES", "EncodeBatch", "EncodeEach", "Packets", "handshake", "size_of"]
 
 _JSON: Final = Codec()
-_KINDS: Final[dict[Kind, bytes]] = {kind: b'"%b"' % kind.encode() for kind in get_args(Kind)}
-_TAKEN: Final = (RESERVED_EVENTS | MESSAGES_OUT.keys() | {"reply"}) - _KINDS.keys()
+_MAX_NAMES: Final = 1_024
+_TAKEN: Final = (RESERVED_EVENTS | MESSAGES_OUT.keys() | {"reply"}) - frozenset(get_args(Kind))
 """Names of messages that are no updates."""
 
 
@@ -44,14 +43,25 @@ def handshake(sid: str, limits: TransportLimits) -> bytes:
     return b"0" + orjson.dumps(told)
 
 
-def event_name(record: StoredUpdate, *, by_type: bool) -> bytes:
-    """Return the name of an update's message, as JSON. A type that another message has is replaced by the kind."""
-    return _name_of(record.type, record.kind) if by_type else _KINDS[record.kind]
+class _KindNames(dict[str, bytes]):
+    """The names, as JSON, of the messages of updates by their type: its kind."""
+
+    def __missing__(self, type: str) -> bytes:
+        return b'"event"'
 
 
-@lru_cache(maxsize=1_024)
-def _name_of(type: str, kind: Kind) -> bytes:
-    return _KINDS[kind] if type in _TAKEN else _JSON.to_json(type)
+class _TypeNames(dict[str, bytes]):
+    """The same, but for the type itself; its kind where another message has that name."""
+
+    def __missing__(self, type: str) -> bytes:
+        if len(self) >= _MAX_NAMES:
+            self.clear()
+        name = self[type] = KIND_NAMES[type] if type in _TAKEN else b"%b" % _JSON.to_json(type)
+        return name
+
+
+KIND_NAMES: Final = _KindNames({each: b'"%b"' % kind.encode() for each, kind in KINDS.items()})
+TYPE_NAMES: Final = _TypeNames()
 
 
 class Packets:
@@ -59,15 +69,13 @@ class Packets:
 
     def __init__(self, namespace: str) -> None:
         self._namespace = b"" if namespace == "/" else namespace.encode() + b","
+        self.event_start: bytes = b"42" + self._namespace + b"["
+        """The beginning of an event, before its name."""
         self.disconnect: bytes = b"41" + self._namespace
 
     def event(self, name: str, payload: object) -> bytes:
         """Encode an event."""
         return b"42" + self._namespace + orjson.dumps([name, payload])
-
-    def ready_event(self, name: bytes, *payload: bytes) -> bytes:
-        """Encode an event from a name and parts of a payload that are JSON already."""
-        return b"".join((b"42", self._namespace, b"[", name, b",", *payload, b"]"))
 
     def answer(self, number: int, payload: object) -> bytes:
         """Encode the answer to a message, in Socket.IO's acknowledgement packet."""
@@ -84,11 +92,9 @@ class EncodeEach:
 
     def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (a batch needs it)
         """See :meth:`~lg_streaming.gateway.delivery.frames.FrameEncoder.encode`."""
-        text, frame, by_type = self.packets.ready_event, self.frame, self.by_type
-        return Frames(
-            b"".join([frame(text(event_name(record, by_type=by_type), record.json)) for record in records]),
-            count=len(records),
-        )
+        start, frame, names = self.packets.event_start, self.frame, TYPE_NAMES if self.by_type else KIND_NAMES
+        messages = [frame(b"%b%b,%b]" % (start, names[record.type], record.json)) for record in records]
+        return Frames(b"".join(messages), count=len(messages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +106,6 @@ class EncodeBatch:
 
     def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:
         """See :meth:`~lg_streaming.gateway.delivery.frames.FrameEncoder.encode`."""
-        text = self.packets.ready_event(
-            b'"updates"',
-            b'{"execution_id":',
-            orjson.dumps(execution_id),
-            b',"updates":[',
-            b",".join([record.json for record in records]),
-            b"]}",
-        )
-        return Frames(self.frame(text))
+        updates = b",".join([record.json for record in records])
+        parts = (self.packets.event_start, orjson.dumps(execution_id), updates)
+        return Frames(self.frame(b'%b"updates",{"execution_id":%b,"updates":[%b]}]' % parts))

@@ -18,7 +18,7 @@ from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.protocol.registry import check_nesting
 from lg_streaming.gateway.protocol.responses import isolated
 from lg_streaming.gateway.transports.connection import Connection, ConnectionServices
-from lg_streaming.gateway.transports.packets import event_name, size_of
+from lg_streaming.gateway.transports.packets import KIND_NAMES, TYPE_NAMES, size_of
 from lg_streaming.gateway.transports.websocket_connection import NORMAL_CLOSURE, WebSocketConnection, reject_request
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def _flat(record: StoredUpdate, *, by_type: bool) -> bytes:
     payload's `data`. The metadata comes last, so that it wins over a field of the same name in the data.
     """
     name, data, metadata = split_members(record.json) if record.scope.extra is None else _parse_parts(record.json)
-    head = b'{"type":%b,"payload":' % event_name(record, by_type=by_type)
+    head = b'{"type":%b,"payload":' % (TYPE_NAMES if by_type else KIND_NAMES)[record.type]
     tail = b'"metadata":{"type":%b,%b' % (name, metadata[1:])
     if data == b"{}":
         return b"%b{%b}}" % (head, tail)
