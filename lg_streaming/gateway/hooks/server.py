@@ -138,7 +138,8 @@ class WebSocketTransport(ServerTransport):
     def __init__(self, transport: asyncio.Transport, protocol: Any) -> None:
         super().__init__(transport)
         self._protocol = protocol
-        self._writable: asyncio.Event = protocol.writable
+        self.is_writable: Callable[[], bool] = protocol.writable.is_set
+        """Return whether the transport has room: at most its high-water mark (64 KiB) waits in this process."""
 
     def limit_inbound(self, size: int) -> None:
         """Make the server refuse messages over ``size`` bytes while they arrive, before it collects them."""
@@ -186,19 +187,14 @@ class WebSocketTransport(ServerTransport):
         protocol = self._protocol
         return protocol.handshake_complete and not (protocol.close_sent or protocol.disconnected)
 
-    @property
-    def writable(self) -> bool:
-        """Return whether the transport has room: at most its high-water mark (64 KiB) is unsent in this process."""
-        return self._writable.is_set()
-
     def write(self, frames: bytes) -> None:
         """Send complete WebSocket frames, unless the connection is closed. Never waits."""
         if self.open:
             self._transport.write(frames)
 
     async def wait_writable(self) -> None:
-        """Wait until the transport has room, or the connection is closed."""
-        await self._writable.wait()
+        """Return when there is room, or the connection is gone."""
+        await self._protocol.writable.wait()
 
 
 class _FrameTap:

@@ -42,6 +42,9 @@ class BufferLimits:
 class SendBuffer(Protocol):
     """Buffer of a connection's frames."""
 
+    is_writable: Callable[[], bool]
+    """Return whether there is room for more, so that `drain` need not wait."""
+
     def put(self, frames: Frames) -> None:
         """Send frames now, or buffer them. Abort the connection when too much is buffered. Never waits."""
         ...
@@ -81,7 +84,10 @@ def open_send_buffer(
 class DirectSendBuffer:
     """Buffer that writes frames directly to the transport, whose buffer holds unsent bytes."""
 
+    __slots__ = ("_bounds", "_give_up", "_transport", "_waiting", "_written", "is_writable")
+
     def __init__(self, transport: WebSocketTransport, bounds: BufferLimits, give_up: GiveUp) -> None:
+        self.is_writable: Callable[[], bool] = transport.is_writable
         self._transport = transport
         self._bounds = bounds
         self._give_up: GiveUp | None = give_up
@@ -89,31 +95,38 @@ class DirectSendBuffer:
         self._waiting = 0
 
     def put(self, frames: Frames) -> None:
-        if self._count(frames.size, frames.count):
-            self._transport.write(frames.wire)
+        size = len(frames.wire)
+        if self._give_up is not None and self.is_writable():
+            self._waiting = 0
+        elif not self._may_wait(size, frames.count):
+            return
+        self._written += size
+        self._transport.write(frames.wire)
 
     def admit(self, size: int) -> bool:
-        return self._count(size, 1)
-
-    def _count(self, size: int, count: int) -> bool:
-        if self._give_up is None:
-            return False
-        transport, bounds = self._transport, self._bounds
-        if transport.writable:
+        if self._give_up is not None and self.is_writable():
             self._waiting = 0
-        else:
-            self._waiting += count
-            if self._waiting > bounds.backlog_frames or transport.buffered + size > bounds.backlog_bytes:
-                self._fail(f"more than {bounds.backlog_bytes} bytes or {bounds.backlog_frames} frames wait")
-                return False
+        elif not self._may_wait(size, 1):
+            return False
         self._written += size
         return True
 
+    def _may_wait(self, size: int, count: int) -> bool:
+        """Return whether frames may wait behind those that the transport has not sent yet."""
+        if self._give_up is None:
+            return False
+        bounds = self._bounds
+        self._waiting += count
+        if self._waiting <= bounds.backlog_frames and self._transport.buffered + size <= bounds.backlog_bytes:
+            return True
+        self._fail(f"more than {bounds.backlog_bytes} bytes or {bounds.backlog_frames} frames wait")
+        return False
+
     async def drain(self) -> bool:
         transport = self._transport
-        if transport.writable:
+        if self.is_writable():
             return False
-        while self._give_up is not None and not transport.writable:
+        while self._give_up is not None and not self.is_writable():
             sent = self._written - transport.unsent
             try:
                 async with asyncio.timeout(self._bounds.send_timeout):
@@ -148,6 +161,7 @@ class QueuedSendBuffer:
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
+        self.is_writable: Callable[[], bool] = self._empty.is_set
         self._writer = asyncio.create_task(self._write(), name="lg_streaming.outlet")
 
     def put(self, frames: Frames) -> None:
@@ -170,8 +184,8 @@ class QueuedSendBuffer:
         return self._give_up is not None
 
     async def drain(self) -> bool:
-        waits = not self._empty.is_set()
-        while not self._empty.is_set():
+        waits = not self.is_writable()
+        while not self.is_writable():
             await self._empty.wait()
         return waits
 
