@@ -152,7 +152,7 @@ async def test_the_line_under_a_connection_is_found(http: str, loop: str) -> Non
         assert not line._protocol.request.headers
         assert not line._protocol.response.headers
         assert line.open
-        assert line.is_writable()
+        assert line.writable.is_set()
         await line.wait_writable()
         line.write(b"\x81\x02hi")
         with suppress(WebSocketDisconnect):

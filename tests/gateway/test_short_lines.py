@@ -30,8 +30,8 @@ async def fill(line: WebSocketTransport) -> int:
     """Writes until the line is full and stays so, or has taken enough; returns how many bytes it took."""
     taken = quiet = 0
     while quiet < QUIET and taken < ENOUGH:
-        quiet = 0 if line.is_writable() else quiet + 1
-        if line.is_writable():
+        quiet = 0 if line.writable.is_set() else quiet + 1
+        if line.writable.is_set():
             line.write(FRAME)
             taken += len(FRAME)
         await asyncio.sleep(0.01 if quiet else 0)

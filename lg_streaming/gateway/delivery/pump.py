@@ -95,8 +95,6 @@ class _Pump:
         observer: Counts what is sent.
     """
 
-    __slots__ = ("_cache", "_encoder", "_observer", "_sink", "wait_writable")
-
     def __init__(
         self, encoder: FrameEncoder, sink: FrameSink, *, cache: FrameCache, observer: DeliveryObserver
     ) -> None:
@@ -127,8 +125,6 @@ class SubscriptionPump(_Pump):
         fails_on_gap: Whether the delivery ends at a gap, after sending it.
         on_caught_up: Awaited each time that everything in the log is written.
     """
-
-    __slots__ = ("_fails_on_gap", "_on_caught_up", "_options", "_subscription", "_unsent")
 
     def __init__(
         self,
@@ -205,8 +201,6 @@ class WildcardPump(_Pump):
         cache: Frames that other clients share.
         observer: Counts what is sent.
     """
-
-    __slots__ = ("_may_send",)
 
     def __init__(
         self,

@@ -138,8 +138,8 @@ class WebSocketTransport(ServerTransport):
     def __init__(self, transport: asyncio.Transport, protocol: Any) -> None:
         super().__init__(transport)
         self._protocol = protocol
-        self.is_writable: Callable[[], bool] = protocol.writable.is_set
-        """Return whether the transport has room: at most its high-water mark (64 KiB) waits in this process."""
+        self.writable: asyncio.Event = protocol.writable
+        """Set while the transport has room: at most its high-water mark (64 KiB) waits in this process."""
 
     def limit_inbound(self, size: int) -> None:
         """Make the server refuse messages over ``size`` bytes while they arrive, before it collects them."""
@@ -194,7 +194,7 @@ class WebSocketTransport(ServerTransport):
 
     async def wait_writable(self) -> None:
         """Return when there is room, or the connection is gone."""
-        await self._protocol.writable.wait()
+        await self.writable.wait()
 
 
 class _FrameTap:

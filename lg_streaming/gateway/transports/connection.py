@@ -194,13 +194,13 @@ class Connection:
         """See `FrameSink.wait_writable`: nothing is delivered while the token has expired."""
         while self._renewed is not None:
             await self._renewed.wait()
-        return False if self._buffer.is_writable() else await self._buffer.drain()
+        return False if self._buffer.writable.is_set() else await self._buffer.drain()
 
     async def write(self, frames: Frames) -> None:
         """See `FrameSink.write`."""
         # No await between the wait for room and the write: otherwise many subscriptions of one connection would each
         # add a piece to a full buffer.
-        if self._renewed is not None or not self._buffer.is_writable():
+        if self._renewed is not None or not self._buffer.writable.is_set():
             await self.wait_writable()
         self._buffer.put(frames)
 

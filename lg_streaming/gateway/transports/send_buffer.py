@@ -42,8 +42,8 @@ class BufferLimits:
 class SendBuffer(Protocol):
     """Buffer of a connection's frames."""
 
-    is_writable: Callable[[], bool]
-    """Return whether there is room for more, so that `drain` need not wait."""
+    writable: asyncio.Event
+    """Set while there is room for more, so that `drain` does not wait."""
 
     def put(self, frames: Frames) -> None:
         """Send frames now, or buffer them. Abort the connection when too much is buffered. Never waits."""
@@ -84,10 +84,10 @@ def open_send_buffer(
 class DirectSendBuffer:
     """Buffer that writes frames directly to the transport, whose buffer holds unsent bytes."""
 
-    __slots__ = ("_bounds", "_give_up", "_transport", "_waiting", "_written", "is_writable")
+    __slots__ = ("_bounds", "_give_up", "_transport", "_waiting", "_written", "writable")
 
     def __init__(self, transport: WebSocketTransport, bounds: BufferLimits, give_up: GiveUp) -> None:
-        self.is_writable: Callable[[], bool] = transport.is_writable
+        self.writable: asyncio.Event = transport.writable
         self._transport = transport
         self._bounds = bounds
         self._give_up: GiveUp | None = give_up
@@ -96,7 +96,7 @@ class DirectSendBuffer:
 
     def put(self, frames: Frames) -> None:
         size = len(frames.wire)
-        if self._give_up is not None and self.is_writable():
+        if self._give_up is not None and self.writable.is_set():
             self._waiting = 0
         elif not self._may_wait(size, frames.count):
             return
@@ -104,7 +104,7 @@ class DirectSendBuffer:
         self._transport.write(frames.wire)
 
     def admit(self, size: int) -> bool:
-        if self._give_up is not None and self.is_writable():
+        if self._give_up is not None and self.writable.is_set():
             self._waiting = 0
         elif not self._may_wait(size, 1):
             return False
@@ -124,9 +124,9 @@ class DirectSendBuffer:
 
     async def drain(self) -> bool:
         transport = self._transport
-        if self.is_writable():
+        if self.writable.is_set():
             return False
-        while self._give_up is not None and not self.is_writable():
+        while self._give_up is not None and not self.writable.is_set():
             sent = self._written - transport.unsent
             try:
                 async with asyncio.timeout(self._bounds.send_timeout):
@@ -159,9 +159,8 @@ class QueuedSendBuffer:
         self._bytes = 0
         self._frames = 0
         self._filled = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self.is_writable: Callable[[], bool] = self._empty.is_set
+        self.writable = asyncio.Event()
+        self.writable.set()
         self._writer = asyncio.create_task(self._write(), name="lg_streaming.outlet")
 
     def put(self, frames: Frames) -> None:
@@ -177,16 +176,16 @@ class QueuedSendBuffer:
         self._waiting.append(frames)
         self._bytes += frames.size
         self._frames += frames.count
-        self._empty.clear()
+        self.writable.clear()
         self._filled.set()
 
     def admit(self, size: int) -> bool:  # noqa: ARG002 (what such a server writes itself is out of reach)
         return self._give_up is not None
 
     async def drain(self) -> bool:
-        waits = not self.is_writable()
-        while not self.is_writable():
-            await self._empty.wait()
+        waits = not self.writable.is_set()
+        while not self.writable.is_set():
+            await self.writable.wait()
         return waits
 
     async def flush(self) -> None:
@@ -195,7 +194,7 @@ class QueuedSendBuffer:
     def stop(self) -> None:
         self._give_up = None
         self._waiting.clear()
-        self._empty.set()
+        self.writable.set()
         self._writer.cancel()
 
     async def _write(self) -> None:
@@ -209,7 +208,7 @@ class QueuedSendBuffer:
                         self._bytes -= frames.size
                         self._frames -= frames.count
                 self._filled.clear()
-                self._empty.set()
+                self.writable.set()
         except TimeoutError:
             self._fail(f"nothing was read for {self._bounds.send_timeout:g} s")
         except Exception as error:  # noqa: BLE001 (each server has its own for a peer that is gone)
