@@ -97,7 +97,6 @@ class Codec:
         self._max_bytes = max_bytes - reserve
         self._redact = redact
         self._second = (-1, b"")
-        self._millis = (-1, b"")
         self._names: dict[str, bytes] = {}
         self.fallbacks: int = 0
         """Number of updates with a value that JSON cannot hold."""
@@ -143,14 +142,15 @@ class Codec:
             if not json.isascii():
                 json = escape_line_separators(json)
         millis = int(timestamp * 1000)
-        cached, moment = self._millis
-        if cached != millis:
-            moment = self._format_timestamp(timestamp)
+        second, moment = self._second  # one read: another thread may put another second there
+        if second != millis // 1000:
+            moment = self._format_second(millis // 1000)
         names = self._names
-        body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
+        body = b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b.%03dZ","execution_id":%b%b%b' % (
             names.get(type) or self._encode_name(type),
             json,
             moment,
+            millis % 1000,
             names.get(execution_id) or self._encode_name(execution_id),
             _PRIORITY[priority],
             scope.encoded or scope.fragment,
@@ -196,10 +196,12 @@ class Codec:
     def _wrap(  # noqa: PLR0917 (the parts of an update)
         self, execution_id: str, type: str, json: bytes, scope: Scope, priority: Priority, timestamp: float
     ) -> bytes:
-        return b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b","execution_id":%b%b%b' % (
+        millis = int(timestamp * 1000)
+        return b'{"type":%b,"data":%b,"metadata":{"timestamp":"%b.%03dZ","execution_id":%b%b%b' % (
             self._encode_name(type),
             json,
-            self._format_timestamp(timestamp),
+            self._format_second(millis // 1000),
+            millis % 1000,
             self._encode_name(execution_id),
             _PRIORITY[priority],
             scope.fragment,
@@ -260,18 +262,9 @@ class Codec:
             cached = self._names[text] = b"%b" % self.to_json(text)  # a copy: orjson's own result keeps 4 KB
         return cached
 
-    def _format_timestamp(self, timestamp: float) -> bytes:
-        millis = int(timestamp * 1000)
-        cached, text = self._millis
-        if millis == cached:
-            return text
-        cached, text = self._second  # one read: another thread may put another second there
-        if millis // 1000 != cached:
-            moment = datetime.fromtimestamp(millis // 1000, UTC)
-            text = b"%d-%02d-%02dT%02d:%02d:%02d" % moment.timetuple()[:6]
-            self._second = (millis // 1000, text)
-        text = b"%b.%03dZ" % (text, millis % 1000)
-        self._millis = (millis, text)
+    def _format_second(self, second: int) -> bytes:
+        text = b"%d-%02d-%02dT%02d:%02d:%02d" % datetime.fromtimestamp(second, UTC).timetuple()[:6]
+        self._second = (second, text)
         return text
 
 
