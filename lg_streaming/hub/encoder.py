@@ -69,40 +69,7 @@ class UpdateEncoder:
         self.trace: Trace | None = None
         """The trace of runs and nodes."""
 
-    def validate_and_encode(  # noqa: PLR0917 (the fields of `UpdateRequest`, at every update)
-        self,
-        execution: Execution,
-        name: str,
-        data: object,
-        scope: Scope,
-        priority: Priority | None,
-        delivery: Delivery,
-        key: str | None,
-        large: LargeUpdates | None = None,
-    ) -> list[PendingUpdate]:
-        """Return the drafts of a published update: one, or several of a text that is too large.
-
-        Raises:
-            BadRequestError: If an argument cannot be used.
-            UpdateTooLargeError: If it is too large, is no text, and ``large`` (or else the setting) is `refuse`.
-        """
-        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
-            raise BadRequestError(f"a type is a string, not {name!r:.80}")
-        if name in _CHECKED and name in HUB_TYPES:
-            raise BadRequestError(f"{name!r} cannot be published: end a run with close(), fail() or cancel()")
-        if delivery != "at-least-once" or key is not None:
-            _check_delivery(delivery, key)
-        if scope is NO_SCOPE:
-            scope = execution.run_scope
-        elif scope.run_id is None:
-            scope = scope.derive(run_id=execution.run_id)
-        refuses = self._refuses if large is None else large == "refuse"
-        drafts = self.encode(execution, name, data, scope, priority, delivery, key, refuses)
-        if name in _CHECKED:
-            _note_prompt(execution, name, data, scope)
-        return drafts
-
-    def encode(  # noqa: PLR0917 (at every update, too)
+    def encode(  # noqa: C901, PLR0917 (at every update, in one piece)
         self,
         execution: Execution,
         type: str,
@@ -111,14 +78,38 @@ class UpdateEncoder:
         priority: Priority | None,
         delivery: Delivery = "at-least-once",
         key: str | None = None,
-        refuses: bool = False,  # noqa: FBT001, FBT002 (at every update, too)
+        large: LargeUpdates | None = None,
+        *,
+        by_hub: bool = False,
     ) -> list[PendingUpdate]:
-        """Return the drafts of an update that needs no validation.
+        """Return the drafts of an update: one, or several of a text that is too large.
+
+        Args:
+            execution: The execution.
+            type: The type.
+            data: The data.
+            scope: The scope; completed with the open run.
+            priority: The priority; None for the type's own.
+            delivery: The delivery level.
+            key: The key of an update that is to be appended exactly once.
+            large: The treatment of an update that is too large; None for that of the settings.
+            by_hub: True for an update of the hub itself. It is not validated, and shortened unless ``large`` is set.
 
         Raises:
-            UpdateTooLargeError: If the update is too large, is no text, and ``refuses`` is set.
+            BadRequestError: If an argument cannot be used.
+            UpdateTooLargeError: If it is too large, is no text, and ``large`` (or else the setting) is `refuse`.
         """
         execution_id = execution.execution_id
+        # callers may not be typed
+        special = not by_hub and (not isinstance(type, str) or type in _CHECKED)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if special:
+            _check_type(type)
+        if delivery != "at-least-once" or key is not None:
+            _check_delivery(delivery, key)
+        if scope is NO_SCOPE:
+            scope = execution.run_scope
+        elif scope.run_id is None:
+            scope = scope.derive(run_id=execution.run_id)
         if priority is None:
             priority = self._priority_of(type)
             if execution.priority != "medium":
@@ -128,25 +119,34 @@ class UpdateEncoder:
         if self.trace is not None and type in TRACED:
             scope = self.trace.on_update(execution_id, type, scope, self._error_in(type, data))
         now = self._clock()
+        ready = data
         if self._redacts and not isinstance(data, Encoded):  # once, even if the update is too large
-            data = self.codec.encode_data(type, data)
+            ready = self.codec.encode_data(type, data)
+        body = b""
         try:
-            body = self.codec.encode(execution_id, type, data, scope, priority, now)
+            body = self.codec.encode(execution_id, type, ready, scope, priority, now)
         except UpdateTooLargeError as error:
-            if refuses and type not in TEXT_FIELDS:
+            if type not in TEXT_FIELDS and (large == "refuse" or (large is None and self._refuses and not by_hub)):
                 self._counters.drops.note("too_large", execution, execution_id, type, details=error.message)
                 raise
-        else:
-            # `PendingUpdate(…)` without its Python call
-            return [_new(PendingUpdate, (type, scope, priority, now, body, key, delivery))]
-        self._counters.drops.note_shortened(execution, type)
-        ready = data if isinstance(data, Encoded) else self.codec.encode_data(type, data)
+        # `PendingUpdate(…)` without its Python call
+        draft = _new(PendingUpdate, (type, scope, priority, now, body, key, delivery))
+        drafts = [draft] if body else self._encode_fitting(execution, draft, ready)
+        if special:
+            _note_prompt(execution, type, data, scope)
+        return drafts
+
+    def _encode_fitting(self, execution: Execution, draft: PendingUpdate, data: object) -> list[PendingUpdate]:
+        """Return an update that is too large, which ``draft`` is without its body, in one piece or several."""
+        name, scope, priority, now, _, key, delivery = draft
+        self._counters.drops.note_shortened(execution, name)
+        ready = data if isinstance(data, Encoded) else self.codec.encode_data(name, data)
         scope, bodies = self.codec.encode_fitting(
-            execution_id, type, ready, scope=scope, priority=priority, timestamp=now
+            execution.execution_id, name, ready, scope=scope, priority=priority, timestamp=now
         )
         keys = [key if key is None or not part else f"{key}\0{part}" for part in range(len(bodies))]
         return [
-            PendingUpdate(type, scope, priority, now, body, part_key, delivery)
+            PendingUpdate(name, scope, priority, now, body, part_key, delivery)
             for body, part_key in zip(bodies, keys, strict=True)
         ]
 
@@ -190,6 +190,13 @@ def _note_prompt(execution: Execution, name: str, data: object, scope: Scope) ->
                     execution.open_prompt(prompt_id, scope)
                 else:
                     execution.prompts.pop(prompt_id, None)
+
+
+def _check_type(type: str) -> None:
+    if not isinstance(type, str):  # pyright: ignore[reportUnnecessaryIsInstance] (callers may not be typed)
+        raise BadRequestError(f"a type is a string, not {type!r:.80}")
+    if type in HUB_TYPES:
+        raise BadRequestError(f"{type!r} cannot be published: end a run with close(), fail() or cancel()")
 
 
 def _check_delivery(delivery: str, key: str | None) -> None:

@@ -39,7 +39,9 @@ class PromptManager:
         if execution is None or scope is None:
             raise PromptError(execution_id=execution_id)
         data = {"prompt_id": prompt_id, "response": response}
-        drafts = self._writer.encoder.encode(execution, "human_response", data, scope, None, refuses=True)
+        drafts = self._writer.encoder.encode(
+            execution, "human_response", data, scope, None, large="refuse", by_hub=True
+        )
         with execution.lock:
             if execution.prompts.get(prompt_id) is not scope:  # another response came first
                 raise PromptError(execution_id=execution_id)

@@ -134,7 +134,7 @@ class HubPublisher:
         encoder = writer.encoder
         appended = False
         try:
-            drafts = encoder.validate_and_encode(execution, type, data, scope, priority, delivery, key, large)
+            drafts = encoder.encode(execution, type, data, scope, priority, delivery, key, large)
             with execution.lock:
                 if execution.run_id is not None and execution.run_id == drafts[0].scope.run_id:
                     writer.append(execution, encoder.within_rate(execution, drafts) if encoder.limited else drafts)
@@ -170,7 +170,7 @@ class HubPublisher:
         refused: StreamingError | None = None
         for update in updates:
             try:
-                drafts += encoder.validate_and_encode(execution, *update, large)
+                drafts += encoder.encode(execution, *update, large)
             except StreamingError as error:
                 refused = refused or error
         try:

@@ -394,7 +394,7 @@ class RunManager:
         scope, priority = execution.run_scope, clamp_priority("high", execution.priority)
         number = execution.number
         try:
-            drafts = self.writer.encoder.encode(execution, status.type, status.data, scope, priority)
+            drafts = self.writer.encoder.encode(execution, status.type, status.data, scope, priority, by_hub=True)
             self.writer.append(execution, drafts)
             if ends:
                 self._close_run(execution, status.type)

@@ -114,7 +114,7 @@ class UpdateWriter:
         lost = execution.lost
         if lost:
             data = Encoded(orjson.dumps({"count": lost, "reason": "log_unavailable"}))  # under the lock: no `redact`
-            notice = self.encoder.encode(execution, "updates_lost", data, execution.run_scope, None)
+            notice = self.encoder.encode(execution, "updates_lost", data, execution.run_scope, None, by_hub=True)
             drafts = [*notice, *drafts]
         refused = buffer.put(execution, drafts)
         if refused == 0:
