@@ -4,7 +4,7 @@ import itertools
 
 from tests.bench.path import record
 
-MOST = 62
+MOST = 33
 """Functions on the way."""
 MOST_BEFORE_THE_HUB = 9
 """Functions of capture, pipeline and emitter among them."""
