@@ -1,4 +1,5 @@
 """Waiting for a notification: it releases every task once, and leaves nothing behind."""
+# pyright: reportPrivateUsage=false
 
 import asyncio
 import threading
