@@ -20,7 +20,7 @@ from lg_streaming.hub import StreamHub, Subscription
 from lg_streaming.hub.carry import carry
 from lg_streaming.hub.wildcard import WildcardPage, WildcardSubscription
 from lg_streaming.hub.wildcard_notifier import WildcardNotifier
-from lg_streaming.log import MemoryLog, ReadResult
+from lg_streaming.log import LogState, MemoryLog, ReadResult
 from lg_streaming.observability.events import GatewayEvents
 from lg_streaming.observability.gateway_metrics import GatewayMetrics
 from tests.hub.helpers import soon
@@ -389,6 +389,10 @@ class _WaitingLog(MemoryLog):
         self.reading.set()
         await self.released.wait()
         return await super().read(execution_id, after, limit)
+
+    async def state(self, execution_id: str) -> LogState | None:
+        found = await super().read(execution_id, 0, 0)
+        return found.state if found is not None else None
 
 
 @pytest.mark.parametrize("change", ["recheck", "narrow", "watch"])
