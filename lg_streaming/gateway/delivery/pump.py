@@ -92,7 +92,7 @@ class _Pump:
         encoder: The encoder of the wire.
         sink: The way to the client.
         cache: Frames that other clients share.
-        observer: Counts what is sent.
+        observer: Counter of sent updates.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class SubscriptionPump(_Pump):
         sink: The way to the client.
         options: The form of the updates.
         cache: Frames that other clients share.
-        observer: Counts what is sent.
+        observer: Counter of sent updates.
         fails_on_gap: Whether the delivery ends at a gap, after sending it.
         on_caught_up: Awaited each time that everything in the log is written.
     """
@@ -199,7 +199,7 @@ class WildcardPump(_Pump):
         encoder: The encoder of the wire.
         sink: The way to the client.
         cache: Frames that other clients share.
-        observer: Counts what is sent.
+        observer: Counter of sent updates.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class WildcardPump(_Pump):
         self._may_send = pages.may_send
 
     async def send(self, page: WildcardPage, *, waited: bool) -> None:  # noqa: ARG002 (part of the protocol)
-        """Send a page; stop before a piece that the client may not get any more."""
+        """Send a page; stop before a piece that the client may no longer receive."""
         subscription, records = page.subscription, page.page.records
         if subscription is None:
             return
@@ -233,4 +233,4 @@ class WildcardPump(_Pump):
             self._observer.sent(execution_id, len(records), size, records[-1].timestamp)
 
     async def log_unavailable(self, error: LogUnavailableError) -> None:
-        """Wait without a warning: the client did not ask for the execution by its id."""
+        """Send no warning: the client did not subscribe to the execution by its id."""

@@ -47,7 +47,7 @@ class BatchTicker:
         await tick.wait()
 
     async def turn(self, sent_at: float) -> None:
-        """Return at once where `sent_at` is at least an interval ago and readers do not rest, else at the next tick."""
+        """Return at once if `sent_at` is at least an interval ago and readers do not rest, else at the next tick."""
         now = (self._clock or asyncio.get_running_loop().time)()  # inlines `_now`, for each page
         if now - sent_at < self._interval or now < self._rests_until:
             await self.next()

@@ -139,7 +139,7 @@ class WebSocketTransport(ServerTransport):
         super().__init__(transport)
         self._protocol = protocol
         self.writable: asyncio.Event = protocol.writable
-        """Set while the transport has room: at most its high-water mark (64 KiB) waits in this process."""
+        """Set while the transport has room: at most its high-water mark (64 KiB) is unsent in this process."""
 
     def limit_inbound(self, size: int) -> None:
         """Make the server refuse messages over ``size`` bytes while they arrive, before it collects them."""
@@ -193,7 +193,7 @@ class WebSocketTransport(ServerTransport):
             self._transport.write(frames)
 
     async def wait_writable(self) -> None:
-        """Return when there is room, or the connection is gone."""
+        """Wait until the transport has room, or the connection is closed."""
         await self.writable.wait()
 
 
