@@ -5,7 +5,7 @@ under `@stream_token(flush_interval=0)`, so that each token is a separate update
 function of `lg_streaming` that one token enters, from `on_llm_new_token` to the `write` of the server's transport.
 
 A function counts once, however often it is called or, as a coroutine, resumed: the loop may wake up twice. The way is
-that of the usual token, the middle one of three: one in ten is the first of a second, whose text is made then.
+that of the usual token, the middle one of three. One token in ten is the first of a second, whose text is made then.
 Properties and comprehensions, which newer Pythons make no frames for, are listed with an indent, and do not count.
 """
 
