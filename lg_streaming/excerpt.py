@@ -35,6 +35,8 @@ def excerpt(value: object, limit: int, whole: str) -> tuple[Any, dict[str, int] 
     fitting = _Excerpt()
     room = limit
     plain = to_container(value)
+    if lower_bound(plain, limit, set()) <= limit:
+        return jsonable(plain, frozenset()), None
     if not isinstance(plain, Mapping):
         kept = fitting.excerpt(plain, room, frozenset())
         return kept, {whole: json_size(plain)} if fitting.cut else None

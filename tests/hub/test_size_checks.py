@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
@@ -153,6 +153,7 @@ def test_the_sizes_are_those_of_the_whole(name: str) -> None:
 
 @settings(deadline=None)
 @given(DATA, st.integers(64, 2_000))
+@example({"a": None, "b": None, "c": None, "d": None}, 64)  # more members than shares, and all of them fit
 def test_a_part_is_the_whole_where_it_fits_and_else_its_sizes_are_right(data: Any, limit: int) -> None:
     part, sizes = excerpt(data, limit, "value")
     whole = len(to_json(data))
