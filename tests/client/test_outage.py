@@ -211,7 +211,7 @@ async def test_a_closed_port_is_given_up_in_time(make: Make, closed_port: int) -
 def test_a_script_at_a_closed_port(caplog: pytest.LogCaptureFixture, transport: Any, closed_port: int) -> None:
     url = f"http://127.0.0.1:{closed_port}"
     with (
-        SyncClient(url, transport=transport, give_up_after=0.2) as client,
+        SyncClient(url, transport=transport, give_up_after=1) as client,  # the first attempt loads certificates
         pytest.raises(ConnectionLostError, match=f"no connection to {url}"),
     ):
         list(client.subscribe("e"))

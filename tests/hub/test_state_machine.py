@@ -242,6 +242,8 @@ class HubMachine(RuleBasedStateMachine):
             return
         if reader.epoch != page.position.epoch:
             assert reader.epoch is None or gap.reason == "epoch_changed"
+            if reader.epoch is not None:
+                reader.end_from = 1  # any end in the new epoch is one after the reader's
             reader.epoch = page.position.epoch
         reader.seq = page.records[0].seq - 1 if page.records else page.position.seq
         if gap.reason == "epoch_changed":
