@@ -20,6 +20,7 @@ from lg_streaming.capture import (
     options_in,
     surrounding_namespace,
 )
+from lg_streaming.context import Block, ExecutionContext, block_var, current_block, position, reset_in_context
 from lg_streaming.errors import StreamingConfigError, describe_error
 from lg_streaming.eventloop import running_task
 from lg_streaming.events import check_execution_id, parse_priority, run_metadata
@@ -27,17 +28,7 @@ from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
 from lg_streaming.hub.open_options import owner_text
 from lg_streaming.pipeline import EventOptions, NodeOptions, ProgressOptions, TokenOptions
-from lg_streaming.publisher import (
-    Block,
-    ExecutionContext,
-    RunOutcome,
-    block_var,
-    current_block,
-    new_id,
-    position,
-    publishers,
-    reset_in_context,
-)
+from lg_streaming.publisher import RunOutcome, new_id, publishers
 from lg_streaming.settings import StreamingSettings, settings_from
 from lg_streaming.views import EventStreamProcessor, TokenStreamingService
 

@@ -20,7 +20,7 @@ from langgraph.constants import TAG_NOSTREAM
 from lg_streaming.capture.model_call import METADATA_KEYS, ModelCall, must_not_stream, whole_call_var
 from lg_streaming.capture.run_follower import RunFollower, scope_of_run
 from lg_streaming.capture.run_registry import RUNS
-from lg_streaming.publisher import current_frame
+from lg_streaming.context import current_frame
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence

@@ -12,8 +12,9 @@ from lg_streaming.capture.callbacks import TAP
 from lg_streaming.capture.graph import configured_execution_id, is_tracker
 from lg_streaming.capture.node import NodeRun, identify, step_of
 from lg_streaming.capture.run_registry import RUNS
+from lg_streaming.context import frame_var, reset_in_context
 from lg_streaming.errors import StreamingError
-from lg_streaming.publisher import frame_var, publishers, reset_in_context
+from lg_streaming.publisher import publishers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.place import Place
     from lg_streaming.capture.plan import NodePlan
-    from lg_streaming.publisher import ExecutionContext
+    from lg_streaming.context import ExecutionContext
 
 __all__ = ["activate", "enter_node"]
 

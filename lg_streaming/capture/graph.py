@@ -24,7 +24,8 @@ from lg_streaming.capture.plan import configured_plan
 from lg_streaming.capture.run import Run
 from lg_streaming.capture.run_follower import RunFollower, RunStart, end_with_task
 from lg_streaming.capture.run_registry import RUNS
-from lg_streaming.publisher import current_block, current_frame, publishers
+from lg_streaming.context import current_block, current_frame
+from lg_streaming.publisher import publishers
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler

@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lg_streaming.capture.outcome import classify_ending, describe_failure
+from lg_streaming.context import ExecutionContext
 from lg_streaming.errors import StreamingError
-from lg_streaming.publisher import ExecutionContext, RunOutcome
+from lg_streaming.publisher import RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
     from lg_streaming.capture.plan import GraphPlan
+    from lg_streaming.context import Block
     from lg_streaming.events import Priority
-    from lg_streaming.publisher import Block, Publisher
+    from lg_streaming.publisher import Publisher
 
 __all__ = ["CallOptions", "GraphCall"]
 

@@ -15,9 +15,10 @@ from lg_streaming.capture.node_result import ids_in, messages_in, to_update, unp
 from lg_streaming.capture.outcome import CANCELLED, classify_ending, describe_failure, get_interrupts
 from lg_streaming.capture.place import parent_run_id
 from lg_streaming.capture.run_registry import RUNS
+from lg_streaming.context import FrameMark, current_block, frame_var
 from lg_streaming.emitter import Emitter, ScopedPublisher
 from lg_streaming.errors import StreamingError
-from lg_streaming.publisher import FrameMark, Scope, current_block, frame_var
+from lg_streaming.publisher import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.place import Place
     from lg_streaming.capture.plan import NodePlan, NodeSink
     from lg_streaming.capture.run import Run
-    from lg_streaming.publisher import Block, ExecutionContext
+    from lg_streaming.context import Block, ExecutionContext
 
 __all__ = ["Identity", "NodeRun", "agent_name", "identify", "open_node", "step_of", "task_name"]
 

@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from lg_streaming.capture.graph_call import GraphCall
+    from lg_streaming.context import Block, ExecutionContext, FrameMark
     from lg_streaming.emitter import Emitter
-    from lg_streaming.publisher import Block, ExecutionContext, FrameMark, Scope
+    from lg_streaming.publisher import Scope
 
 __all__ = ["CapturedNode", "NodeFrame"]
 

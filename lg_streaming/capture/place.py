@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 
-from lg_streaming.publisher import Block, ExecutionContext, Frame, current_block, current_frame
+from lg_streaming.context import Block, ExecutionContext, Frame, current_block, current_frame
 
 if TYPE_CHECKING:
     from uuid import UUID

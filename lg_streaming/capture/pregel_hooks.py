@@ -24,9 +24,10 @@ from lg_streaming.capture.node import agent_name
 from lg_streaming.capture.outcome import to_interrupts
 from lg_streaming.capture.place import frame_of_run, parent_run_id
 from lg_streaming.capture.run_registry import RUNS
+from lg_streaming.context import reset_in_context
 from lg_streaming.eventloop import running_task
 from lg_streaming.events import node_path
-from lg_streaming.publisher import Scope, publishers, reset_in_context
+from lg_streaming.publisher import Scope, publishers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

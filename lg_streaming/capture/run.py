@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.node_frame import CapturedNode, NodeFrame
     from lg_streaming.capture.plan import GraphPlan
     from lg_streaming.capture.tool_call import ToolCall
-    from lg_streaming.publisher import FrameMark
+    from lg_streaming.context import FrameMark
 
 __all__ = ["Run"]
 

@@ -15,10 +15,10 @@ from lg_streaming.capture.outcome import classify_ending, get_interrupts
 from lg_streaming.capture.place import frame_of_run, place_of_run
 from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.capture.tool_call import ToolCall
+from lg_streaming.context import NO_FRAME, current_frame, frame_var, reset_in_context
 from lg_streaming.errors import describe_error
 from lg_streaming.eventloop import running_task
 from lg_streaming.events import node_path
-from lg_streaming.publisher import NO_FRAME, current_frame, frame_var, reset_in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

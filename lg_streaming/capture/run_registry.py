@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.capture.place import frame_in_context, frame_of_run, is_at_or_in, parent_run_id, place_of_run
 from lg_streaming.capture.run import Run
-from lg_streaming.publisher import NO_FRAME, Position, find_positions_with, frame_var
+from lg_streaming.context import NO_FRAME, Position, find_positions_with, frame_var
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lg_streaming.capture.outcome import CANCELLED, classify_ending, get_interrupts
+from lg_streaming.context import FrameMark
 from lg_streaming.errors import describe_error
-from lg_streaming.publisher import FrameMark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.graph_call import GraphCall
     from lg_streaming.capture.node_frame import NodeFrame
+    from lg_streaming.context import Block, ExecutionContext
     from lg_streaming.emitter import Emitter
-    from lg_streaming.publisher import Block, ExecutionContext, Scope
+    from lg_streaming.publisher import Scope
 
 __all__ = ["ToolCall", "ToolRun"]
 

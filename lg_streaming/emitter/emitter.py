@@ -9,11 +9,12 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, cast, get_args, overload
 
 from lg_streaming.checks import Number, count, seconds
+from lg_streaming.context import position
 from lg_streaming.emitter.spans import SpanEmitter
 from lg_streaming.emitter.stream_relay import StreamRelay
 from lg_streaming.errors import leaf_errors
 from lg_streaming.fork import new_event
-from lg_streaming.publisher import NO_SCOPE, RunOutcome, Scope, new_id, position
+from lg_streaming.publisher import NO_SCOPE, RunOutcome, Scope, new_id
 
 if TYPE_CHECKING:
     from datetime import datetime

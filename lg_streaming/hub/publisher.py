@@ -7,6 +7,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
+from lg_streaming.context import current_block
 from lg_streaming.emitter import Emitter, current_emitter
 from lg_streaming.errors import (
     BadRequestError,
@@ -19,7 +20,7 @@ from lg_streaming.errors import (
 from lg_streaming.events import check_execution_id, validate_scope
 from lg_streaming.fork import release_owned
 from lg_streaming.hub.statistics import TIMED_EVERY
-from lg_streaming.publisher import NO_SCOPE, LiveDefaults, Scope, UpdateRequest, current_block
+from lg_streaming.publisher import NO_SCOPE, LiveDefaults, Scope, UpdateRequest
 from lg_streaming.settings import NodeDefaults
 
 if TYPE_CHECKING:

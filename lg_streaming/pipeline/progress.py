@@ -8,10 +8,10 @@ import math
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast, overload
 
+from lg_streaming.context import position
 from lg_streaming.pipeline.progress_options import Granularity, ProgressCalculator, ProgressFormat, ProgressOptions
 from lg_streaming.pipeline.progress_tree import ProgressNode
 from lg_streaming.pipeline.reporter import ProgressValue, Reporter
-from lg_streaming.publisher import position
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

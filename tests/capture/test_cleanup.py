@@ -21,8 +21,8 @@ from langchain_core.tools import tool
 
 from lg_streaming import current_emitter, stream_all, stream_token
 from lg_streaming.capture.run_registry import RUNS
+from lg_streaming.context import current_block, current_frame
 from lg_streaming.module import StreamingModule
-from lg_streaming.publisher import current_block, current_frame
 from tests.capture.graphs import State, Update, graph_of, model, read
 
 pytestmark = pytest.mark.anyio

@@ -22,8 +22,8 @@ from lg_streaming.capture.node import NodeRun
 from lg_streaming.capture.run import Run
 from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.capture.tool_call import ToolRun
+from lg_streaming.context import Block
 from lg_streaming.module import StreamingModule
-from lg_streaming.publisher import Block
 from lg_streaming.testing import ScriptedChatModel
 from tests.capture.graphs import State, Update, graph_of
 

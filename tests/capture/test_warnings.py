@@ -11,10 +11,10 @@ from langgraph.types import Command, interrupt
 
 from lg_streaming import current_emitter, stream_all, stream_token
 from lg_streaming.capture import enter_node, wrap_node
+from lg_streaming.context import frame_var
 from lg_streaming.emitter import emitter as emitters
 from lg_streaming.module import StreamingModule
 from lg_streaming.pipeline import EventOptions, NodeOptions, TokenOptions
-from lg_streaming.publisher import frame_var
 from tests.capture.graphs import State, Update, graph_of, model, read
 
 pytestmark = pytest.mark.anyio
