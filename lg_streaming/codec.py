@@ -113,7 +113,7 @@ class Codec:
         """Return the wire JSON without ``sequence_number``, ``epoch`` and the closing braces.
 
         Raises:
-            UpdateTooLargeError: If the JSON is over ``max_bytes``. No other error is raised.
+            UpdateTooLargeError: If the JSON exceeds ``max_bytes``. No other error is raised.
         """
         sizes: Mapping[str, int] | None = None
         if self._redact is not None and not isinstance(data, Encoded):
@@ -173,7 +173,7 @@ class Codec:
         priority: Priority,
         timestamp: float,
     ) -> tuple[Scope, list[bytes]]:
-        """Encode an update that is over ``max_bytes``, in one piece or several that fit. Never raises.
+        """Encode an update that exceeds ``max_bytes``, in one piece or several that fit. Never raises.
 
         Text (`token`, `thinking`, `tool_args`) is split; joining the pieces gives the same text. Other data is
         shortened and names the cut fields in ``truncated``. Type, execution and the scope's ids stay unchanged while

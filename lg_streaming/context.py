@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_FRAME",
     "Block",
+    "CodePosition",
     "ExecutionContext",
     "Frame",
     "FrameMark",
-    "Position",
     "block_var",
+    "code_position",
     "current_block",
     "current_frame",
-    "find_positions_with",
+    "find_code_positions_with",
     "frame_var",
-    "position",
     "reset_in_context",
 ]
 
@@ -194,7 +194,7 @@ def current_block() -> Block | None:
     return block
 
 
-class Position(NamedTuple):
+class CodePosition(NamedTuple):
     """The position of the running code: in a node or tool, or in an execution block that was entered inside one."""
 
     frame: Frame | None = None
@@ -203,22 +203,22 @@ class Position(NamedTuple):
     """True if the code was started in a node that has ended."""
 
 
-def _position_in_context() -> Position:
+def _position_in_context() -> CodePosition:
     frame, block = current_frame(), current_block()
     if block is not None and (frame is None or frame.block is not block):
-        return Position(block=block)
-    return Position(frame=frame, outlives=frame is None and frame_var.get() not in {None, NO_FRAME})
+        return CodePosition(block=block)
+    return CodePosition(frame=frame, outlives=frame is None and frame_var.get() not in {None, NO_FRAME})
 
 
-_finders: list[Callable[[], Position]] = [_position_in_context]
+_finders: list[Callable[[], CodePosition]] = [_position_in_context]
 
 
-def find_positions_with(finder: Callable[[], Position]) -> None:
-    """Use ``finder`` for `position`, in place of the context alone."""
+def find_code_positions_with(finder: Callable[[], CodePosition]) -> None:
+    """Use ``finder`` for `code_position`, in place of the context alone."""
     _finders.append(finder)
 
 
-def position() -> Position:
+def code_position() -> CodePosition:
     """Return the position of the running code."""
     return _finders[-1]()
 

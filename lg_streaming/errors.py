@@ -30,7 +30,7 @@ StreamingError                       every error of this library
 │       └── DeadPeerError      4401  the reader is gone
 ├── ServerRestartError         4500  the server is going away, come back later
 ├── LogUnavailableError        5030  the log cannot be reached
-├── UpdateTooLargeError        4131  a producer's update is over the limit
+├── UpdateTooLargeError        4131  a producer's update exceeds the limit
 ├── HubClosedError             5031  the hub was closed
 ├── KeysUnavailableError       5032  a token cannot be checked now
 ├── SinkError                  5040  a sink did not take what it was sent
@@ -325,7 +325,7 @@ class TooLargeError(StreamingError):
 
 
 class UpdateTooLargeError(StreamingError):
-    """Producer's update that is over ``limits.update_bytes`` when encoded."""
+    """Producer's update that exceeds ``limits.update_bytes`` when encoded."""
 
     code = 4131
     name = "update_too_large"

@@ -13,7 +13,7 @@ __all__ = ["forbid_blocking_run", "forbid_running_loop", "running_loop", "runnin
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """Return the event loop that runs on this thread; None without one."""
-    return asyncio._get_running_loop()  # noqa: SLF001 (the documented way raises where there is none)
+    return asyncio._get_running_loop()  # noqa: SLF001 (the documented function raises without a loop)
 
 
 def running_task() -> asyncio.Task[Any] | None:

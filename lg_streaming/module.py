@@ -20,7 +20,7 @@ from lg_streaming.capture import (
     options_in,
     surrounding_namespace,
 )
-from lg_streaming.context import Block, ExecutionContext, block_var, current_block, position, reset_in_context
+from lg_streaming.context import Block, ExecutionContext, block_var, code_position, current_block, reset_in_context
 from lg_streaming.errors import StreamingConfigError, describe_error
 from lg_streaming.eventloop import running_task
 from lg_streaming.events import check_execution_id, parse_priority, run_metadata
@@ -98,7 +98,7 @@ class ExecutionBlock:
         context = ExecutionContext(self._hub.publisher, self.execution_id, self._run_id)
         self._block = Block(
             context,
-            frame=position().frame,
+            frame=code_position().frame,
             call=current_call(),
             namespace=surrounding_namespace(),
             outer=current_block(),

@@ -61,7 +61,7 @@ class TokenStream(Protocol):
 class OpenTokenStreams:
     """Registry of the open token pipelines of a hub, by execution. Thread-safe.
 
-    The hub flushes it before a run ends, see `RunLifecycle`.
+    The hub flushes it before a run ends, see `RunListener`.
 
     Args:
         clock: Seconds that never go back.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.capture.place import frame_in_context, frame_of_run, is_at_or_in, parent_run_id, place_of_run
 from lg_streaming.capture.run import Run
-from lg_streaming.context import NO_FRAME, Position, find_positions_with, frame_var
+from lg_streaming.context import NO_FRAME, CodePosition, find_code_positions_with, frame_var
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -175,14 +175,14 @@ class RunRegistry:
 RUNS: Final = RunRegistry()
 
 
-def _position() -> Position:
+def _position() -> CodePosition:
     run_id = parent_run_id()
     place = RUNS.place_of_call(run_id)
     if place is not None:
-        return Position(place.frame, place.block)
+        return CodePosition(place.frame, place.block)
     mark = frame_var.get()
     is_left = mark is not None and mark.stays and mark.caller == run_id
-    return Position(outlives=mark not in {None, NO_FRAME} and not is_left)
+    return CodePosition(outlives=mark not in {None, NO_FRAME} and not is_left)
 
 
-find_positions_with(_position)
+find_code_positions_with(_position)

@@ -177,7 +177,7 @@ class BaseEmitter:
 
         Raises:
             BadRequestError: If the priority, the delivery or the key cannot be used, or the type is the hub's own.
-            UpdateTooLargeError: If it is over ``limits.update_bytes`` and ``limits.large_updates`` is ``refuse``. Never
+            UpdateTooLargeError: If it exceeds ``limits.update_bytes`` and ``limits.large_updates`` is ``refuse``. Never
                 inside a decorated node, where it is shortened, and never for text, which is split.
         """
         output, direct = self._output, self._direct

@@ -9,7 +9,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, cast, get_args, overload
 
 from lg_streaming.checks import Number, count, seconds
-from lg_streaming.context import position
+from lg_streaming.context import code_position
 from lg_streaming.emitter.spans import SpanEmitter
 from lg_streaming.emitter.stream_relay import StreamRelay
 from lg_streaming.errors import leaf_errors
@@ -447,7 +447,7 @@ def current_emitter() -> Emitter:
     A task or thread that outlives its node gets an emitter that does nothing, and the log has a
     warning: take the emitter while the node runs, and pass it on.
     """
-    frame, block, outlives = position()
+    frame, block, outlives = code_position()
     if frame is not None:
         return cast("Emitter", frame.emitter)
     if block is not None:

@@ -8,7 +8,7 @@
   `carry` is the loop from a subscription to a receiver, with retries; `vetting` checks rights after a change of owner.
 - Many executions: `wildcard` (subscriptions by pattern), `wildcard_notifier`, `denials` (unreadable executions).
 - Sinks: `sink` (protocols), `attachments`, `attachment`, `sink_delivery` (pages with retries), `background_loop`.
-- Further: `observe` (observables), `lifespan` (shutdown, restart), `lifecycle` (listeners to ends of runs), `metrics`,
+- Further: `observe` (observables), `lifespan` (shutdown, restart), `run_listeners` (ends of runs), `metrics`,
   `statistics`, `histogram`, `options` (keyword arguments).
 """
 

@@ -85,9 +85,9 @@ class RunCanceller:
         """End a run that did not end within the grace period."""
         if run_id is None or execution.run_id != run_id or self._registry.closed:
             return
-        self._registry.lifecycle.flush_execution(execution.execution_id)
+        self._registry.run_listeners.flush_execution(execution.execution_id)
         if self._runs.finish_run(execution, run_id, _cancelled(execution.cancel_reason)):
-            self._registry.lifecycle.close_execution(execution.execution_id)
+            self._registry.run_listeners.close_execution(execution.execution_id)
 
     def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:
         """Call `handler(reason)` at each cancel; return a function that removes it. See `StreamHub.on_cancel`."""

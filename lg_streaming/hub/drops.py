@@ -30,7 +30,7 @@ _MEANING: Final[Mapping[str, str]] = {
     "over_rate": "limits.updates_per_second was reached, and the update was sent at-most-once",
     "at_most_once": "the log is slow or unavailable, and the update was sent at-most-once",
     "lost": "the log was unavailable for too long",
-    "too_large": "it is over limits.update_bytes, and limits.large_updates is 'refuse'",
+    "too_large": "it exceeds limits.update_bytes, and limits.large_updates is 'refuse'",
     "invalid": "it was refused",
     "limit": "limits.max_executions executions are running",
     "closed": "the hub is closed",
@@ -127,7 +127,7 @@ class Drops:
                 return
             if reason == _SHORTENED:
                 logger.warning(
-                    "an update of type %r of execution %r is over limits.update_bytes and is published shortened, "
+                    "an update of type %r of execution %r exceeds limits.update_bytes and is published shortened, "
                     "or in several; further ones are only counted",
                     name,
                     execution_id,

@@ -101,7 +101,7 @@ class StreamHub:
         self._prompts = PromptManager(self.registry, self.writer, callbacks)
         self.lifespan: HubLifespan = HubLifespan(self.publisher, self.readers, self.sinks, self._canceller, callbacks)
         streams = self.publisher.token_streams = OpenTokenStreams(monotonic)
-        self.runs.lifecycle.add(streams)
+        self.runs.run_listeners.add(streams)
 
     # --- runs ---------------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class StreamHub:
 
         Raises:
             PromptError: If the prompt does not exist, was answered, or its run has ended.
-            UpdateTooLargeError: If the response is over `limits.update_bytes`; the prompt stays open.
+            UpdateTooLargeError: If the response exceeds `limits.update_bytes`; the prompt stays open.
             HubClosedError: If the hub was closed.
         """
         await self._prompts.respond(execution_id, prompt_id, response)
@@ -238,7 +238,7 @@ class StreamHub:
         Raises:
             BadRequestError: If an argument cannot be used, or the key is missing. If only the hub may publish the type,
                 such as a run's start or its final update.
-            UpdateTooLargeError: If the encoded update is over ``limits.update_bytes``, and `large` is `refuse`.
+            UpdateTooLargeError: If the encoded update exceeds ``limits.update_bytes``, and `large` is `refuse`.
             ExecutionNotFoundError: If the execution had no run yet, and none shall be opened.
             ExecutionLimitError: If it would open more than ``limits.max_executions`` executions.
             HubClosedError: If the hub was closed.

@@ -86,7 +86,7 @@ class HubLifespan:
     async def aclose(self) -> None:
         """Append the buffered updates, end all readers, and free all resources. See `StreamHub.aclose`."""
         registry = self._registry
-        registry.lifecycle.close()
+        registry.run_listeners.close()
         with registry.lock:
             if registry.closed:
                 return

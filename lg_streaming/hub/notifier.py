@@ -37,7 +37,7 @@ class Notifier:
                 self.generation += 1
                 if not self._waiters:
                     return
-                running = asyncio._get_running_loop()  # noqa: SLF001 (the documented way raises where there is none)
+                running = asyncio._get_running_loop()  # noqa: SLF001 (the documented function raises without a loop)
                 for loop, futures in self._waiters.items():
                     if loop is not running:
                         with contextlib.suppress(RuntimeError):  # that loop was closed, and its tasks with it

@@ -10,8 +10,8 @@ from lg_streaming.events import ROOM_PREFIX, check_execution_id
 from lg_streaming.fork import new_rlock, release_owned, restart_after_fork
 from lg_streaming.hub.due import DueQueue, void
 from lg_streaming.hub.execution import Execution
-from lg_streaming.hub.lifecycle import LifecycleListeners
 from lg_streaming.hub.notifier import Notifier
+from lg_streaming.hub.run_listeners import RunListeners
 from lg_streaming.log.memory import MemoryLog
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class ExecutionRegistry:
         """The executions with an open run, by id; always the same dictionary."""
         self.run_ended: Notifier = Notifier()
         """Notified of each end of a run."""
-        self.lifecycle: LifecycleListeners = LifecycleListeners()
-        """Listeners above the hub: see `RunLifecycle`."""
+        self.run_listeners: RunListeners = RunListeners()
+        """Listeners above the hub: see `RunListener`."""
         self.closed: bool = False
         self.stopping: bool = False
         """True if no run may begin. Open runs may still end."""
@@ -181,7 +181,7 @@ class ExecutionRegistry:
             if entry is None:
                 break
             self._sweep_one(entry, now)
-        self.lifecycle.sweep()
+        self.run_listeners.sweep()
         return self.log.trim(limit) or more
 
     def _sweep_one(self, entry: Entry, now: float) -> None:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from lg_streaming.codec import Encoded
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
-    from lg_streaming.hub.lifecycle import LifecycleListeners
     from lg_streaming.hub.registry import ExecutionRegistry
+    from lg_streaming.hub.run_listeners import RunListeners
     from lg_streaming.hub.writer import UpdateWriter
     from lg_streaming.publisher import OnMissingRun
 
@@ -75,8 +75,8 @@ class RunManager:
     ) -> None:
         self.registry = registry
         self.writer = writer
-        self.lifecycle: LifecycleListeners = registry.lifecycle
-        """Listeners above the hub: see `RunLifecycle`."""
+        self.run_listeners: RunListeners = registry.run_listeners
+        """Listeners above the hub: see `RunListener`."""
         self._executions = registry.executions
         self._lock = registry.lock
         self._new_id = new_id
@@ -306,7 +306,7 @@ class RunManager:
         execution = self._executions.get(execution_id)
         if execution is None:
             return
-        self.lifecycle.flush_execution(execution_id)
+        self.run_listeners.flush_execution(execution_id)
         try:
             with execution.lock:
                 if execution.run_id != run_id:
@@ -319,7 +319,7 @@ class RunManager:
             final = status.type != "workflow_interrupted"
             self.finish_run(execution, run_id, status, ends=final, unless=lambda: execution.participants > 0)
         if not execution.running:
-            self.lifecycle.close_execution(execution_id)
+            self.run_listeners.close_execution(execution_id)
 
     async def close_run(self, execution_id: str, result: object = None, *, reason: str | None = None) -> None:
         """End the open run with ``workflow_complete``. See `StreamHub.close`."""
@@ -334,7 +334,7 @@ class RunManager:
         if terminate:
             self.end_run(execution_id, RunOutcome("workflow_error", {"error": described}))
         else:
-            self.lifecycle.flush_execution(execution_id)
+            self.run_listeners.flush_execution(execution_id)
             execution = self._executions.get(execution_id)
             if execution is not None:
                 self.finish_run(execution, execution.run_id, RunOutcome("error", described), ends=False)
@@ -342,7 +342,7 @@ class RunManager:
 
     def end_run(self, execution_id: str, outcome: RunOutcome, run_id: str | None = None) -> None:
         """End the open run, if it is the run of ``run_id``; None: any run."""
-        self.lifecycle.close_execution(execution_id)
+        self.run_listeners.close_execution(execution_id)
         execution = self._executions.get(execution_id)
         if execution is not None:
             self.finish_run(execution, run_id or execution.run_id, outcome)
@@ -417,11 +417,11 @@ class RunManager:
             run_id = execution.run_id
             if execution.idle_for(now) < timeout:
                 return False
-        self.lifecycle.flush_execution(execution.execution_id)  # buffered text counts as activity
+        self.run_listeners.flush_execution(execution.execution_id)  # buffered text counts as activity
         with execution.lock:
             idle = execution.idle_for(now)
         abandoned = RunOutcome("workflow_abandoned", {"reason": "idle_timeout", "idle_s": round(idle, 3)})
         if not self.finish_run(execution, run_id, abandoned, unless=lambda: execution.idle_for(now) < timeout):
             return False
-        self.lifecycle.close_execution(execution.execution_id)
+        self.run_listeners.close_execution(execution.execution_id)
         return True

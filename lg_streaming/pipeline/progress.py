@@ -8,7 +8,7 @@ import math
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast, overload
 
-from lg_streaming.context import position
+from lg_streaming.context import code_position
 from lg_streaming.pipeline.progress_options import Granularity, ProgressCalculator, ProgressFormat, ProgressOptions
 from lg_streaming.pipeline.progress_tree import ProgressNode
 from lg_streaming.pipeline.reporter import ProgressValue, Reporter
@@ -353,6 +353,6 @@ NO_PROGRESS: Final = ProgressTracker()
 
 def current_progress() -> ProgressTracker:
     """Return the tracker of the node that is running; outside of a ``@stream_progress`` node, one that does nothing."""
-    frame = position().frame
+    frame = code_position().frame
     tracker = cast("ProgressTracker | None", frame.progress) if frame is not None else None
     return tracker or NO_PROGRESS

@@ -215,14 +215,14 @@ class NodeCard {
     this.progress.hidden = !progress;
     if (!progress) return;
     this.bar.value = progress.progress;
-    const told = [`${Math.round(progress.progress)} %`];
+    const parts = [`${Math.round(progress.progress)} %`];
     const counted = Number.isFinite(progress.current) && Number.isFinite(progress.total) && progress.total !== 100;
-    if (counted) told.push(`${progress.current.toLocaleString("en")} of ${progress.total.toLocaleString("en")}`);
+    if (counted) parts.push(`${progress.current.toLocaleString("en")} of ${progress.total.toLocaleString("en")}`);
     if (state === "running" && progress.eta_s !== undefined && progress.eta_s !== null && progress.progress < 100) {
-      told.push(`about ${seconds(Math.max(0, progress.eta_s - (now - progress.at) / 1000))} left`);
+      parts.push(`about ${seconds(Math.max(0, progress.eta_s - (now - progress.at) / 1000))} left`);
     }
-    if (progress.text) told.push(progress.text);
-    setText(this.figures, told.join(" · "));
+    if (progress.text) parts.push(progress.text);
+    setText(this.figures, parts.join(" · "));
     this.bar.title = milestones.length ? `Milestones passed: ${milestones.join(", ")}` : "";
   }
 

@@ -107,7 +107,7 @@ class TokenStreamingService:
         self._lock = new_rlock()
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._streams = hub.publisher.token_streams
-        hub.runs.lifecycle.add(self)
+        hub.runs.run_listeners.add(self)
         restart_after_fork(self)
 
     def after_fork(self) -> None:

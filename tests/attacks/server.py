@@ -29,7 +29,7 @@ runpy.run_module("lg_streaming", run_name="__main__")
 async def target(
     options: tuple[str, ...] = (), env: tuple[tuple[str, str], ...] = (), *, secure: bool = False
 ) -> AsyncGenerator[Target]:
-    """Serve `tests.attacks.app` in another process until the block ends; `secure` is over TLS.
+    """Serve `tests.attacks.app` in another process until the block ends; `secure` uses TLS.
 
     In `env`, ATTACK_DESCRIPTORS limits the descriptors of the process, and ATTACK_LOOP=asyncio has it use the event
     loop of the standard library.

@@ -190,7 +190,7 @@ async def outcome(
     try:
         builder.add_node("step", decorate(make(work)), **options).add_node("after", after).add_edge(START, "step")
         graph = builder.add_edge("step", "after").compile(cache=InMemoryCache[Any]())
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is to be the same)
+    except Exception as error:  # noqa: BLE001 (any error must be the same)
         return {"compile": repr(error)}
     seen: dict[str, Any] = {
         "graph": graph.get_graph().draw_mermaid(),

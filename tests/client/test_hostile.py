@@ -354,7 +354,7 @@ def test_a_client_closed_by_another_thread_ends_the_loop(transport: Any) -> None
             try:
                 for _ in client.subscribe("e"):
                     pass
-            except BaseException as error:  # noqa: BLE001 (whatever it is, it is shown)
+            except BaseException as error:  # noqa: BLE001 (any error is shown)
                 failures.append(error)
 
         with client:

@@ -17,13 +17,13 @@ from lg_streaming.hub import StreamHub
 from lg_streaming.hub.attachments import SinkManager
 from lg_streaming.hub.callbacks import CallbackRunner
 from lg_streaming.hub.cancellation import RunCanceller
-from lg_streaming.hub.lifecycle import LifecycleListeners
 from lg_streaming.hub.lifespan import HubLifespan
 from lg_streaming.hub.metrics import HubMetrics
 from lg_streaming.hub.prompts import PromptManager
 from lg_streaming.hub.publisher import HubPublisher
 from lg_streaming.hub.readers import SubscriptionRegistry
 from lg_streaming.hub.registry import ExecutionRegistry
+from lg_streaming.hub.run_listeners import RunListeners
 from lg_streaming.hub.runs import RunManager
 from lg_streaming.hub.statistics import Counters
 from lg_streaming.hub.writer import UpdateWriter
@@ -122,11 +122,11 @@ async def test_runs_notify_listeners_before_and_after_an_end() -> None:
         def close(self) -> None:
             calls.append(("close all", None))
 
-    runs.lifecycle.add(Listener())
+    runs.run_listeners.add(Listener())
     run_id = runs.join_run("e")
     runs.leave_run("e", run_id, RunOutcome("workflow_complete", {}))
     runs.registry.sweep()
-    runs.lifecycle.close()
+    runs.run_listeners.close()
     assert calls == [("flush", run_id), ("close", None), ("sweep", None), ("close all", None)]
     runs.close()
 
@@ -145,7 +145,7 @@ def test_listeners_are_called_in_their_order() -> None:
         def sweep(self) -> None: ...
         def close(self) -> None: ...
 
-    listeners = LifecycleListeners()
+    listeners = RunListeners()
     listeners.flush_execution("e")
     listeners.add(Listener("first"))
     listeners.add(Listener("second"))

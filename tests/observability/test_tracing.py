@@ -267,7 +267,7 @@ async def test_runs_that_never_end_are_forgotten_and_the_last_are_ended_with_the
         hub.publish(f"e{number}", "node_start", {}, scope=Scope(node_id="n"))
     assert tracing.open_runs == 3
     assert [attribute(span, "execution_id") for span in spans.named("lg_streaming.run")] == [f"e{n}" for n in range(7)]
-    await hub.close("e0")  # its span is over already
+    await hub.close("e0")  # its span has ended already
     await hub.aclose()
     await hub.aclose()
     assert tracing.open_runs == 0

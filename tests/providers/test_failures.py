@@ -48,7 +48,7 @@ async def test_an_error_event_in_the_middle(
 ) -> None:
     with serving(package.dialect, broken(package, "error")) as provider:
         node = decorate(node_of(WAYS[way], package.make(provider.url)))
-        with pytest.raises(Exception) as raised:  # noqa: PT011  (each package has exceptions of its own)
+        with pytest.raises(Exception) as raised:  # noqa: PT011  (each package has its own exceptions)
             await graph_of(node, names=("node",)).ainvoke({"topic": ""}, streaming.config(execution_id="e"))
     run = await read(streaming, "e")
     assert_void(run)
@@ -80,7 +80,7 @@ def _twice(model: Any) -> Any:
         for _ in range(2):
             try:
                 chunks = list(model.stream("go"))
-            except Exception as error:  # noqa: BLE001  (each package has exceptions of its own)
+            except Exception as error:  # noqa: BLE001  (each package has its own exceptions)
                 logging.getLogger(__name__).debug("tried again: %s", error)
             else:
                 whole = chunks[0]

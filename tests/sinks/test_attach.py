@@ -515,7 +515,7 @@ async def test_a_sink_that_holds_up_the_end_of_the_hub_holds_up_no_other_reader(
 async def test_the_late_end_of_a_replaced_sink_does_not_take_the_new_one_along(hub: StreamHub) -> None:
     old = hub.attach("e", Recorder())
     new = hub.attach("e", Recorder(), replace=True)
-    old._on_stop(old)  # pyright: ignore[reportPrivateUsage] (as when it ends by itself in another thread meanwhile)
+    old._on_stop(old)  # pyright: ignore[reportPrivateUsage] (as when it ends by itself in another thread)
     assert hub.sinks.attached("e") == [new]
 
 

@@ -11,7 +11,7 @@ __all__ = ["young_heap"]
 def young_heap() -> Generator[None]:
     """Keep what is there out of every collection and of `gc.get_objects()`.
 
-    The modules a test process has imported are over half a million objects, and a collection of all takes a third of a
+    A test process imports half a million objects, and a collection of them all takes a third of a
     second. What comes later is collected and counted as ever, also where an older object holds it.
     """
     gc.collect()

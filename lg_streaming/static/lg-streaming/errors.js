@@ -8,13 +8,13 @@ const SERVER_RESTART = 4500;
 export class StreamingError extends Error {
   name = "StreamingError";
 
-  constructor(told, { status, cause } = {}) {
-    super(told.message, cause === undefined ? undefined : { cause });
-    this.code = told.code ?? null;
-    this.codeName = told.name;
-    this.retryable = told.retryable;
-    if (told.retry_after_ms !== undefined) this.retryAfter = told.retry_after_ms;
-    if (told.execution_id !== undefined) this.executionId = told.execution_id;
+  constructor(body, { status, cause } = {}) {
+    super(body.message, cause === undefined ? undefined : { cause });
+    this.code = body.code ?? null;
+    this.codeName = body.name;
+    this.retryable = body.retryable;
+    if (body.retry_after_ms !== undefined) this.retryAfter = body.retry_after_ms;
+    if (body.execution_id !== undefined) this.executionId = body.execution_id;
     if (status !== undefined) this.status = status;
   }
 
@@ -37,8 +37,8 @@ export function asError(error) {
 export async function errorOf(response) {
   const error = (await response.json().catch(() => null))?.error;
   const retryable = response.status >= 500 || response.status === 429 || response.status === 408;
-  const told = { name: "http", message: `the server answered ${response.status}`, retryable };
-  return new StreamingError(error?.message ? error : told, { status: response.status });
+  const fallback = { name: "http", message: `the server answered ${response.status}`, retryable };
+  return new StreamingError(error?.message ? error : fallback, { status: response.status });
 }
 
 // Returns the error of a response that is no success.

@@ -36,7 +36,7 @@ class EventSourceLine {
   #requests = new AbortController();
   #over = false;
   #in = false;
-  #told; // the error that the server has sent
+  #serverError; // the error that the server has sent
   #heardAt = performance.now();
   #seen; // the server's position at the last check
   #timer;
@@ -116,15 +116,15 @@ class EventSourceLine {
   #failed(event) {
     if (this.#over) return;
     if (typeof event.data === "string") {
-      const told = errorIn(event.data);
-      if (told.code === LOG_UNAVAILABLE) this.#sink.trouble(told); // the server retries, and the stream stays open
-      else this.#told = told;
+      const error = errorIn(event.data);
+      if (error.code === LOG_UNAVAILABLE) this.#sink.trouble(error); // the server retries, and the stream stays open
+      else this.#serverError = error;
       return;
     }
     const isRefused = this.#source.readyState === 2;
     this.#source.close();
     clearTimeout(this.#timer);
-    if (this.#told !== undefined) this.lost(this.#told);
+    if (this.#serverError !== undefined) this.lost(this.#serverError);
     else if (this.#in) this.lost(lost());
     else if (isRefused) this.#explain();
     else this.#look();

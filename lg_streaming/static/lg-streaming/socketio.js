@@ -7,7 +7,7 @@ export class SocketIoTransport extends Watches {
   link;
   status = {};
   #socket;
-  #told;
+  #serverError;
   #isListening = false;
 
   constructor(link, socket) {
@@ -60,20 +60,20 @@ export class SocketIoTransport extends Watches {
 
   #hears = {
     connect: () => {
-      this.#told = undefined;
+      this.#serverError = undefined;
       for (const watch of this.watching.values()) this.subscribe(watch);
     },
     disconnect: (reason) => {
-      if (reason === "io server disconnect") this.forgetAll((sink) => sink.lost(this.#told ?? lost()));
-      else this.#pause(this.#told ?? lost());
+      if (reason === "io server disconnect") this.forgetAll((sink) => sink.lost(this.#serverError ?? lost()));
+      else this.#pause(this.#serverError ?? lost());
     },
     connect_error: (error) => {
-      const told = error.data?.code === undefined ? unreachable(error) : new StreamingError(error.data);
-      if (this.#socket.active) this.#pause(told);
-      else this.forgetAll((sink) => sink.lost(told));
+      const failure = error.data?.code === undefined ? unreachable(error) : new StreamingError(error.data);
+      if (this.#socket.active) this.#pause(failure);
+      else this.forgetAll((sink) => sink.lost(failure));
     },
     error: (payload) => {
-      if (payload?.execution_id === undefined) this.#told = new StreamingError(payload);
+      if (payload?.execution_id === undefined) this.#serverError = new StreamingError(payload);
       else this.take("error", payload);
     },
     updates: (payload) => this.take("updates", payload),

@@ -41,11 +41,11 @@ export class Watches {
     else if (type === "updates") watch.sink.updates(payload.updates);
     else if (type === "gap") watch.sink.gap(payload);
     else if (type === "error") this.#failed(watch, new StreamingError(payload));
-    else if (type === "subscription_closed") this.#forget(watch, (sink) => closed(sink, payload.reason, watch.told));
+    else if (type === "subscription_closed") this.#forget(watch, (sink) => closed(sink, payload.reason, watch.error));
   }
 
-  forgetAll(tell) {
-    for (const watch of [...this.watching.values()]) this.#forget(watch, tell);
+  forgetAll(notify) {
+    for (const watch of [...this.watching.values()]) this.#forget(watch, notify);
   }
 
   // Waits half of the remaining time, so that short-lived tokens are not renewed without a pause.
@@ -65,13 +65,13 @@ export class Watches {
 
   #failed(watch, error) {
     if (error.code === LOG_UNAVAILABLE) watch.sink.trouble(error); // the server retries
-    else watch.told = error; // the server closes the subscription next
+    else watch.error = error; // the server closes the subscription next
   }
 
-  #forget(watch, tell) {
+  #forget(watch, notify) {
     if (this.watching.get(watch.order.executionId) !== watch) return;
     this.watching.delete(watch.order.executionId);
-    tell(watch.sink);
+    notify(watch.sink);
     if (this.watching.size > 0) return;
     clearTimeout(this.#renewal);
     this.left();
@@ -85,8 +85,8 @@ export class Watches {
 }
 
 // Returns the error for the reason of a closed subscription.
-function closed(sink, reason, told) {
+function closed(sink, reason, error) {
   if (reason === "ended") sink.ended();
   else if (reason === "forbidden") sink.lost(refusal("forbidden", "you may not watch this any more", { code: 4030 }));
-  else sink.lost(told ?? lost());
+  else sink.lost(error ?? lost());
 }

@@ -44,7 +44,7 @@ class Wire extends Watches {
   #over = false;
   #answers = new Map();
   #number = 0;
-  #told;
+  #serverError;
   #isGreeted = false;
   #wait;
   #timer;
@@ -99,7 +99,7 @@ class Wire extends Watches {
   }
 
   #closed(code) {
-    if (this.#told?.code === code) this.lost(this.#told);
+    if (this.#serverError?.code === code) this.lost(this.#serverError);
     else if (CLOSED_FOR_GOOD.includes(code)) {
       this.lost(refusal("closed", `the server has closed the connection with ${code}`, { code }));
     } else if (this.#isGreeted) this.lost(lost());
@@ -132,7 +132,7 @@ class Wire extends Watches {
       answer?.(payload);
     } else if (type === "connection_status") this.#greeted(payload);
     else if (type === "server_restart") this.#wait = payload.retry_ms;
-    else if (type === "error" && payload.execution_id === undefined) this.#told = new StreamingError(payload);
+    else if (type === "error" && payload.execution_id === undefined) this.#serverError = new StreamingError(payload);
     else this.take(type, payload);
   }
 

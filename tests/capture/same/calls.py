@@ -35,7 +35,7 @@ async def _astream(graph: Any, inputs: Any, config: Any, **options: Any) -> Any:
     try:
         async for chunk in graph.astream(inputs, config, **options):
             chunks.append(chunk)
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is to be the same)
+    except Exception as error:  # noqa: BLE001 (any error must be the same)
         return _keep(chunks, error)
     return _keep(chunks)
 

@@ -139,7 +139,7 @@ async def observe(
             options = {"context": Context("bob")} if made.context else {}
             try:
                 seen[f"call {number}"] = await WAYS[way].call(graph, inputs, config, **options)
-            except Exception as error:  # noqa: BLE001 (whatever it is, it is to be the same)
+            except Exception as error:  # noqa: BLE001 (any error must be the same)
                 seen[f"call {number}"] = error
         own = {"configurable": {"thread_id": THREAD}}
         history = [each async for each in graph.aget_state_history(own)]

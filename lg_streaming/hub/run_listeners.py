@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["LifecycleListeners", "RunLifecycle"]
+__all__ = ["RunListener", "RunListeners"]
 
 
-class RunLifecycle(Protocol):
+class RunListener(Protocol):
     """A part that buffers updates of runs, and must publish them before a run ends.
 
     The hub calls these methods synchronously, on any thread, and without a lock. A method may publish.
@@ -30,34 +30,34 @@ class RunLifecycle(Protocol):
         ...
 
 
-class LifecycleListeners:
+class RunListeners:
     """The listeners of one hub, called in the order in which they were added."""
 
     __slots__ = ("_listeners",)
 
     def __init__(self) -> None:
-        self._listeners: tuple[RunLifecycle, ...] = ()
+        self._listeners: tuple[RunListener, ...] = ()
 
-    def add(self, listener: RunLifecycle) -> None:
+    def add(self, listener: RunListener) -> None:
         """Call ``listener`` from now on, as long as the hub lives."""
         self._listeners = (*self._listeners, listener)
 
     def flush_execution(self, execution_id: str) -> None:
-        """Call `RunLifecycle.flush_execution` of each listener."""
+        """Call `RunListener.flush_execution` of each listener."""
         for listener in self._listeners:
             listener.flush_execution(execution_id)
 
     def close_execution(self, execution_id: str) -> None:
-        """Call `RunLifecycle.close_execution` of each listener."""
+        """Call `RunListener.close_execution` of each listener."""
         for listener in self._listeners:
             listener.close_execution(execution_id)
 
     def sweep(self) -> None:
-        """Call `RunLifecycle.sweep` of each listener."""
+        """Call `RunListener.sweep` of each listener."""
         for listener in self._listeners:
             listener.sweep()
 
     def close(self) -> None:
-        """Call `RunLifecycle.close` of each listener."""
+        """Call `RunListener.close` of each listener."""
         for listener in self._listeners:
             listener.close()
