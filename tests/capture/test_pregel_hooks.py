@@ -1,5 +1,6 @@
 """The hooks into LangGraph's loop: the installed LangGraph has what they rely on, and can be without."""
 
+import asyncio
 import inspect
 import logging
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 from langgraph.cache.memory import InMemoryCache
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.pregel import _loop
@@ -148,6 +150,29 @@ async def test_without_any_hook_everything_else_works(streaming: StreamingModule
     assert run.texts() == {"write": "Some text."}
     assert run.final == "workflow_complete"
     assert not run.of("custom")
+
+
+@pytest.mark.usefixtures("without_hooks")
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+async def test_without_any_hook_a_breakpoint_interrupts(streaming: StreamingModule, way: str) -> None:
+    """LangGraph's public callback reports it."""
+
+    def one(state: State) -> Update:
+        return {"text": "one"}
+
+    def two(state: State) -> Update:
+        return {"text": "two"}
+
+    graph = stream_all(graph_of(one, two, checkpointer=InMemorySaver(), interrupt_before=["two"]))
+    config = streaming.config({"configurable": {"thread_id": "t"}}, execution_id="e")
+    await (graph.ainvoke(INPUT, config) if way == "ainvoke" else asyncio.to_thread(graph.invoke, INPUT, config))
+    info = streaming.hub.info("e")
+    assert info is not None
+    assert info.state == "interrupted"
+    await graph.ainvoke(None, config)
+    run = await read(streaming, "e")
+    assert len(run.of("workflow_interrupted")) == 1
+    assert run.final == "workflow_complete"
 
 
 def one_key(*_: Any) -> str:
