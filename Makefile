@@ -102,7 +102,7 @@ $(RUN): pyproject.toml tools/virtual-environment
 	@touch $@
 
 $(DEV): pyproject.toml tools/virtual-environment
-	@tools/virtual-environment $(VENV) --editable '.[compression,demo,http2,metrics,tracing]' --group dev
+	@tools/virtual-environment $(VENV) --editable '.[compression,demo,http2,metrics,redis,tracing]' --group dev
 	@touch $(RUN) $@
 
 $(NODE): $(JS)/package.json

@@ -30,6 +30,8 @@ StreamingError                       every error of this library
 │       └── DeadPeerError      4401  the reader is gone
 ├── ServerRestartError         4500  the server is going away, come back later
 ├── LogUnavailableError        5030  the log cannot be reached
+├── NoAnswerError              5041  the process that runs an execution did not answer
+├── RunRefusedError            4097  the run ended in another process, or is another caller's
 ├── UpdateTooLargeError        4131  a producer's update exceeds the limit
 ├── HubClosedError             5031  the hub was closed
 ├── KeysUnavailableError       5032  a token cannot be checked now
@@ -83,9 +85,11 @@ __all__ = [
     "MessageRateError",
     "MethodError",
     "MissingExtraError",
+    "NoAnswerError",
     "NotANodeError",
     "OriginError",
     "PromptError",
+    "RunRefusedError",
     "ServerFullError",
     "ServerRestartError",
     "SinkError",
@@ -439,6 +443,25 @@ class LogUnavailableError(StreamingError):
     http_status = 503
     retryable = True
     meaning = "the log cannot be reached at the moment: try again"
+
+
+class NoAnswerError(StreamingError):
+    """Request to a process of the fleet that is gone, or that did not answer in time."""
+
+    code = 5041
+    name = "no_answer"
+    http_status = 504
+    retryable = True
+    meaning = "the process that runs the execution did not answer: try again"
+
+
+class RunRefusedError(StreamingError):
+    """Updates that a shared log refused: their run ended in another process, or the execution has another owner."""
+
+    code = 4097
+    name = "run_refused"
+    http_status = 409
+    meaning = "the run ended in another process, or the execution has another owner"
 
 
 class HubClosedError(StreamingError):

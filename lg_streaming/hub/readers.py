@@ -54,6 +54,7 @@ class SubscriptionRegistry:
         self._max_per_execution = max_per_execution
         self._before_subscribe = before_subscribe
         self._signals: dict[str, Notifier] = {}
+        self._unwatch: dict[str, Callable[[], None]] = {}
         self._subscriptions: set[Subscription] = set()
         self._following: Counter[str] = Counter()  # subscriptions of an execution that its limit does not count
         self._delivered_before = 0  # to subscriptions that are closed
@@ -70,7 +71,7 @@ class SubscriptionRegistry:
         for each in self._subscriptions:
             each.after_fork()
             self._delivered_before += each.delivered
-        self._signals, self._subscriptions = {}, set()
+        self._signals, self._subscriptions, self._unwatch = {}, set(), {}
         self._following = Counter()
         self._closed_one = Notifier()
 
@@ -174,6 +175,7 @@ class SubscriptionRegistry:
                 raise HubClosedError
             signal = self._signals.get(execution_id)
             if signal is None:
+                self._unwatch[execution_id] = self.log.watch(execution_id)
                 signal = self._signals[execution_id] = Notifier()
             elif counts and limit is not None and signal.readers - self._following[execution_id] >= limit:
                 raise SubscriberLimitError(execution_id=execution_id, details={"limit": limit})
@@ -206,6 +208,7 @@ class SubscriptionRegistry:
             signal.readers -= 1
             if signal.readers == 0:
                 del self._signals[execution_id]
+                self._unwatch.pop(execution_id)()
             if not counts:
                 self._following[execution_id] -= 1
                 if not self._following[execution_id]:

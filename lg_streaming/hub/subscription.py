@@ -121,7 +121,7 @@ class Subscription:
         self._iterated = self._awaited = False
         self.vetting: Vetting | None = None
         """The check of rights after the execution's owner or epoch has changed."""
-        self._recheck = 1.0 if log.blocking else None  # a notification from another machine may be lost
+        self._recheck = log.recheck
 
     @property
     def position(self) -> Position | None:

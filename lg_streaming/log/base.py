@@ -16,6 +16,7 @@ from lg_streaming.events import FINAL_TYPES, Position, StreamMetadata, StreamUpd
 
 if TYPE_CHECKING:
     from lg_streaming.events import Kind, Priority
+    from lg_streaming.log.fleet import Fleet
     from lg_streaming.publisher import Delivery, Scope
 
 __all__ = [
@@ -159,6 +160,8 @@ class LogState:
     """Newest `workflow_progress` of the last run, or else its newest `progress`."""
     start_record: StoredUpdate | None = None
     """`workflow_start` of the last run."""
+    process: str | None = None
+    """Process that holds the open run, in a log of several processes: see `Fleet`. None without one."""
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -205,6 +208,11 @@ class EventLog(Protocol):
     blocking: bool
     """True if ``append`` may take long. A hub appends to a blocking log from a separate thread, never from the
     publisher's."""
+    recheck: float | None
+    """Seconds after which a reader reads again without a notification, because one may be lost. None: the log finds
+    lost notifications itself, or loses none."""
+    fleet: Fleet | None
+    """Processes that share the log; None for a log of one process."""
 
     def append(self, batch: Batch) -> int:
         """Append ``batch``, all or nothing, and assign each update the next sequence number.
@@ -219,6 +227,25 @@ class EventLog(Protocol):
         Raises:
             LogUnavailableError: If the batch was not appended, or may not have been. Retry it under the same number,
                 unchanged or without its ``at-most-once`` updates.
+            RunRefusedError: If nothing of the batch was appended, because its run ended in another process, or the
+                execution has another owner. Do not retry it.
+        """
+        ...
+
+    def append_all(self, batches: Sequence[Batch]) -> Sequence[int | Exception]:
+        """Append batches of different executions, with one request if the log is on another machine.
+
+        Each batch is appended or fails by itself, as with `append`.
+
+        Returns:
+            For each batch what `append` returns, or the exception that it raises.
+        """
+        ...
+
+    def watch(self, execution_id: str) -> Callable[[], None]:
+        """Notify listeners of the updates that other processes append to an execution, until the result is called.
+
+        Called by the readers of an execution, once for each; a no-op for a log of one process.
         """
         ...
 
@@ -256,7 +283,11 @@ class EventLog(Protocol):
         ...
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` after every append, in this process or another. Return a function that stops that."""
+        """Call ``listener`` after every append, in this process, or in another to a watched execution.
+
+        Returns:
+            A function that stops that.
+        """
         ...
 
     def listen_positions(self, listener: PositionListener) -> Callable[[], None]:

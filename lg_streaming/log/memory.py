@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lg_streaming.log.base import Batch, Listener, LogState, PositionListener, ReadResult
+    from lg_streaming.log.fleet import Fleet
 
 __all__ = ["MemoryLog"]
 
 _MAX_TRIMS_PER_APPEND: Final = 512
 """Most times that one append looks for the running execution with the oldest update."""
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class MemoryLog:
@@ -40,6 +45,8 @@ class MemoryLog:
     """
 
     blocking = False
+    recheck: float | None = None
+    fleet: Fleet | None = None
 
     def __init__(
         self,
@@ -120,6 +127,14 @@ class MemoryLog:
             self._notify(execution_id, epoch, before)  # the change may have happened
             raise
         return repeated
+
+    def append_all(self, batches: Sequence[Batch]) -> Sequence[int | Exception]:
+        """See `EventLog.append_all`."""
+        return [self.append(batch) for batch in batches]
+
+    def watch(self, execution_id: str) -> Callable[[], None]:  # noqa: ARG002 (part of the protocol)
+        """See `EventLog.watch`: a no-op."""
+        return _do_nothing
 
     def _open_stream(self, batch: Batch, inherited: UpdateStream | None) -> tuple[UpdateStream, int, int]:
         now, appended_at = self._clock(), batch.at or self.monotonic()

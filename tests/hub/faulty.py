@@ -9,6 +9,7 @@ from typing import Literal
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.events import Position
 from lg_streaming.log import Batch, LogState, MemoryLog, ReadResult, StoredUpdate
+from lg_streaming.log.fleet import Fleet
 from tests.log.drafts import read_now
 
 PATIENCE = 10.0
@@ -25,6 +26,8 @@ class FaultyLog:
     a ``mute`` one loses its notifications."""
 
     blocking = True
+    recheck: float | None = 1.0
+    fleet: Fleet | None = None
 
     def __init__(self, *, delay: float = 0.0, mute: bool = False) -> None:
         self.memory = MemoryLog()
@@ -66,6 +69,18 @@ class FaultyLog:
         if fault == "reply lost":
             raise LogUnavailableError
         return repeated
+
+    def append_all(self, batches: Sequence[Batch]) -> Sequence[int | Exception]:
+        results: list[int | Exception] = []
+        for batch in batches:
+            try:
+                results.append(self.append(batch))
+            except Exception as error:  # noqa: BLE001 (what the protocol promises)
+                results.append(error)
+        return results
+
+    def watch(self, execution_id: str) -> Callable[[], None]:
+        return self.memory.watch(execution_id)
 
     async def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         self._check()
