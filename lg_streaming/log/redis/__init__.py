@@ -1,0 +1,1 @@
+"""Log on Redis, for several processes."""
