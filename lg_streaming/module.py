@@ -93,8 +93,9 @@ class ExecutionBlock:
     def __enter__(self) -> Self:
         if self._block is not None:
             raise StreamingConfigError("this execution block is entered already: make one for each use")
-        self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority)
-        self._run_id = self._hub.runs.join_run(self.execution_id, owner=self._owner)
+        self._run_id = self._hub.runs.join_run(
+            self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority
+        )
         context = ExecutionContext(self._hub.publisher, self.execution_id, self._run_id)
         self._block = Block(
             context,

@@ -36,6 +36,7 @@ __all__ = [
     "ContentCoding",
     "GatewaySettings",
     "LimitSettings",
+    "RedisSettings",
     "RetentionSettings",
     "StreamingSettings",
     "TokenDefaults",
@@ -286,6 +287,19 @@ class RetentionSettings(_Section):
     """Seconds that an ended execution's state and final update are kept."""
 
 
+class RedisSettings(_Section):
+    """The log on Redis, with ``log="redis://…"``."""
+
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")] = "lg"
+    """Beginning of every key and channel, so that several applications can share a Redis."""
+    lease: Seconds = 10.0
+    """Seconds without a sign of life after which a process counts as dead, and its runs end as abandoned."""
+    check_interval: Seconds = 5.0
+    """Seconds between comparisons of positions with Redis, which find lost notifications."""
+    request_timeout: Seconds = 5.0
+    """Seconds that another process may take to answer a request to a run."""
+
+
 TokenFormat = Literal["text", "json", "structured"]
 
 MAX_BUFFER_SIZE: Final = 1_000
@@ -425,6 +439,7 @@ class StreamingSettings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     limits: LimitSettings = LimitSettings()
     retention: RetentionSettings = RetentionSettings()
+    redis: RedisSettings = RedisSettings()
     token_defaults: TokenDefaults = TokenDefaults()
     event_defaults: EventDefaults = EventDefaults()
     progress_defaults: ProgressDefaults = ProgressDefaults()
