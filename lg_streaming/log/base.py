@@ -300,7 +300,10 @@ class EventLog(Protocol):
         ...
 
     async def ready(self) -> None:
-        """Wait until the listeners so far get notifications. A log of one process returns at once. Raises like `read`."""
+        """Wait until the present listeners get all notifications. Raises like `read`.
+
+        A log of one process returns at once.
+        """
         ...
 
     def trim(self, limit: int | None = None) -> bool:

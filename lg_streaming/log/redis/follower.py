@@ -82,7 +82,7 @@ class Follower:
         keys: Names of keys and channels.
         check_interval: Seconds between comparisons.
         notify: Called with an execution that may have new updates.
-        notify_position: Called with an execution, and the position before its new updates, once `follow_all` was called.
+        notify_position: Called with an execution and the position before its new updates, after `follow_all`.
     """
 
     def __init__(

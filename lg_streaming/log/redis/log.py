@@ -7,16 +7,16 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
 
 from redis import exceptions
 
-from lg_streaming.errors import LogUnavailableError, RunRefusedError
 from lg_streaming.codec import Codec
+from lg_streaming.errors import RunRefusedError
 from lg_streaming.events import Position, Scope
 from lg_streaming.fork import bury, new_lock, restart_after_fork
 from lg_streaming.log.base import Batch, LogState, PendingUpdate, ReadResult
-from lg_streaming.log.redis.batches import ends_run, segments, starts_run
+from lg_streaming.log.redis.batches import segments
 from lg_streaming.log.redis.connection import connect_async, connect_sync, to_unavailable
 from lg_streaming.log.redis.follower import Follower
 from lg_streaming.log.redis.index import ExecutionIndex
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lg_streaming.log.base import ExecutionState, Listener, PositionListener, StoredUpdate
     from lg_streaming.log.fleet import Fleet
     from lg_streaming.log.redis.connection import AsyncClient, SyncClient
+    from lg_streaming.settings import StreamingSettings
 
 __all__ = ["RedisLog"]
 
@@ -68,8 +69,8 @@ class RedisLog:
         clock: Seconds since 1970, for timestamps.
         new_epoch: Returns the name of a new life of an execution.
 
-    An append is one atomic script. Positions, the state of the run and notifications are made in Redis, so all processes
-    have one order. Readers in this process share the newest updates of an execution, which notifications bring.
+    An append is one atomic script. Redis assigns positions, keeps the state of the run and notifies readers, so all
+    processes have one order. Readers in this process share the newest updates of an execution, from notifications.
 
     Raises:
         StreamingConfigError: If the URL cannot be used.
@@ -111,6 +112,11 @@ class RedisLog:
         self._index = ExecutionIndex(self.keys, self._retention.record_ttl, clock)
         self._start_empty()
         restart_after_fork(self)
+
+    @classmethod
+    def from_settings(cls, settings: StreamingSettings) -> Self:
+        """Return the log at ``settings.log``, with the settings ``retention`` and ``redis``. Raises like the class."""
+        return cls(settings.log, retention=settings.retention, redis=settings.redis)
 
     def _start_empty(self) -> None:
         self._sync: SyncClient | None = None

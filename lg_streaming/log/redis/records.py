@@ -1,7 +1,7 @@
 """Binary form of updates in Redis.
 
-A record is a fixed part, a header, an idempotency key and the JSON body of a `PendingUpdate`. The header (type, priority
-and scope) is the same for many updates, so both sides cache it. The position is no part of a record: the log adds it.
+A record is a fixed part, a header, an idempotency key and the JSON body of a `PendingUpdate`. The header (type,
+priority and scope) is the same for many updates, so both sides cache it. The position is no part of a record.
 """
 
 from __future__ import annotations
