@@ -23,7 +23,8 @@ from lg_streaming.log.redis.index import ExecutionIndex
 from lg_streaming.log.redis.io_thread import IoThread
 from lg_streaming.log.redis.keys import Keys
 from lg_streaming.log.redis.records import decode_records
-from lg_streaming.log.redis.scripts import APPEND, DROP, HEADS, READ, Script
+from lg_streaming.log.redis.script_runner import ScriptRunner
+from lg_streaming.log.redis.scripts import APPEND, DROP, HEADS, READ
 from lg_streaming.log.redis.target import RedisTarget
 from lg_streaming.settings import RedisSettings, RetentionSettings
 
@@ -122,6 +123,7 @@ class RedisLog:
         self._sync: SyncClient | None = None
         self._async: AsyncClient | None = None
         self._acknowledged: OrderedDict[str, _Acknowledged] = OrderedDict()
+        self._scripts = ScriptRunner(self.client)
         self._reads: dict[tuple[str, int, int], asyncio.Task[ReadResult | None]] = {}
         self._swept_at = time.monotonic()
 
@@ -145,21 +147,6 @@ class RedisLog:
                 self._sync = connect_sync(self.target)
             return self._sync
 
-    async def _run_script(self, script: Script, keys: Sequence[str], *arguments: str | bytes | int) -> Any:
-        """Run a script on the I/O thread.
-
-        Raises:
-            LogUnavailableError: If Redis cannot be reached.
-        """
-        client = cast("Any", self.client())
-        try:
-            try:
-                return await client.evalsha(script.sha, len(keys), *keys, *arguments)
-            except exceptions.NoScriptError:
-                return await client.eval(script.text, len(keys), *keys, *arguments)
-        except Exception as error:
-            raise to_unavailable(error) from error
-
     # --- appending ----------------------------------------------------------------------------------------------
 
     def append(self, batch: Batch) -> int:
@@ -171,7 +158,10 @@ class RedisLog:
 
     def append_all(self, batches: Sequence[Batch]) -> Sequence[int | Exception]:
         """See `EventLog.append_all`. One round trip for all batches, or two if one begins an execution."""
-        commands = [self._append_command(batch) for batch in batches]
+        commands: list[tuple[str | bytes | int, ...]] = []
+        for batch in batches:
+            keys, arguments = self._append_call(batch)
+            commands.append(("EVALSHA", APPEND.sha, len(keys), *keys, *arguments))
         try:
             pipeline = cast("Any", self._sync_client().pipeline(transaction=False))
             added = [batch for batch in batches if batch.execution_id not in self._acknowledged]
@@ -196,19 +186,14 @@ class RedisLog:
     def _load_scripts(self) -> None:
         cast("Any", self._sync_client()).script_load(APPEND.text)
 
-    def _append_command(
+    def _append_call(
         self, batch: Batch, *, mode: str = "", holder: str = "", live: str = ""
-    ) -> tuple[str | bytes | int, ...]:
+    ) -> tuple[Sequence[str], Sequence[str | bytes | int]]:
+        """Return keys and arguments of ``append.lua``."""
         execution_id, updates = batch.execution_id, batch.updates
         keys, retention = self.keys.execution(execution_id), self._retention
         known = self._acknowledged.get(execution_id)
-        return (
-            "EVALSHA",
-            APPEND.sha,
-            3,
-            keys.updates,
-            keys.state,
-            keys.idempotency,
+        return (keys.updates, keys.state, keys.idempotency), (
             batch.producer,
             batch.number,
             self.process_id,
@@ -290,20 +275,16 @@ class RedisLog:
         release: bool,  # noqa: FBT001 (see `end_for`)
         live: Sequence[str],
     ) -> bool:
-        client = cast("Any", self.client())
         try:
-            run: bytes | None = await client.hget(self.keys.execution(execution_id).state, "r")
-            if not run:
-                return False
-            batch = Batch(execution_id, [make_update(run.decode())], f"end-{secrets.token_hex(8)}", 1)
-            mode = "release" if release else "end"
-            command = self._append_command(batch, mode=mode, holder=process_id, live=",".join(live))
-            try:
-                answer = await client.execute_command(*command)
-            except exceptions.NoScriptError:
-                answer = await client.execute_command("EVAL", APPEND.text, *command[2:])
+            run: bytes | None = await cast("Any", self.client()).hget(self.keys.execution(execution_id).state, "r")
         except Exception as error:
             raise to_unavailable(error) from error
+        if not run:
+            return False
+        batch = Batch(execution_id, [make_update(run.decode())], f"end-{secrets.token_hex(8)}", 1)
+        mode = "release" if release else "end"
+        keys, arguments = self._append_call(batch, mode=mode, holder=process_id, live=",".join(live))
+        answer = await self._scripts.run(APPEND, keys, *arguments)
         return answer[0] == _APPENDED
 
     async def _abandon(self, execution_id: str, process_id: str) -> None:
@@ -394,17 +375,17 @@ class RedisLog:
 
     async def _fetch(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         keys = self.keys.execution(execution_id)
-        answer = await self._run_script(READ, (keys.updates, keys.state), after, limit, _PAGE_BYTES)
+        answer = await self._scripts.run(READ, (keys.updates, keys.state), after, limit, _PAGE_BYTES)
         return _parse_read(answer, after, limit) if answer else None
 
     async def fetch_heads(self, execution_ids: Sequence[str]) -> Mapping[str, Position | None]:
         """Return epoch and head of executions, on the I/O thread; None for unknown ones."""
         states = [self.keys.execution(each).state for each in execution_ids]
         if self.target.kind == "cluster":
-            answers = await asyncio.gather(*(self._run_script(HEADS, [state]) for state in states))
+            answers = await asyncio.gather(*(self._scripts.run(HEADS, [state]) for state in states))
             flat = [each for answer in answers for each in answer]
         else:
-            flat = await self._run_script(HEADS, states)
+            flat = await self._scripts.run(HEADS, states)
         heads: dict[str, Position | None] = {}
         for at, execution_id in enumerate(execution_ids):
             epoch, head = flat[2 * at : 2 * at + 2]
@@ -440,7 +421,7 @@ class RedisLog:
             self._acknowledged.pop(execution_id, None)
         keys = self.keys.execution(execution_id)
         names = (keys.updates, keys.state, keys.idempotency)
-        await self._run_script(DROP, names, keys.channel, self.keys.all_updates, execution_id)
+        await self._scripts.run(DROP, names, keys.channel, self.keys.all_updates, execution_id)
         try:
             await self._index.remove(self.client(), execution_id)
         except Exception as error:

@@ -11,8 +11,8 @@
 -- 'i' interrupted, 'w' progress of the workflow, 'p' progress, 'f<state>' final.
 --
 -- Fields of the state: e epoch, h head, l oldest, q last of the oldest chunk, b bytes, o owner, t started at,
--- u updated at, s state, r run, p process that holds it, f last final, fr sr pr their records, pt type of pr,
--- n:<producer> its last batch, nc number of these, g:<run> guests, k '1' with idempotency keys.
+-- u updated at, w time of the last extension of the expiry by the short way, s state, r run, p process that holds it,
+-- f last final, fr sr pr records of final, start and progress, pt type of pr, n:<producer> its last batch, nc number of these, g:<run> guests, k '1' with idempotency keys.
 --
 -- Returns {status, epoch, head, repeated, former process, former run, appended}. Status: 0 appended, 1 known already,
 -- 2 the run is refused, 3 the owner is refused, 4 the condition of the mode does not hold.
@@ -21,6 +21,39 @@ local stream, hash, idempotency = KEYS[1], KEYS[2], KEYS[3]
 local producer, number, me = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local mode = ARGV[18]
 local call = redis.call
+
+local function notify(epoch, before, head, oldest, holder, started, owner, records)
+  local inline = records and #records <= tonumber(ARGV[17])
+  local where = epoch .. ' ' .. before .. ' ' .. head .. ' '
+  call('SPUBLISH', ARGV[14], where .. oldest .. ' ' .. (holder == '' and '-' or holder) .. ' ' .. started .. ' ' ..
+    #owner .. ' ' .. (inline and '1 ' or '0 ') .. owner .. (inline and records or ''))
+  call('PUBLISH', ARGV[15], where .. ARGV[16])
+end
+
+-- The short way of most batches: plain updates of the open run, within the limits. Where it ends, nothing was written.
+if #ARGV == 25 and ARGV[22] == '' and ARGV[23] == '' and mode == '' then
+  local e, h, l, b, s, r, p, n, t, o, w = unpack(call('HMGET', hash, 'e', 'h', 'l', 'b', 's', 'r', 'p',
+    'n:' .. producer, 't', 'o', 'w'))
+  if e and s == 'running' and r == ARGV[24] and (r == '' or p == me) and n and (o or ARGV[5] == '')
+    and not (ARGV[12] == e and tonumber(ARGV[13]) > tonumber(h)) then
+    if number <= tonumber(string.match(n, '^%d+')) then return {1, e, tonumber(h), 0, '', '', 0} end
+    local count, records = tonumber(ARGV[21]), ARGV[25]
+    local head, bytes = h + count, b + #records + 112 * count
+    if head - l < tonumber(ARGV[8]) and bytes <= tonumber(ARGV[9])
+      and call('XADD', stream, 'NOMKSTREAM', head .. '-0', 'n', count, 'r', records) then
+      local now, keeps = tonumber(ARGV[7]), tonumber(ARGV[11])
+      if now - (w or 0) > keeps / 100000 then
+        call('PEXPIRE', hash, math.floor(keeps * 1.01))
+        call('PEXPIRE', stream, math.floor(keeps * 1.01))
+        call('PEXPIRE', idempotency, math.floor(keeps * 1.01))
+        w = ARGV[7]
+      end
+      call('HSET', hash, 'h', head, 'b', bytes, 'u', ARGV[6], 'w', w, 'n:' .. producer, number .. ':' .. head)
+      notify(e, h, head, l, p or '', t, o or '', records)
+      return {0, e, head, 0, '', '', count}
+    end
+  end
+end
 
 local x = {}
 local names = {'e', 'h', 'l', 'q', 'b', 'o', 's', 'r', 'p', 'f', 'pt', 'k', 'nc', 't', 'n:' .. producer}
@@ -217,6 +250,7 @@ local set = {'e', x.e, 'h', head, 'l', oldest, 'q', oldest_chunk, 'b', bytes, 's
   'f', final, 'pt', pt or '', 'n:' .. producer, number .. ':' .. head}
 local function put(name, value) set[#set + 1], set[#set + 2] = name, value end
 if not exists then put('t', x.t) end
+put('w', 0)
 if kept > 0 then put('u', ARGV[6]) end
 if owner ~= '' then put('o', owner) end
 if #keys > 0 then put('k', '1') end
@@ -254,17 +288,8 @@ call('PEXPIRE', stream, keeps)
 if x.k or #keys > 0 then call('PEXPIRE', idempotency, keeps) end
 
 if head > before then
-  local text, total = {}, 0
-  for _, entry in ipairs(entries) do
-    total = total + #entry[3]
-    text[#text + 1] = entry[3]
-  end
-  local inline = total <= tonumber(ARGV[17])
-  local known_owner = x.o or owner
-  local message = string.format('%s %d %d %d %s %s %d %d ', x.e, before, head, oldest, holder == '' and '-' or holder,
-    x.t, #known_owner, inline and 1 or 0) .. known_owner
-  if inline then message = message .. table.concat(text) end
-  call('SPUBLISH', ARGV[14], message)
-  call('PUBLISH', ARGV[15], x.e .. ' ' .. before .. ' ' .. head .. ' ' .. ARGV[16])
+  local text = {}
+  for _, entry in ipairs(entries) do text[#text + 1] = entry[3] end
+  notify(x.e, before, head, oldest, holder, x.t, x.o or owner, table.concat(text))
 end
 return {0, x.e, head, repeated, former_process, former_run, kept}
