@@ -63,7 +63,7 @@ class ScriptRunner:
                 try:
                     answers = await self._send(calls)
                 except Exception as error:  # noqa: BLE001 (the callers get it)
-                    answers = [error] * len(calls)
+                    answers = cast("list[Any]", [error] * len(calls))
                 for call, answer in zip(calls, answers, strict=True):
                     if call.done.done():
                         continue
