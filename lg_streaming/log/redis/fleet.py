@@ -130,6 +130,11 @@ class RedisFleet:
         if self._serving is not None:
             await self._io.run(self._leave())
 
+    def reopen(self) -> None:
+        """Begin as a new process, after `aclose`. Handlers stay."""
+        self._closed = False
+        self._begin()
+
     def close(self, timeout: float = _TIMEOUT) -> None:
         """Leave the fleet, from a thread without a running event loop. Wait up to ``timeout`` seconds."""
         self._closed = True
