@@ -114,7 +114,8 @@ class RedisLog:
             prefix=settings.prefix,
             lease=settings.lease,
             abandon=self._abandon,
-            open_runs=self._list_open_runs,
+            open_runs=lambda: tuple(self._open_runs),
+            restore_runs=self._restore_runs,
             subscribe=self._follower.subscribe,
         )
         self._index = ExecutionIndex(self.keys, self._retention.record_ttl, clock)
@@ -214,12 +215,8 @@ class RedisLog:
                 ended.append(self.fleet.remove_run(execution_id, process_id))
         return begun, ended
 
-    def _list_open_runs(self) -> Sequence[str]:
-        """Return the executions with open runs of this process, when its lease is new: Redis may have lost them."""
-        runs = dict(self._open_runs)
-        if runs:
-            self._io.spawn(self._reopen(runs))
-        return tuple(runs)
+    def _restore_runs(self) -> None:
+        self._io.spawn(self._reopen(dict(self._open_runs)))
 
     async def _reopen(self, runs: Mapping[str, str]) -> None:
         """Begin executions anew that Redis has lost during a run, so that readers get a gap at once."""
