@@ -86,6 +86,13 @@ class LogCases:
         if not await self._harness.lose_data():
             pytest.skip("the harness does not remove the log's data")
 
+    @staticmethod
+    async def watch(log: EventLog, execution_id: str) -> Callable[[], None]:
+        """Watch an execution as a reader does, which reads next; return a function that ends that."""
+        unwatch = log.watch(execution_id)
+        await log.state(execution_id)
+        return unwatch
+
     async def settle(self, condition: Callable[[], bool | Awaitable[bool]]) -> None:
         """Wait until a condition holds."""
         await self._harness.settle(condition)

@@ -110,7 +110,7 @@ class ListenerCases(LogCases):
         log = self.new_log()
         notified: list[str] = []
         log.listen(notified.append)
-        stops = [log.watch("e") for _ in range(3)]
+        stops = [await self.watch(log, "e") for _ in range(3)]
         for stop in stops:
             notified.clear()
             await Producer(log).append("a")
@@ -123,7 +123,7 @@ class ListenerCases(LogCases):
     async def _pass_notifications(self, log: EventLog) -> None:
         """Wait until notifications of earlier appends have arrived, by one of a further execution."""
         arrived: list[str] = []
-        stop, unwatch = log.listen(arrived.append), log.watch("barrier")
+        stop, unwatch = log.listen(arrived.append), await self.watch(log, "barrier")
         await Producer(log, "barrier").append("a")
         await self.settle(lambda: "barrier" in arrived)
         stop()
@@ -168,7 +168,11 @@ class ListenerCases(LogCases):
         await Producer(log).append("token")
         assert list(await log.list_ids(owner="alice")) == []
         await Producer(log, owner="alice").append("token")
-        assert list(await log.list_ids(owner="alice")) == ["e"]
+        await self.settle(lambda: self._is_listed(log, "alice"))
+
+    @staticmethod
+    async def _is_listed(log: EventLog, owner: str) -> bool:
+        return list(await log.list_ids(owner=owner)) == ["e"]
 
     @pytest.mark.parametrize("prefix", ["a", "ab", "*", "?", "[a", "{", "\u00e9", "🦊", "\x7f", "\uffff"])
     async def test_ids_are_listed_by_prefix(self, prefix: str) -> None:

@@ -150,6 +150,7 @@ class LogMachine(RuleBasedStateMachine):
     def append(self, index: int, updates: list[str]) -> None:
         life, producer = self.life or _Life(), self.producers[index]
         known, before, skipped = life.keys, life.head, 0
+        expired = life.idle >= TTL and life.head > 0 and life.ended
         encoded: list[PendingUpdate] = []
         for each in [*updates, "token"]:
             if each == "token" and life.head > before and len(encoded) >= len(updates):
@@ -168,6 +169,9 @@ class LogMachine(RuleBasedStateMachine):
         life.oldest, life.idle = max(life.oldest, life.head - KEPT + 1), 0.0
         if self.epoch is None:
             self.begin(life, self.run(producer.log.state("e")))
+        elif expired:  # the final update of the run before may be removed now
+            state = self.run(producer.log.state("e"))
+            life.oldest = max(life.oldest, before + 1 if state is not None and state.oldest > before else 1)
         self.batches.append(batch)
 
     def encode(self, life: _Life, type: str, key: str | None = None) -> PendingUpdate:
