@@ -97,6 +97,14 @@ class LogCases:
         """Wait until a condition holds."""
         await self._harness.settle(condition)
 
+    async def settle_ids(self, log: EventLog, ids: Sequence[str], *, owner: str) -> None:
+        """Wait until the executions of an owner are ``ids``. An index may follow the append."""
+
+        async def are_listed() -> bool:
+            return list(await log.list_ids(owner=owner)) == list(ids)
+
+        await self.settle(are_listed)
+
     # --- reads ------------------------------------------------------------------------------------------------
 
     @staticmethod

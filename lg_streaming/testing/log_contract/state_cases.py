@@ -127,7 +127,7 @@ class StateCases(LogCases):
         log = self.new_log()
         await Producer(log, owner=owner).append("token")
         assert (await self.state(log)).owner == owner
-        assert list(await log.list_ids(owner=owner)) == ["e"]
+        await self.settle_ids(log, ["e"], owner=owner)
         assert list(await log.list_ids(owner=owner + "x")) == []
 
     async def test_a_dropped_execution_has_a_new_epoch(self) -> None:
