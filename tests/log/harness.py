@@ -65,7 +65,7 @@ class RedisHarness(LogHarness):
         return True
 
     def process_id(self, log: EventLog) -> str | None:
-        return cast("RedisLog", log).process_id
+        return cast("RedisLog", log).fleet.process_id
 
     def now(self) -> float:
         return time.time() + self.offset
