@@ -346,7 +346,7 @@ class BufferedLogWriter:
             results = [error] * len(batches)
         first = results[0]
         expected = not isinstance(first, Exception) or isinstance(first, (LogUnavailableError, RunRefusedError))
-        if expected or any(result is not first for result in results):
+        if expected or len(batches) == 1 or any(result is not first for result in results):
             return results
         return [self._append_one(batch) for batch in batches]  # so that none holds up the others
 
