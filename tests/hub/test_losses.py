@@ -124,9 +124,8 @@ def compare(log: FaultyLog, name: str, drafts: list[PendingUpdate]) -> tuple[Cou
     capacity=st.sampled_from([8, 30, 1_000]),
 )
 def test_faults_that_pass(seed: int, faults: list[Fault], strange: int, capacity: int) -> None:
-    mixed: list[Fault] = [*faults]
-    for _ in range(strange):
-        mixed.append("strange")
+    more: list[Fault] = ["strange"]
+    mixed: list[Fault] = [*faults, *more * strange]
     random.Random(seed).shuffle(mixed)
     asyncio.run(check(seed, mixed, capacity, breaks=False))
 
