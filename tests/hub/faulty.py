@@ -149,9 +149,6 @@ class FaultyLog:
     def listen_positions(self, listener: Callable[[str, Position | None], None]) -> Callable[[], None]:
         return self.memory.listen_positions(_ignore if self.mute else listener)
 
-    async def ready(self) -> None:
-        await self.memory.ready()
-
     def trim(self, limit: int | None = None) -> bool:
         return self.memory.trim(limit)
 
