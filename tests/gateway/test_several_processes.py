@@ -90,24 +90,31 @@ users_worker.__module__ = "shop.jobs"
 
 
 @pytest.mark.parametrize(
-    ("process", "env", "sign"),
+    ("process", "env", "arguments", "sign"),
     [
-        (None, {}, None),
-        (None, {"WEB_CONCURRENCY": "1"}, None),
-        (None, {"WEB_CONCURRENCY": "many"}, None),
-        (None, {"WEB_CONCURRENCY": "3"}, "WEB_CONCURRENCY: 3 workers"),
-        ((users_worker, {"config": SimpleNamespace(workers=2)}), {}, None),
-        ((hypercorn_worker, {"config": SimpleNamespace(workers=2)}), {}, "hypercorn: 2 workers"),
-        ((hypercorn_worker, {"config": SimpleNamespace(workers=1)}), {"WEB_CONCURRENCY": "3"}, None),
-        ((hypercorn_worker, {}), {}, None),
-        ((granian_worker, {}), {"GRANIAN_WORKERS": "2"}, "granian: 2 workers"),
-        ((granian_worker, {}), {}, None),
+        (None, {}, [], None),
+        (None, {"WEB_CONCURRENCY": "1"}, [], None),
+        (None, {"WEB_CONCURRENCY": "many"}, [], None),
+        (None, {"WEB_CONCURRENCY": "3"}, [], "WEB_CONCURRENCY: 3 workers"),
+        ((users_worker, {"config": SimpleNamespace(workers=2)}), {}, ["--workers", "2"], None),
+        ((hypercorn_worker, {"config": SimpleNamespace(workers=2)}), {}, [], "hypercorn: 2 workers"),
+        ((hypercorn_worker, {"config": SimpleNamespace(workers=1)}), {"WEB_CONCURRENCY": "3"}, [], None),
+        ((hypercorn_worker, {}), {}, [], None),
+        ((granian_worker, {}), {"GRANIAN_WORKERS": "2"}, [], "granian: 2 workers"),
+        ((granian_worker, {}), {"GRANIAN_WORKERS": "2"}, ["granian", "--workers", "1"], None),
+        ((granian_worker, {}), {}, ["granian", "--workers=4", "app:app"], "granian: 4 workers"),
+        ((granian_worker, {}), {}, ["granian", "--workers"], None),
     ],
 )
 async def test_signs(
-    monkeypatch: pytest.MonkeyPatch, process: tuple[Any, dict[str, Any]] | None, env: dict[str, str], sign: str | None
+    monkeypatch: pytest.MonkeyPatch,
+    process: tuple[Any, dict[str, Any]] | None,
+    env: dict[str, str],
+    arguments: list[str],
+    sign: str | None,
 ) -> None:
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    monkeypatch.setattr("lg_streaming.gateway.hooks.siblings._parents_arguments", lambda: arguments)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     if process is not None:

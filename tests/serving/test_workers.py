@@ -17,6 +17,7 @@ from tests.gateway.sse import EventSource
 from tests.serving.conftest import Pki
 from tests.serving.process import refused, served
 from tests.support import warm
+from tests.support.redis_server import redis_server
 from tests.support.server import free_socket
 
 PATIENCE = 30.0
@@ -92,6 +93,25 @@ def test_workers_end_with_a_supervisor_that_is_killed() -> None:
         found = processes(server.url, lambda found: len(found) == 2)
         server.process.kill()
         wait_until(lambda: all(is_gone(pid) for pid in found))
+
+
+async def test_workers_with_a_log_on_redis_serve_each_others_executions() -> None:
+    with redis_server() as redis:
+        environment = {"LG_STREAMING_LOG": redis.url}
+        server = served("--workers=2", env=environment, fresh=True)
+        running = await asyncio.to_thread(server.__enter__)
+        try:
+            async with httpx2.AsyncClient(base_url=running.url) as http:
+                assert (await http.get("/health")).json() == {"status": "ok", "protocol": 1}
+                await http.post("/publish/shared", params={"count": 3})
+            for _ in range(8):  # each over a connection of its own, to any of the two
+                async with (
+                    httpx2.AsyncClient(base_url=running.url) as http,
+                    EventSource(http, "/executions/shared/stream").open() as events,
+                ):
+                    assert [(await anext(events)).type for _ in range(4)] == ["workflow_start", *["token"] * 3]
+        finally:
+            await asyncio.to_thread(server.__exit__, None, None, None)
 
 
 def test_workers_over_http2(pki: Pki) -> None:
