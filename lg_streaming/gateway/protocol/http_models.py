@@ -177,4 +177,4 @@ class Health(Outbound):
     status: Literal["ok", "draining", "closed", "log_unavailable"]
     protocol: int
     warnings: list[ServerWarning] | None = None
-    """What clients may miss; absent: none. ``several_processes``: each process has executions of its own."""
+    """Reasons why clients may miss executions; absent: none. ``several_processes``: the processes share no log."""
