@@ -41,7 +41,8 @@ streaming.install(app)
 
 
 @app.post("/jobs", status_code=202)
-async def start(topic: str) -> dict[str, str]:
+async def start(topic: str, owner: str | None = None) -> dict[str, str]:
+    """Enqueue a job. Check the caller here, and pass its user id as the owner in place of the parameter."""
     execution_id = str(uuid4())
-    await AsyncKicker("report", broker, {}).kiq(execution_id, topic)  # by name: the graph is not imported here
+    await AsyncKicker("report", broker, {}).kiq(execution_id, topic, owner)  # by name: the graph is not imported here
     return {"execution_id": execution_id}

@@ -51,8 +51,8 @@ graph = builder.add_edge(START, "write").add_edge("write", "review").add_edge("r
 
 
 @broker.task("report")
-async def report(execution_id: str, topic: str) -> str:
-    async with streaming.execution(execution_id):  # a reader that cancels the run cancels this task
+async def report(execution_id: str, topic: str, owner: str | None = None) -> str:
+    async with streaming.execution(execution_id, owner=owner):  # a reader that cancels the run cancels this task
         inputs: State = {"execution_id": execution_id, "topic": topic}
         return str((await graph.ainvoke(inputs, streaming.config(execution_id)))["report"])
 
