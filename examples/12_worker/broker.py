@@ -1,7 +1,7 @@
 """The queue that the web processes and the workers share.
 
-Any queue would do: a worker needs only the address of the log. taskiq-redis is asyncio, and works with the redis-py
-that this library needs; arq and SAQ require an older one.
+Any queue would do, because a worker needs only the address of the log. This one is asyncio, and works with the redis-py
+that the library needs; arq and SAQ require an older one.
 """
 
 import asyncio
