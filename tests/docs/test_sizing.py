@@ -39,8 +39,11 @@ def test_the_page_shows_the_output() -> None:
         assert done.stdout.strip() == shown.strip(), block.line
 
 
-def test_single_appends_at_random_times_wait_as_in_the_theory_of_such_queues(sizing: Any) -> None:
-    """The queue is M/D/1, whose distribution Crommelin gave; with this many processes hardly two appends come at once."""
+def test_single_appends_at_random_times_wait_as_in_the_theory_of_such_queues(
+    sizing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue is M/D/1, with Crommelin's distribution: of this many processes hardly two append at once."""
+    monkeypatch.setattr(sizing, "_APPENDS", 20_000)
     load = sizing.Load(processes=20_000, batch=0.1, duration=1e9)
     demand = sizing.Demand(load, sizing.Costs())
     for busy in (0.5, 0.7):
