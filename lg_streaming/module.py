@@ -93,8 +93,9 @@ class ExecutionBlock:
     def __enter__(self) -> Self:
         if self._block is not None:
             raise StreamingConfigError("this execution block is entered already: make one for each use")
-        self._hub.open(self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority)
-        self._run_id = self._hub.runs.join_run(self.execution_id, owner=self._owner)
+        self._run_id = self._hub.runs.join_run(
+            self.execution_id, owner=self._owner, metadata=self._metadata, priority=self._priority
+        )
         context = ExecutionContext(self._hub.publisher, self.execution_id, self._run_id)
         self._block = Block(
             context,
@@ -164,7 +165,7 @@ class StreamingModule:
         settings: All settings, as `StreamingSettings` or as a mapping of its fields, such as
             ``{"gateway": {"prefix": "/streaming"}}``. Omitted ones come from the environment (``LG_STREAMING_…``) and
             the defaults.
-        log: The log that keeps the executions; this process's memory when not given.
+        log: The log that keeps the executions; the one of ``settings.log`` when not given. `aclose` closes it.
         redact: ``redact(type, data) -> data``, applied to every update before it is encoded.
         authorize: ``authorize(principal, action, execution_id, owner) -> bool``, sync or async: allows callers in
             addition to the owner, and to those whose token allows it.
@@ -178,7 +179,8 @@ class StreamingModule:
 
     Raises:
         StreamingConfigError: If ``settings`` is of another type, or a setting cannot be used.
-        MissingExtraError: If ``tracing`` needs ``pip install 'lg-streaming[tracing]'``.
+        MissingExtraError: If ``tracing`` needs ``pip install 'lg-streaming[tracing]'``, or ``settings.log`` needs
+            ``pip install 'lg-streaming[redis]'``.
 
     A module used without a server is closed with `aclose`; one installed in an app starts and stops with the app.
     """

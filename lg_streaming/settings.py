@@ -18,11 +18,13 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from typing_extensions import override
 
 from lg_streaming.checks import NUMBER_ERROR, Number, count, option, rate, seconds
 from lg_streaming.errors import StreamingConfigError
@@ -36,6 +38,7 @@ __all__ = [
     "ContentCoding",
     "GatewaySettings",
     "LimitSettings",
+    "RedisSettings",
     "RetentionSettings",
     "StreamingSettings",
     "TokenDefaults",
@@ -286,6 +289,22 @@ class RetentionSettings(_Section):
     """Seconds that an ended execution's state and final update are kept."""
 
 
+class RedisSettings(_Section):
+    """The log on Redis, which several processes share; see ``log``."""
+
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")] = "lg"
+    """Beginning of every key and channel in Redis. Applications that share a Redis server need different prefixes."""
+    lease: Annotated[float, option(Number(unit="seconds", least=1))] = 10.0
+    """Seconds without a sign of life after which a process counts as dead. Other processes then end its runs as
+    abandoned."""
+    check_interval: Seconds = 5.0
+    """Seconds between two comparisons of positions with Redis, which find lost notifications."""
+    timeout: Seconds = 5.0
+    """Seconds that one answer of Redis may take. Then the log counts as unavailable, and the request is retried."""
+    request_timeout: Seconds = 5.0
+    """Seconds that the answer of another process may take, to a cancellation or a response for example."""
+
+
 TokenFormat = Literal["text", "json", "structured"]
 
 MAX_BUFFER_SIZE: Final = 1_000
@@ -408,6 +427,51 @@ class NodeDefaults(_Section):
         return type(self).model_validate(merged)
 
 
+_LOG_SCHEMES: Final = (
+    "memory",
+    "redis",
+    "rediss",
+    "unix",
+    "redis+cluster",
+    "rediss+cluster",
+    "redis+sentinel",
+    "rediss+sentinel",
+)
+_LONGEST_SCHEME: Final = 20
+
+
+class LogUrl(str):
+    """URL of a log. Its ``repr`` has neither a user with a password, nor the query."""
+
+    __slots__ = ()
+
+    @property
+    def shown(self) -> str:
+        """The URL with ``***`` in place of what may be secret."""
+        scheme, _, rest = self.partition("://")
+        place, _, query = rest.partition("?")
+        user, at, address = place.rpartition("@")
+        if "@" in query:  # in the query's password, or behind a user's
+            return f"{scheme}://***"
+        return f"{scheme}://{'***' if user else ''}{at}{address}{'?***' if query else ''}"
+
+    @override
+    def __repr__(self) -> str:
+        return repr(self.shown)
+
+
+def _check_log_url(url: str) -> LogUrl:
+    scheme, separator, rest = url.partition("://")
+    known = ", ".join(f"{each}://" for each in _LOG_SCHEMES)
+    if not separator:
+        raise ValueError(f"log is the URL of a log; its scheme is one of {known}")
+    if scheme not in _LOG_SCHEMES:
+        raise ValueError(f"log has the unknown scheme {scheme[:_LONGEST_SCHEME]!r}: use one of {known}")
+    if scheme == "memory" and rest:
+        raise ValueError("log is 'memory://' alone for the memory of this process")
+    return LogUrl(url)
+
+
 class StreamingSettings(BaseSettings):
     """Settings of a module, a hub and a gateway. Unknown names are refused, so that no misspelt one goes unnoticed."""
 
@@ -419,12 +483,15 @@ class StreamingSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    log: Annotated[str, Field(pattern=r"^memory://$")] = "memory://"
-    """URL of the log of executions; ``memory://`` keeps them in this process."""
+    log: Annotated[str, AfterValidator(_check_log_url)] = "memory://"
+    """URL of the log of executions. ``memory://`` keeps them in this process. Several processes share a log on Redis:
+    ``redis://``, ``rediss://`` (TLS), ``unix://`` (a socket), ``redis+cluster://``, ``rediss+cluster://``,
+    ``redis+sentinel://`` or ``rediss+sentinel://``. The URL may have a password: it is never shown."""
     auth: AuthSettings = AuthSettings()
     gateway: GatewaySettings = GatewaySettings()
     limits: LimitSettings = LimitSettings()
     retention: RetentionSettings = RetentionSettings()
+    redis: RedisSettings = RedisSettings()
     token_defaults: TokenDefaults = TokenDefaults()
     event_defaults: EventDefaults = EventDefaults()
     progress_defaults: ProgressDefaults = ProgressDefaults()
@@ -438,6 +505,10 @@ class StreamingSettings(BaseSettings):
     """Log each published update, with its data, at ``INFO`` on the logger ``lg_streaming.updates``."""
     debug: bool = False
     """Put stack traces into ``node_error`` and ``workflow_error``. Never set it on a public server."""
+
+    @field_serializer("log", when_used="json")
+    def _without_password(self, log: str) -> str:
+        return LogUrl(log).shown
 
     @model_validator(mode="before")
     @classmethod

@@ -130,7 +130,7 @@ class UpdateEncoder:
                 self._counters.drops.note("too_large", execution, execution_id, type, details=error.message)
                 raise
         # `PendingUpdate(…)` without its Python call
-        draft = _new(PendingUpdate, (type, scope, priority, now, body, key, delivery))
+        draft = _new(PendingUpdate, (type, scope, priority, now, body, key, delivery, False))
         drafts = [draft] if body else self._encode_fitting(execution, draft, ready)
         if special:
             _note_prompt(execution, type, data, scope)
@@ -138,7 +138,7 @@ class UpdateEncoder:
 
     def _encode_fitting(self, execution: Execution, draft: PendingUpdate, data: object) -> list[PendingUpdate]:
         """Return an update that is too large, which ``draft`` is without its body, in one piece or several."""
-        name, scope, priority, now, _, key, delivery = draft
+        name, scope, priority, now, _, key, delivery, _ = draft
         self._counters.drops.note_shortened(execution, name)
         ready = data if isinstance(data, Encoded) else self.codec.encode_data(name, data)
         scope, bodies = self.codec.encode_fitting(

@@ -21,7 +21,7 @@ from lg_streaming.hub.registry import ExecutionRegistry
 from lg_streaming.hub.runs import RunManager
 from lg_streaming.hub.statistics import Counters
 from lg_streaming.hub.writer import UpdateWriter
-from lg_streaming.log.memory import MemoryLog
+from lg_streaming.log.factory import make_log
 from lg_streaming.publisher import new_id
 from lg_streaming.settings import settings_from
 from lg_streaming.token_streams import OpenTokenStreams
@@ -50,11 +50,15 @@ class StreamHub:
 
     Args:
         settings: Limits and retention, or a mapping of the settings; the defaults and the environment when not given.
-        log: The log that keeps the executions; a `MemoryLog` when not given.
+        log: The log that keeps the executions; the one of ``settings.log`` when not given. `aclose` closes it.
         redact: ``redact(type, data) -> data``, applied to every update before it is encoded.
         clock: Seconds since 1970, for timestamps.
         monotonic: Seconds that never go back, for durations: retention, rates, sweeps.
         new_id: Makes the ids of runs, and of executions that are created without one; a UUID when not given.
+
+    Raises:
+        StreamingConfigError: If a setting cannot be used.
+        MissingExtraError: If ``settings.log`` needs ``pip install 'lg-streaming[redis]'``.
 
     Publishing is synchronous and thread-safe, and never waits for I/O. The log gives the updates of an execution one
     order, which every reader gets. Readers never slow a producer down.
@@ -82,7 +86,7 @@ class StreamHub:
         new_id: Callable[[], str] = new_id,
     ) -> None:
         self.settings: StreamingSettings = settings_from(settings)
-        self.log: EventLog = log or MemoryLog(self.settings.retention, clock=clock, monotonic=monotonic)
+        self.log: EventLog = make_log(self.settings, clock=clock, monotonic=monotonic) if log is None else log
         self.registry: ExecutionRegistry = ExecutionRegistry(self.settings, self.log, clock=clock, monotonic=monotonic)
         self.writer: UpdateWriter = UpdateWriter(
             self.settings, self.log, Counters(), redact=redact, clock=clock, monotonic=monotonic

@@ -236,7 +236,7 @@ class RunManager:
         number, scope = execution.number, execution.run_scope
         try:
             execution.begin(run_id, options.metadata, registry.clock())
-            self._append_status(execution, start, ends=False)
+            self._append_status(execution, start, ends=False, joins=options.join)
         except Exception:
             raise
         except BaseException:  # an interrupt: a run is open if, and only if, the log has its start
@@ -387,7 +387,7 @@ class RunManager:
         """Redact and encode a status update. Must not be called under the execution's lock."""
         return PreparedStatus(outcome.type, self.writer.encoder.codec.encode_data(outcome.type, outcome.data))
 
-    def _append_status(self, execution: Execution, status: PreparedStatus, *, ends: bool) -> None:
+    def _append_status(self, execution: Execution, status: PreparedStatus, *, ends: bool, joins: bool = False) -> None:
         """Append a status update of the open run, and close the run if it ``ends``. Requires the execution's lock."""
         if self.registry.closed:
             raise HubClosedError
@@ -395,6 +395,8 @@ class RunManager:
         number = execution.number
         try:
             drafts = self.writer.encoder.encode(execution, status.type, status.data, scope, priority, by_hub=True)
+            if joins:
+                drafts[0] = drafts[0]._replace(joins=True)
             self.writer.append(execution, drafts)
             if ends:
                 self._close_run(execution, status.type)

@@ -59,6 +59,7 @@ class Subscription:
         "_gap",
         "_generation",
         "_head",
+        "_in_run",
         "_iterated",
         "_log",
         "_notifier",
@@ -109,6 +110,7 @@ class Subscription:
         self._epoch: str | None = None
         self._seq = 0
         self._head = 0
+        self._in_run = False  # at the last read
         self._end_from = 1  # the first final update at or after this number ends a reader that does not follow
         self._gap: Gap | None = None
         self._attached: SubscribeResult | None = None
@@ -168,7 +170,7 @@ class Subscription:
     def _attach(self, state: LogState | None) -> SubscribeResult:
         gap = self._resolve_start(state)
         self._record_gap(gap, state)
-        self._head = state.head if state is not None else 0
+        self._head, self._in_run = (state.head, not state.ended) if state is not None else (0, False)
         self._ended = not self.follow and state is not None and state.ended and self._seq >= state.final_seq
         return SubscribeResult(
             execution_id=self.execution_id,
@@ -271,6 +273,8 @@ class Subscription:
                     await vetting.check(state)
                     continue  # it may have changed again
                 records = self._advance(state, found.records)
+            elif self._in_run and self._log.fleet is not None:
+                self._lose()
             if records or self._ended or self._gap is not None:
                 gap, self._gap = self._gap, None
                 self.delivered += len(records)
@@ -287,9 +291,14 @@ class Subscription:
         gap, self._gap = self._gap, None
         return Page((), self.position, gap, ended=True)
 
+    def _lose(self) -> None:
+        """Record that the log has lost the execution during a run. Its next update begins a new epoch."""
+        self._record_gap(Gap(self._seq + 1, None, "epoch_changed"), None)
+        self._epoch, self._seq, self._head, self._end_from, self._in_run = None, 0, 0, 1, False
+
     def _advance(self, state: LogState, records: Sequence[StoredUpdate]) -> Sequence[StoredUpdate]:
         """Move the position over ``records``, or to the end of the run in them; return those for the reader."""
-        self._head = state.head
+        self._head, self._in_run = state.head, not state.ended
         if self._epoch is None:
             self._epoch = state.epoch
         elif self._epoch != state.epoch:  # the log lost this execution and began anew: the next read returns that

@@ -62,6 +62,8 @@ class PendingUpdate(NamedTuple):
     key: str | None = None
     """Key of an update that is stored exactly once: a log skips an update whose key it has."""
     delivery: Delivery = "at-least-once"
+    joins: bool = False
+    """True for the start of a run that has a participant from its start: a graph call, or a block."""
 
 
 class StoredUpdate(NamedTuple):
@@ -83,7 +85,7 @@ class StoredUpdate(NamedTuple):
     @classmethod
     def from_pending(cls, update: PendingUpdate, seq: int, epoch: str) -> StoredUpdate:
         """Return ``update`` with its position."""
-        name, scope, priority, timestamp, body, key, _ = update
+        name, scope, priority, timestamp, body, key, _, _ = update
         return cls(name, scope, priority, timestamp, add_position(body, seq, epoch), key, seq, epoch)
 
     @property
@@ -294,6 +296,13 @@ class EventLog(Protocol):
         """Call ``listener`` after every append, with the position before it. Return a function that stops that.
 
         It costs nothing per execution, so that a reader of all executions may begin without reading each state.
+        """
+        ...
+
+    async def ready(self) -> None:
+        """Wait until the present listeners get all notifications. Raises like `read`.
+
+        A log of one process returns at once.
         """
         ...
 

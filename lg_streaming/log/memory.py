@@ -189,6 +189,9 @@ class MemoryLog:
             None, lambda: tuple(each for each in self._position_listeners if each is not listener)
         )
 
+    async def ready(self) -> None:
+        """See `EventLog.ready`."""
+
     def _change_listeners(
         self,
         listeners: Callable[[], tuple[Listener, ...]] | None,

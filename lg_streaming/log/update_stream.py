@@ -238,7 +238,7 @@ class UpdateStream:
         seq, grown, before, repeated, epoch, ending = head, size, run, 0, self.epoch, self._ending
         added: list[StoredUpdate | None] = []
         for draft in drafts:
-            name, scope, priority, timestamp, body, key, _ = draft
+            name, scope, priority, timestamp, body, key, _, _ = draft
             if key is not None:
                 if self._has_key(key, added):
                     repeated += 1

@@ -1,11 +1,12 @@
 """Settings from arguments and from the environment; what is wrong is refused at once."""
 
+import pickle
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from lg_streaming.settings import AuthSettings, LimitSettings, RetentionSettings, StreamingSettings
+from lg_streaming.settings import AuthSettings, LimitSettings, RedisSettings, RetentionSettings, StreamingSettings
 
 SECRET = "s" * 32
 
@@ -104,6 +105,18 @@ def test_other_programs_variables_do_not_matter(monkeypatch: pytest.MonkeyPatch)
         (LimitSettings, {"update_bytes": 0}),
         (LimitSettings, {"max_executions": 0}),
         (RetentionSettings, {"ttl": 0}),
+        (StreamingSettings, {"log": "memory://here"}),
+        (StreamingSettings, {"log": "redis"}),
+        (StreamingSettings, {"log": ""}),
+        (StreamingSettings, {"log": "http+redis://localhost"}),
+        (RedisSettings, {"prefix": ""}),
+        (RedisSettings, {"prefix": "a b"}),
+        (RedisSettings, {"prefix": "{lg}"}),
+        (RedisSettings, {"prefix": "lg\n"}),
+        (RedisSettings, {"prefix": "x" * 65}),
+        (RedisSettings, {"lease": 0.5}),
+        (RedisSettings, {"check_interval": 0}),
+        (RedisSettings, {"timeout": None}),
     ],
 )
 def test_what_makes_no_sense_is_refused(section: Any, values: dict[str, Any]) -> None:
@@ -155,3 +168,41 @@ def test_settings_do_not_change() -> None:
         settings.debug = True
     with pytest.raises(ValidationError):
         settings.limits.update_bytes = 1
+
+
+SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_password_of_a_log_is_used_and_never_shown(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    for secret in ("hunter2", "hun/ter2", "hun@ter2", "hun#ter2", "hun?ter2", "hun://ter2"):
+        for url in (f"{scheme}://alice:{secret}@db.example:6379/0", f"{scheme}://db.example?password={secret}"):
+            for settings in (StreamingSettings(log=url), _from_environment(monkeypatch, url)):
+                assert settings.log == url
+                assert StreamingSettings(**settings.model_dump()).log == url
+                assert pickle.loads(pickle.dumps(settings)).log == url
+                for text in (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
+                    assert "hun" not in text
+                    assert "ter2" not in text
+                    assert ("db.example" in text) or {"@", "?"} & set(secret)
+
+
+def _from_environment(monkeypatch: pytest.MonkeyPatch, url: str) -> StreamingSettings:
+    with monkeypatch.context() as patch:
+        patch.setenv("LG_STREAMING_LOG", url)
+        return StreamingSettings()
+
+
+def test_an_unknown_log_is_refused_with_the_known_ones_and_without_its_password() -> None:
+    with pytest.raises(ValidationError) as caught:
+        StreamingSettings(log="postgres://alice:hunter2@db.example/0")
+    assert "hunter2" not in str(caught.value)
+    assert "'postgres'" in str(caught.value)
+    for scheme in ("memory", *SCHEMES):
+        assert f"{scheme}://" in str(caught.value)
+
+
+def test_the_environment_sets_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LG_STREAMING_REDIS__PREFIX", "shop:eu")
+    monkeypatch.setenv("LG_STREAMING_REDIS__LEASE", "3")
+    assert StreamingSettings().redis == RedisSettings(prefix="shop:eu", lease=3.0)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.errors import StreamingError, TokenExpiredError, UnauthorizedError
+from lg_streaming.errors import LogUnavailableError, StreamingError, TokenExpiredError, UnauthorizedError
 from lg_streaming.events import room_execution
 from lg_streaming.gateway.protocol.inbound import SubscribeExecution
 from lg_streaming.gateway.protocol.registry import failure, parse_message
@@ -76,6 +76,11 @@ async def subscribe_events(session: Session, message: SubscribeEvents) -> Reply:
         max_open=session.context.settings.limits.subscriptions_per_connection or _MAX_OPEN,
     )
     follower.start()
+    try:
+        await session.hub.log.ready()
+    except LogUnavailableError:
+        follower.close()
+        raise
     previous, session.events = session.events, PatternSubscription(request=message, follower=follower)
     if previous is not None:
         session.remove_subscription(previous)

@@ -1,0 +1,15 @@
+"""Log on Redis, shared by several processes.
+
+- `log`: `RedisLog`, which implements `EventLog`.
+- `keys`, `records`, `batches`: names of keys, the binary form of updates, the arguments of the script that appends.
+- `scripts`: the Lua scripts.
+- `follower`, `tail`: notifications, and the newest updates of each execution that this process reads.
+- `index`: the ids of executions.
+- `target`, `connection`: the servers that a URL names, their clients, and the errors that mean "not reachable now".
+- `notifications`: messages of Redis channels, over one server or a cluster.
+- `io_thread`: the thread with the event loop of these connections.
+"""
+
+from lg_streaming.log.redis.log import RedisLog
+
+__all__ = ["RedisLog"]

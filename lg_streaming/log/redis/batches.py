@@ -1,0 +1,65 @@
+"""Arguments of the script that appends a batch, and its answer."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from lg_streaming.events import FINAL_TYPES
+from lg_streaming.log.base import state_after
+from lg_streaming.log.redis.records import encode_record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lg_streaming.log.base import PendingUpdate
+
+__all__ = ["ends_run", "segments", "starts_run"]
+
+_KINDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "workflow_start": "s",
+        "workflow_interrupted": "i",
+        "workflow_progress": "w",
+        "progress": "p",
+        **{each: f"f{state_after('running', each)}" for each in FINAL_TYPES},
+    }
+)
+_PLAIN_UPDATES: Final = 128
+_PLAIN_BYTES: Final = 32_768
+
+
+def segments(updates: Sequence[PendingUpdate]) -> list[str | bytes | int]:
+    """Return the updates as the segments that ``append.lua`` takes: five arguments each.
+
+    Consecutive updates that change no state, have no key and belong to one run share a segment.
+    """
+    arguments: list[str | bytes | int] = []
+    plain: list[bytes] = []
+    size, plain_run = 0, ""
+    for update in updates:
+        kind, run, record = _KINDS.get(update.type, ""), update.scope.run_id or "", encode_record(update)
+        if plain and (kind or update.key is not None or run != plain_run or len(plain) == _PLAIN_UPDATES):
+            arguments += (len(plain), "", "", plain_run, b"".join(plain))
+            plain, size = [], 0
+        if kind or update.key is not None:
+            arguments += (1, "S" if update.joins else kind, update.key or "", run, record)
+            continue
+        plain.append(record)
+        plain_run, size = run, size + len(record)
+        if size > _PLAIN_BYTES:
+            arguments += (len(plain), "", "", plain_run, b"".join(plain))
+            plain, size = [], 0
+    if plain:
+        arguments += (len(plain), "", "", plain_run, b"".join(plain))
+    return arguments
+
+
+def starts_run(updates: Sequence[PendingUpdate]) -> bool:
+    """Return whether a batch contains the start of a run."""
+    return any(update.type == "workflow_start" for update in updates)
+
+
+def ends_run(updates: Sequence[PendingUpdate]) -> bool:
+    """Return whether a batch contains the end of a run."""
+    return any(update.type in FINAL_TYPES for update in updates)

@@ -1,0 +1,425 @@
+"""The processes that share a log on Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import orjson
+
+from lg_streaming.backoff import LOG_BACKOFF
+from lg_streaming.errors import LogUnavailableError
+from lg_streaming.fork import new_lock, restart_after_fork
+from lg_streaming.log.redis.channels import Channels, Subscribe
+from lg_streaming.log.redis.claims import Claims
+from lg_streaming.log.redis.lease import Abandon, Lease, new_process_id, runs_key
+from lg_streaming.log.redis.mailbox import Mailbox
+from lg_streaming.log.redis.shared_values import Counters, Values
+from lg_streaming.log.redis.store import Store, encode_json
+
+if TYPE_CHECKING:
+    import concurrent.futures
+
+    from lg_streaming.log.fleet import MessageHandler, ProcessInfo, RequestHandler
+    from lg_streaming.log.redis.connection import AsyncClient
+    from lg_streaming.log.redis.io_thread import IoThread
+
+__all__ = ["RedisFleet"]
+
+T = TypeVar("T")
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+_TIMEOUT: Final = 5.0
+
+
+class RedisFleet:
+    """Fleet of the processes that share a prefix of keys on Redis: see `Fleet`.
+
+    The first use starts it: it then takes its lease, and looks for processes that have died. A forked child begins
+    anew, with another id and without claims.
+
+    Args:
+        client: Function that returns the client of this process, for the event loop of ``io``.
+        io: Thread of the connections.
+        prefix: First part of every key and channel.
+        lease: Length of the lease in seconds. It is renewed three times as often.
+        abandon: Function that ends a run of a dead process.
+        open_runs: Function that returns the executions whose open runs this process holds, for a Redis that lost them.
+        subscribe: Function that subscribes to a channel; None for a connection of the fleet.
+    """
+
+    def __init__(
+        self,
+        client: Callable[[], AsyncClient],
+        io: IoThread,
+        *,
+        prefix: str = "lg",
+        lease: float = 10.0,
+        abandon: Abandon | None = None,
+        open_runs: Callable[[], Iterable[str]] | None = None,
+        subscribe: Subscribe | None = None,
+    ) -> None:
+        self._io = io
+        self._client = client
+        self._seconds = lease
+        self._abandon = abandon
+        self._open_runs = open_runs
+        self._given_subscribe = subscribe
+        self._store = Store(client, prefix)
+        self._lock = new_lock()
+        self._request_handlers: dict[str, RequestHandler] = {}
+        self._message_handlers: dict[str, tuple[MessageHandler, ...]] = {}
+        self._on_claim_lost: tuple[Callable[[str], None], ...] = ()
+        self._on_lease_lost: tuple[Callable[[str], None], ...] = ()
+        self._report: Callable[[], Mapping[str, Any]] = dict
+        self._values = Values(self._store)
+        self._closed = False
+        self._begin()
+        restart_after_fork(self)
+
+    def _begin(self) -> None:
+        """Begin as a new process."""
+        self._lease = Lease(self._store, seconds=self._seconds, abandon=self._abandon)
+        self._lease.report = self._report
+        self._claims = Claims(self._store, self._lease, self._lose_claim)
+        self._counters = Counters(self._store, self._lease)
+        self._mailbox = Mailbox(self._store, self._lease, self._request_handlers)
+        self._own_ids = {self._lease.process_id}
+        self._serving: concurrent.futures.Future[object] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._renewing = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._outbox: deque[bytes] = deque()
+        self._sending = False
+        self._registered = False
+        self._data_lost = False
+        self._failure = ""
+
+    def after_fork(self) -> None:
+        """Begin as a new process: the lease, the claims and the requests belong to the parent."""
+        self._begin()
+
+    @property
+    def process_id(self) -> str:
+        """See `Fleet.process_id`. It changes if another process has declared this one dead."""
+        return self._lease.process_id
+
+    @property
+    def live(self) -> frozenset[str]:
+        """See `Fleet.live`."""
+        return self._lease.live
+
+    def start(self) -> None:
+        """Take the lease in the background, unless that has begun. Thread-safe."""
+        with self._lock:
+            if not self._closed and (self._serving is None or self._serving.done()):
+                self._serving = self._io.spawn(self._serve())
+
+    async def aclose(self) -> None:
+        """Leave the fleet: end the runs that this process still holds, and release its claims. Repeated calls wait.
+
+        Requests to this process end with `NoAnswerError`. Without Redis, the others find out when the lease expires.
+        """
+        self._closed = True
+        if self._serving is not None:
+            await self._io.run(self._leave())
+
+    def close(self, timeout: float = _TIMEOUT) -> None:
+        """Leave the fleet, from a thread without a running event loop. Wait up to ``timeout`` seconds."""
+        self._closed = True
+        if self._serving is not None:
+            with suppress(TimeoutError):
+                self._io.call(self._leave()).result(timeout)
+
+    # --- runs -----------------------------------------------------------------------------------------------
+
+    def add_run(self, execution_id: str, process_id: str) -> tuple[str, str, str]:
+        """Return the command that records a process as the holder of an execution's open run."""
+        return "SADD", runs_key(self._store, process_id), execution_id
+
+    def remove_run(self, execution_id: str, process_id: str) -> tuple[str, str, str]:
+        """Return the command that undoes `add_run`."""
+        return "SREM", runs_key(self._store, process_id), execution_id
+
+    def on_lease_lost(self, handler: Callable[[str], None]) -> Callable[[], None]:
+        """Call ``handler(old_process_id)`` if another process declared this one dead, as after a long pause.
+
+        The runs of the old id have ended or will, and `process_id` is a new one. Called on the fleet's thread.
+        """
+        with self._lock:
+            self._on_lease_lost += (handler,)
+
+        def remove() -> None:
+            with self._lock:
+                self._on_lease_lost = _without(self._on_lease_lost, handler)
+
+        return remove
+
+    # --- requests and messages ------------------------------------------------------------------------------
+
+    def on_request(self, name: str, handler: RequestHandler) -> None:
+        """See `Fleet.on_request`."""
+        self._request_handlers[name] = handler
+
+    async def request(self, process_id: str, name: str, payload: object, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109 (sent along)
+        """See `Fleet.request`.
+
+        Raises:
+            ValueError: If the payload has more than 1 MiB as JSON.
+            TypeError: If the payload is no JSON value.
+        """
+        encoded = encode_json(payload, f"the payload of the request {name!r}")
+        seconds = _TIMEOUT if timeout is None else timeout
+        return await self._run(lambda: self._mailbox.request(process_id, name, encoded, seconds))
+
+    def publish(self, topic: str, payload: object) -> None:
+        """See `Fleet.publish`. Raises ValueError and TypeError like `request`."""
+        encoded = encode_json(payload, f"the message of topic {topic!r}")
+        if not self._closed:
+            head = orjson.dumps({"from": self.process_id, "topic": topic})
+            self._outbox.append(head[:-1] + b',"payload":' + encoded + b"}")
+            self.start()
+            self._io.spawn(self._send())
+
+    def on_message(self, topic: str, handler: MessageHandler) -> Callable[[], None]:
+        """See `Fleet.on_message`."""
+        with self._lock:
+            self._message_handlers[topic] = (*self._message_handlers.get(topic, ()), handler)
+        self.start()
+
+        def remove() -> None:
+            with self._lock:
+                self._message_handlers[topic] = _without(self._message_handlers[topic], handler)
+
+        return remove
+
+    # --- claims ---------------------------------------------------------------------------------------------
+
+    async def claim(self, name: str) -> bool:
+        """See `Fleet.claim`."""
+        return await self._run(lambda: self._claims.claim(name), registered=True)
+
+    def release(self, name: str) -> None:
+        """See `Fleet.release`."""
+        if self._serving is not None and not self._closed:
+            self._io.spawn(self._claims.release(name))
+
+    def on_claim_lost(self, handler: Callable[[str], None]) -> Callable[[], None]:
+        """See `Fleet.on_claim_lost`."""
+        with self._lock:
+            self._on_claim_lost += (handler,)
+
+        def remove() -> None:
+            with self._lock:
+                self._on_claim_lost = _without(self._on_claim_lost, handler)
+
+        return remove
+
+    # --- shared values --------------------------------------------------------------------------------------
+
+    async def put(self, kind: str, key: str, value: object, *, ttl: float) -> None:
+        """See `Fleet.put`. Raises ValueError and TypeError like `request`."""
+        encoded = encode_json(value, f"the value {key!r} of kind {kind!r}")
+        await self._run(lambda: self._values.put(kind, key, encoded, ttl))
+
+    async def get(self, kind: str, key: str) -> Any:
+        """See `Fleet.get`."""
+        return await self._run(lambda: self._values.get(kind, key))
+
+    async def take(self, kind: str, key: str) -> Any:
+        """See `Fleet.take`."""
+        return await self._run(lambda: self._values.take(kind, key))
+
+    async def values(self, kind: str) -> Mapping[str, Any]:
+        """See `Fleet.values`."""
+        return await self._run(lambda: self._values.values(kind))
+
+    async def count(self, kind: str, key: str, change: int) -> int:
+        """See `Fleet.count`. After an error the change counts, and reaches Redis later."""
+        return await self._run(lambda: self._counters.count(kind, key, change), registered=True)
+
+    # --- the processes --------------------------------------------------------------------------------------
+
+    def set_report(self, report: Callable[[], Mapping[str, Any]]) -> None:
+        """See `Fleet.set_report`."""
+        self._report = self._lease.report = report
+
+    async def processes(self) -> Sequence[ProcessInfo]:
+        """See `Fleet.processes`."""
+        return await self._run(self._lease.processes, registered=True)
+
+    # --- on the thread of the connections -------------------------------------------------------------------
+
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, T]], *, registered: bool = False) -> T:
+        return await self._io.run(self._started(work, registered=registered))
+
+    async def _started(self, work: Callable[[], Coroutine[Any, Any, T]], *, registered: bool) -> T:
+        if self._closed:
+            raise LogUnavailableError("the log is closed")
+        self.start()
+        if registered and not self._registered:
+            async with self._renewing:
+                if not self._registered:
+                    await self._renew()
+        return await work()
+
+    async def _serve(self) -> None:
+        subscribe = self._given_subscribe
+        if subscribe is None:
+            channels = Channels(self._client)
+            subscribe = channels.subscribe
+            self._start_task(channels.run())
+        self._subscribe = subscribe
+        unsubscribe = subscribe(self._store.key("fleet"), self._handle_message)
+        subscribe(self._mailbox.channel(self.process_id), self._mailbox.handle)
+        try:
+            await self._renew_forever()
+        finally:
+            unsubscribe()
+
+    async def _renew_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        attempt, interval = 0, self._seconds / 3
+        while True:
+            begun = loop.time()
+            self._wake.clear()
+            try:
+                async with self._renewing:
+                    await self._renew()
+            except LogUnavailableError:
+                pause = min(LOG_BACKOFF.seconds(attempt, random.random), interval)
+                attempt += 1
+            except Exception as error:
+                pause = interval
+                if self._failure != str(error):
+                    self._failure = str(error)
+                    logger.exception("the lease of this process cannot be renewed")
+            else:
+                pause, attempt, self._failure = begun + interval - loop.time(), 0, ""
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(pause, 0)):
+                    await self._wake.wait()
+
+    async def _renew(self) -> None:
+        """Renew the lease and all that depends on it."""
+        renewed = await self._lease.renew()
+        if renewed is None:
+            self._lose_lease()
+            renewed = await self._lease.renew()
+        if renewed is None:
+            raise LogUnavailableError("the new id of this process is in use")
+        taken, waiting = renewed
+        self._data_lost |= taken
+        now, seen = await self._lease.refresh(renewed=True)
+        await self._claims.renew()
+        await self._counters.renew(asyncio.get_running_loop().time(), lost=self._data_lost)
+        if self._data_lost and self._open_runs is not None and (runs := list(self._open_runs())):
+            await self._store.command("SADD", runs_key(self._store, self.process_id), *runs)
+        self._registered, self._data_lost = True, False
+        if waiting:
+            self._mailbox.take_soon()
+        self._mailbox.check()
+        for process_id, at in seen.items():
+            if at <= now - self._lease.milliseconds and process_id != self.process_id:
+                self._start_task(self._lease.reap(process_id))
+
+    def _lose_lease(self) -> None:
+        old = self._lease.process_id
+        self._lease.process_id = new_process_id()
+        self._lease.live = frozenset({self._lease.process_id}) | self._lease.live - {old}
+        self._own_ids.add(self._lease.process_id)
+        logger.error("another process declared this one dead: it is now %s, and was %s", self._lease.process_id, old)
+        self._subscribe(self._mailbox.channel(self.process_id), self._mailbox.handle)
+        self._claims.lose_all()
+        for handler in self._on_lease_lost:
+            _call(handler, old)
+
+    def _lose_claim(self, name: str) -> None:
+        for handler in self._on_claim_lost:
+            _call(handler, name)
+
+    def _handle_message(self, payload: bytes | None) -> None:
+        if payload is None:
+            return
+        message = orjson.loads(payload)
+        if message["from"] in self._own_ids:
+            return
+        if message.get("left"):
+            self._mailbox.check(message["from"])
+            self._wake.set()
+            return
+        for handler in self._message_handlers.get(message["topic"], ()):
+            _call(handler, message["payload"])
+
+    async def _send(self) -> None:
+        if self._sending:
+            return
+        self._sending = True
+        try:
+            while self._outbox:
+                message = self._outbox.popleft()
+                try:
+                    await self._store.command("PUBLISH", self._store.key("fleet"), message)
+                except LogUnavailableError as error:
+                    logger.warning("a message to the other processes is lost: %s", error)
+        finally:
+            self._sending = False
+
+    async def _leave(self) -> None:
+        serving, self._serving = self._serving, None
+        if serving is None:
+            return
+        serving.cancel()
+        async with self._renewing:  # a renewal would register the process again
+            try:
+                if self._registered:
+                    await self._remove()
+            except LogUnavailableError as error:
+                logger.warning("this process could not leave the fleet: %s", error)
+            except Exception:
+                logger.exception("this process could not leave the fleet")
+        await self._mailbox.aclose()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _remove(self) -> None:
+        await self._send()
+        await self._claims.release_all()
+        await self._counters.remove_all()
+        try:
+            await self._lease.reap(self.process_id)
+        except Exception:
+            await self._store.command("ZADD", self._store.key("processes"), 0, self.process_id)  # dead for the others
+            raise
+        finally:
+            left = orjson.dumps({"from": self.process_id, "left": True})
+            await self._store.command("PUBLISH", self._store.key("fleet"), left)
+
+    def _start_task(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, LogUnavailableError):
+            logger.error("a task of the fleet failed", exc_info=error)
+
+
+def _call(handler: Callable[[Any], None], argument: object) -> None:
+    try:
+        handler(argument)
+    except Exception:
+        logger.exception("a handler of the fleet failed")
+
+
+def _without(handlers: tuple[Callable[[Any], None], ...], handler: Callable[[Any], None]) -> tuple[Any, ...]:
+    return tuple(each for each in handlers if each is not handler)

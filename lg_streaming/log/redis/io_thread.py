@@ -1,0 +1,143 @@
+"""A thread with an event loop, for the connections that all event loops and threads of a process share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lg_streaming.errors import LogUnavailableError
+from lg_streaming.fork import bury, new_lock, restart_after_fork
+
+if TYPE_CHECKING:
+    import concurrent.futures
+    from collections.abc import Coroutine
+
+__all__ = ["IoThread"]
+
+T = TypeVar("T")
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # noqa: PLC0415 (not on Windows)
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+class IoThread:
+    """Event loop in a daemon thread that starts with its first coroutine, at first or after a `close`.
+
+    All methods are thread-safe. Coroutines run in an empty context, without the context variables of their callers.
+    A forked child has another thread; the coroutines of the parent do not run there.
+
+    Args:
+        name: Name of the thread.
+    """
+
+    def __init__(self, name: str = "lg-streaming-redis") -> None:
+        self._name = name
+        self._lock = new_lock()
+        self._here = threading.local()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Start without a thread and an event loop: the present ones belong to the parent."""
+        bury(self._loop)
+        self._here = threading.local()
+        self._loop = self._thread = None
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Run a coroutine on the loop; return its future at once.
+
+        The future's `cancel` cancels the coroutine. A `close` ends the future with `LogUnavailableError`.
+        """
+        with self._lock:
+            loop = self._loop or (asyncio.get_running_loop() if self.is_current() else self._start())
+            # Under the lock, so that it precedes the end of the loop.
+            return contextvars.Context().run(asyncio.run_coroutine_threadsafe, self._until_close(coroutine), loop)
+
+    async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop, and return its result on the event loop of the caller.
+
+        The cancellation of the caller cancels the coroutine. On the loop itself it is awaited directly.
+
+        Raises:
+            LogUnavailableError: If `close` ended the coroutine.
+        """
+        if self.is_current():
+            return await coroutine
+        return await asyncio.wrap_future(self.call(coroutine))
+
+    def spawn(self, coroutine: Coroutine[Any, Any, object]) -> concurrent.futures.Future[object]:
+        """Run a coroutine in the background until it ends, is cancelled, or the loop closes; log its exception."""
+        future = self.call(coroutine)
+        future.add_done_callback(_log_exception)
+        return future
+
+    def is_current(self) -> bool:
+        """Return whether the present thread runs the loop."""
+        return getattr(self._here, "serves", False)
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Cancel all coroutines, and wait for their end and that of the thread.
+
+        Args:
+            timeout: Seconds to wait. On the loop itself it does not wait.
+
+        Returns:
+            Whether the thread has ended.
+        """
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+            if loop is None or thread is None:
+                return True
+            loop.call_soon_threadsafe(loop.stop)
+        if thread is threading.current_thread():
+            return False
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        loop = _new_loop()
+        self._thread = threading.Thread(target=self._serve, args=(loop,), name=self._name, daemon=True)
+        self._loop = loop
+        self._thread.start()
+        return loop
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._here.serves = True
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.get_loop().run_forever()
+            runner.run(_cancel_all())
+
+    async def _until_close(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await coroutine
+        except asyncio.CancelledError:
+            if self._loop is asyncio.get_running_loop():
+                raise
+            # The caller would take the cancellation by `close` for its own.
+            raise LogUnavailableError("the connection to Redis was closed") from None
+
+
+async def _cancel_all() -> None:
+    """Cancel all other tasks, and those that they begin when they end."""
+    while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def _log_exception(future: concurrent.futures.Future[object]) -> None:
+    if future.cancelled() or (error := future.exception()) is None or isinstance(error, LogUnavailableError):
+        return
+    logger.error("a background task of the log failed", exc_info=error)

@@ -1,0 +1,206 @@
+"""The lease of this process, and the dead processes whose runs must end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from lg_streaming import __version__
+from lg_streaming.errors import LogUnavailableError
+from lg_streaming.log.fleet import ProcessInfo
+from lg_streaming.log.redis.store import load_script
+
+if TYPE_CHECKING:
+    from lg_streaming.log.redis.store import Store
+
+__all__ = ["Abandon", "Lease", "new_process_id", "runs_key"]
+
+Abandon = Callable[[str, str], Awaitable[None]]
+"""``await abandon(execution_id, process_id)`` ends the open run of an execution, if that process still holds it."""
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+KEEP_MS: Final = 86_400_000
+"""Time for which a dead process cannot come back."""
+_MAX_REPORT: Final = 65_536
+_RUNS_AT_ONCE: Final = 16
+_RUNS_PER_READ: Final = 256
+
+_RENEW: Final = load_script("renew_lease")
+_LIST: Final = load_script("list_processes")
+_BEGIN: Final = load_script("begin_reaping")
+_END: Final = load_script("end_reaping")
+
+
+def new_process_id() -> str:
+    """Return a random id for a process."""
+    return secrets.token_hex(8)
+
+
+def runs_key(store: Store, process_id: str) -> str:
+    """Return the key of the set of executions whose open runs a process holds."""
+    return store.key("runs", f"{{{process_id}}}")
+
+
+class Lease:
+    """Lease of this process, renewed by `renew`, and the other processes' leases.
+
+    Use it on one event loop.
+
+    Args:
+        store: Commands of Redis.
+        seconds: Length of the lease.
+        abandon: Function that ends a run of a dead process.
+    """
+
+    def __init__(self, store: Store, *, seconds: float, abandon: Abandon | None) -> None:
+        self._store = store
+        self._seconds = seconds
+        self._abandon = abandon
+        self._reaping: set[str] = set()
+        self.process_id = new_process_id()
+        self.live = frozenset({self.process_id})
+        self.report: Callable[[], Mapping[str, Any]] = dict
+
+    @property
+    def milliseconds(self) -> int:
+        """Length of the lease."""
+        return round(self._seconds * 1000)
+
+    def keys(self, process_id: str, *kinds: str) -> list[str]:
+        """Return keys of a process, which share a slot."""
+        return [self._store.key(kind, f"{{{process_id}}}") for kind in kinds]
+
+    async def renew(self) -> tuple[bool, int] | None:
+        """Renew the lease.
+
+        Returns:
+            None if another process has declared this one dead. Otherwise: whether the lease was taken anew, as at first
+            or after a loss of data; and the number of requests in the mailbox.
+
+        Raises:
+            LogUnavailableError: If Redis cannot be reached.
+        """
+        state, waiting = await self._store.run(
+            _RENEW,
+            self.keys(self.process_id, "process", "reaped", "runs", "mail"),
+            self.milliseconds,
+            KEEP_MS,
+            self._encode_report(),
+            socket.gethostname(),
+            os.getpid(),
+            __version__,
+        )
+        return None if state < 0 else (state == 1, waiting)
+
+    async def refresh(self, *, renewed: bool) -> tuple[float, dict[str, float]]:
+        """Read the last renewals of all processes, and set `live`. With ``renewed``, record that of this one first.
+
+        Returns:
+            The present time, and the time of each process's renewal, in milliseconds by the clock of Redis.
+        """
+        now, flat = await self._store.run(_LIST, [self._store.key("processes")], *[self.process_id] * renewed)
+        seen = {flat[i].decode(): float(flat[i + 1]) for i in range(0, len(flat), 2)}
+        self.live = frozenset(
+            each for each, at in seen.items() if at > now - self.milliseconds or each == self.process_id
+        )
+        return now, seen
+
+    async def reap(self, process_id: str) -> bool:
+        """End the runs of a dead process, and remove it; return whether that is done. Leaving, it may be this one.
+
+        Raises:
+            LogUnavailableError: If Redis cannot be reached; a later call continues.
+        """
+        if process_id in self._reaping:
+            return False
+        self._reaping.add(process_id)
+        try:
+            leaving = process_id == self.process_id
+            state = await self._store.run(
+                _BEGIN,
+                self.keys(process_id, "process", "reaped", "mail"),
+                self.process_id,
+                self.milliseconds,
+                KEEP_MS,
+                int(leaving),
+            )
+            if state == 0:
+                return False
+            if state == 1:
+                await self._end_runs(process_id, leaving=leaving)
+            await self._store.command("ZREM", self._store.key("processes"), process_id)
+            return True
+        finally:
+            self._reaping.discard(process_id)
+
+    async def _end_runs(self, process_id: str, *, leaving: bool) -> None:
+        done, ended = False, 0
+        try:
+            while runs := await self._store.command("SRANDMEMBER", runs_key(self._store, process_id), _RUNS_PER_READ):
+                for start in range(0, len(runs), _RUNS_AT_ONCE):
+                    await asyncio.gather(
+                        *(self._end_run(each.decode(), process_id) for each in runs[start : start + _RUNS_AT_ONCE])
+                    )
+                await self._store.command("SREM", runs_key(self._store, process_id), *runs)
+                ended += len(runs)
+            done = True
+        finally:
+            await self._store.run(_END, self.keys(process_id, "reaped", "runs"), self.process_id, int(done))
+        if ended or not leaving:
+            logger.warning("process %s is gone: ended its %d runs", process_id, ended)
+
+    async def _end_run(self, execution_id: str, process_id: str) -> None:
+        if self._abandon is None:
+            return
+        try:
+            await self._abandon(execution_id, process_id)
+        except LogUnavailableError:
+            raise
+        except Exception:
+            logger.exception("the run of %r, held by the dead process %s, cannot be ended", execution_id, process_id)
+
+    async def processes(self) -> Sequence[ProcessInfo]:
+        """Return the live processes, oldest first."""
+        now, seen = await self.refresh(renewed=False)
+        alive = [each for each, at in seen.items() if at > now - self.milliseconds]
+        found: list[ProcessInfo] = []
+        fields = await asyncio.gather(
+            *(
+                self._store.command("HMGET", *self.keys(each, "process"), "host", "pid", "version", "started", "report")
+                for each in alive
+            )
+        )
+        for process_id, (host, pid, version, started, report) in zip(alive, fields, strict=True):
+            if started is None:
+                continue  # it has left since
+            found.append(
+                ProcessInfo(
+                    process_id=process_id,
+                    host=host.decode(errors="replace"),
+                    pid=int(pid),
+                    version=version.decode(),
+                    started_at=int(started) / 1000,
+                    seen_at=seen[process_id] / 1000,
+                    report=orjson.loads(report),
+                )
+            )
+        return sorted(found, key=lambda each: (each.started_at, each.process_id))
+
+    def _encode_report(self) -> bytes:
+        try:
+            encoded = orjson.dumps(dict(self.report()))
+        except Exception:
+            logger.exception("the report of this process cannot be published")
+            return b"{}"
+        if len(encoded) > _MAX_REPORT:
+            logger.error("the report of this process has %d bytes: at most %d", len(encoded), _MAX_REPORT)
+            return b"{}"
+        return encoded

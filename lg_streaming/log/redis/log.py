@@ -1,0 +1,506 @@
+"""Log on Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
+
+from redis import exceptions
+
+from lg_streaming.codec import Codec
+from lg_streaming.errors import RunRefusedError
+from lg_streaming.events import Position, Scope
+from lg_streaming.fork import bury, new_lock, restart_after_fork
+from lg_streaming.log.base import Batch, LogState, PendingUpdate, ReadResult
+from lg_streaming.log.redis.batches import segments
+from lg_streaming.log.redis.connection import connect_async, connect_sync, to_unavailable
+from lg_streaming.log.redis.follower import Follower
+from lg_streaming.log.redis.index import ExecutionIndex
+from lg_streaming.log.redis.io_thread import IoThread
+from lg_streaming.log.redis.keys import Keys
+from lg_streaming.log.redis.records import decode_records
+from lg_streaming.log.redis.script_runner import ScriptRunner
+from lg_streaming.log.redis.scripts import APPEND, DROP, HEADS, READ
+from lg_streaming.log.redis.target import RedisTarget
+from lg_streaming.settings import RedisSettings, RetentionSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lg_streaming.log.base import ExecutionState, Listener, PositionListener, StoredUpdate
+    from lg_streaming.log.fleet import Fleet
+    from lg_streaming.log.redis.connection import AsyncClient, SyncClient
+    from lg_streaming.settings import StreamingSettings
+
+__all__ = ["RedisLog"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+_MAX_ACKNOWLEDGED: Final = 20_000
+"""Executions whose acknowledged head is remembered."""
+_INLINE_BYTES: Final = 65_536
+"""Most bytes of updates that a notification contains."""
+_PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of updates after which a read returns."""
+_SWEEP_INTERVAL: Final = 30.0
+
+_APPENDED, _REPEATED, _RUN_REFUSED, _OWNER_REFUSED = range(4)
+
+
+class _Acknowledged(NamedTuple):
+    """Head of an execution that Redis has acknowledged to this process."""
+
+    epoch: str
+    head: int
+    owner: str | None = None
+    """Owner under which the execution is in the index."""
+
+
+class RedisLog:
+    """Log on Redis 7 or later, or Valkey, that several processes share.
+
+    Args:
+        url: The server, sentinels or cluster; see `RedisTarget.parse`.
+        retention: Limits of one execution. The memory of all is limited by the ``maxmemory`` of Redis.
+        redis: Prefix of the keys, lease and timeouts.
+        clock: Seconds since 1970, for timestamps.
+        new_epoch: Returns the name of a new life of an execution.
+
+    An append is one atomic script. Redis assigns positions, keeps the state of the run and notifies readers, so all
+    processes have one order. Readers in this process share the newest updates of an execution, from notifications.
+
+    Raises:
+        StreamingConfigError: If the URL cannot be used.
+    """
+
+    blocking = True
+    recheck: float | None = None
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        retention: RetentionSettings | None = None,
+        redis: RedisSettings | None = None,
+        clock: Callable[[], float] = time.time,
+        new_epoch: Callable[[], str] = lambda: secrets.token_hex(4),
+    ) -> None:
+        settings = redis or RedisSettings()
+        self.target: RedisTarget = RedisTarget.parse(url)
+        self.keys: Keys = Keys(settings.prefix)
+        self._settings = settings
+        self._retention = retention or RetentionSettings()
+        self._clock = clock
+        self._new_epoch = new_epoch
+        self._lock = new_lock()
+        self._io = IoThread()
+        self.fleet: Fleet | None = None
+        self.process_id: str = secrets.token_hex(8)
+        self._listeners: tuple[Listener, ...] = ()
+        self._position_listeners: tuple[PositionListener, ...] = ()
+        self._follower = Follower(
+            self,
+            self._io,
+            self.keys,
+            check_interval=settings.check_interval,
+            notify=self._notify,
+            notify_position=self._notify_position,
+        )
+        self._index = ExecutionIndex(self.keys, self._retention.record_ttl, clock)
+        self._start_empty()
+        restart_after_fork(self)
+
+    @classmethod
+    def from_settings(cls, settings: StreamingSettings) -> Self:
+        """Return the log at ``settings.log``, with the settings ``retention`` and ``redis``. Raises like the class."""
+        return cls(settings.log, retention=settings.retention, redis=settings.redis)
+
+    def _start_empty(self) -> None:
+        self._sync: SyncClient | None = None
+        self._async: AsyncClient | None = None
+        self._acknowledged: OrderedDict[str, _Acknowledged] = OrderedDict()
+        self._scripts = ScriptRunner(self.client)
+        self._reads: dict[tuple[str, int, int], asyncio.Task[ReadResult | None]] = {}
+        self._swept_at = time.monotonic()
+
+    def after_fork(self) -> None:
+        """Connect anew at the next use: the present connections belong to the parent."""
+        bury(self._sync, self._async, self._reads)
+        self._follower.reset()
+        self._start_empty()
+
+    # --- clients ------------------------------------------------------------------------------------------------
+
+    def client(self) -> AsyncClient:
+        """Return the client of the I/O thread. Call it there."""
+        if self._async is None:
+            self._async = connect_async(self.target)
+        return self._async
+
+    def _sync_client(self) -> SyncClient:
+        with self._lock:
+            if self._sync is None:
+                self._sync = connect_sync(self.target)
+            return self._sync
+
+    # --- appending ----------------------------------------------------------------------------------------------
+
+    def append(self, batch: Batch) -> int:
+        """See `EventLog.append`. Blocks for a round trip to Redis."""
+        (result,) = self.append_all([batch])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def append_all(self, batches: Sequence[Batch]) -> Sequence[int | Exception]:
+        """See `EventLog.append_all`. One round trip for all batches, or two if one begins an execution."""
+        commands: list[tuple[str | bytes | int, ...]] = []
+        for batch in batches:
+            keys, arguments = self._append_call(batch)
+            commands.append(("EVALSHA", APPEND.sha, len(keys), *keys, *arguments))
+        try:
+            pipeline = cast("Any", self._sync_client().pipeline(transaction=False))
+            added = [batch for batch in batches if batch.execution_id not in self._acknowledged]
+            self._index.add(pipeline, [batch.execution_id for batch in added])
+            skipped = len(pipeline)
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = pipeline.execute(raise_on_error=False)[skipped:]
+            unknown = [at for at, answer in enumerate(answers) if isinstance(answer, exceptions.NoScriptError)]
+            if unknown:
+                self._load_scripts()
+                pipeline = cast("Any", self._sync_client().pipeline(transaction=False))
+                for at in unknown:
+                    pipeline.execute_command(*commands[at])
+                for at, answer in zip(unknown, pipeline.execute(raise_on_error=False), strict=True):
+                    answers[at] = answer
+        except Exception as error:  # noqa: BLE001 (returned, as the protocol requires)
+            failure = to_unavailable(error)
+            return [failure] * len(batches)
+        return [self._to_result(batch, answer) for batch, answer in zip(batches, answers, strict=True)]
+
+    def _load_scripts(self) -> None:
+        cast("Any", self._sync_client()).script_load(APPEND.text)
+
+    def _append_call(
+        self, batch: Batch, *, mode: str = "", holder: str = "", live: str = ""
+    ) -> tuple[Sequence[str], Sequence[str | bytes | int]]:
+        """Return keys and arguments of ``append.lua``."""
+        execution_id, updates = batch.execution_id, batch.updates
+        keys, retention = self.keys.execution(execution_id), self._retention
+        known = self._acknowledged.get(execution_id)
+        return (keys.updates, keys.state, keys.idempotency), (
+            batch.producer,
+            batch.number,
+            self.process_id,
+            self._new_epoch(),
+            batch.owner or "",
+            repr(updates[-1].timestamp) if updates else "0",
+            repr(self._clock()),
+            retention.max_updates,
+            retention.max_bytes,
+            round(retention.ttl * 1000),
+            round(retention.record_ttl * 1000),
+            known.epoch if known is not None else "",
+            known.head if known is not None else 0,
+            keys.channel,
+            self.keys.all_updates,
+            execution_id,
+            _INLINE_BYTES,
+            mode,
+            holder,
+            live,
+            *segments(updates),
+        )
+
+    def _to_result(self, batch: Batch, answer: Any) -> int | Exception:
+        if isinstance(answer, Exception):
+            return to_unavailable(answer)
+        execution_id = batch.execution_id
+        status, epoch, head, repeated, _, _, appended = answer
+        if status == _RUN_REFUSED:
+            return RunRefusedError(execution_id=execution_id)
+        if status == _OWNER_REFUSED:
+            return RunRefusedError("the execution has another owner: choose another id", execution_id=execution_id)
+        self._acknowledge(batch, epoch.decode(), head)
+        if appended and execution_id not in self._follower.watched:
+            self._notify(execution_id)
+        return repeated
+
+    def _acknowledge(self, batch: Batch, epoch: str, head: int) -> None:
+        execution_id = batch.execution_id
+        with self._lock:
+            before = self._acknowledged.pop(execution_id, None)
+            owner = batch.owner or (before.owner if before is not None else None)
+            self._acknowledged[execution_id] = _Acknowledged(epoch, head, owner)
+            if len(self._acknowledged) > _MAX_ACKNOWLEDGED:
+                self._acknowledged.popitem(last=False)
+        if before is not None and before.epoch != epoch:
+            logger.warning("Redis has lost updates of execution %r: its readers get a gap", execution_id)
+        if owner is not None and (before is None or before.owner != owner):
+            self._io.spawn(self._add_owner(execution_id, owner))
+
+    async def end_for(
+        self,
+        execution_id: str,
+        process_id: str | None,
+        make_update: Callable[[str], PendingUpdate],
+        *,
+        release: bool = False,
+        live: Sequence[str] = ("-",),
+    ) -> bool:
+        """Append the final update of a run whose process is gone; return whether that process held the run.
+
+        Args:
+            execution_id: The execution.
+            process_id: Process that has to hold the open run; None for an interrupted run that no process holds.
+            make_update: Returns the final update of the run of an id.
+            release: Whether an interrupted run stays open, without a process, so that another may resume it.
+            live: Processes with a lease. A run in which one of them takes part goes on.
+
+        Raises:
+            LogUnavailableError: If Redis cannot be reached.
+        """
+        return await self._io.run(self._end_for(execution_id, process_id or "", make_update, release, live))
+
+    async def _end_for(
+        self,
+        execution_id: str,
+        process_id: str,
+        make_update: Callable[[str], PendingUpdate],
+        release: bool,  # noqa: FBT001 (see `end_for`)
+        live: Sequence[str],
+    ) -> bool:
+        try:
+            run: bytes | None = await cast("Any", self.client()).hget(self.keys.execution(execution_id).state, "r")
+        except Exception as error:
+            raise to_unavailable(error) from error
+        if not run:
+            return False
+        batch = Batch(execution_id, [make_update(run.decode())], f"end-{secrets.token_hex(8)}", 1)
+        mode = "release" if release else "end"
+        keys, arguments = self._append_call(batch, mode=mode, holder=process_id, live=",".join(live))
+        answer = await self._scripts.run(APPEND, keys, *arguments)
+        return answer[0] == _APPENDED
+
+    async def _abandon(self, execution_id: str, process_id: str) -> None:
+        """End the run of a process that is gone as abandoned; one that waits for a human stays open."""
+        codec = Codec()
+
+        def make_update(run_id: str) -> PendingUpdate:
+            scope, now = Scope(run_id=run_id), self._clock()
+            data = {"reason": "process_lost", "process_id": process_id}
+            body = codec.encode(execution_id, "workflow_abandoned", data, scope, "high", now)
+            return PendingUpdate("workflow_abandoned", scope, "high", now, body)
+
+        live = tuple(self.fleet.live) if self.fleet is not None else ()
+        await self._end_for(execution_id, process_id, make_update, release=True, live=live)
+
+    async def _add_owner(self, execution_id: str, owner: str) -> None:
+        found = await self.fetch(execution_id, 0, 0)
+        if found is not None and found.state.owner == owner:
+            await self._index.add_owner(self.client(), execution_id, owner)
+
+    # --- notifications ------------------------------------------------------------------------------------------
+
+    def watch(self, execution_id: str) -> Callable[[], None]:
+        """See `EventLog.watch`."""
+        return self._follower.watch(execution_id)
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """See `EventLog.listen`."""
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+        return lambda: self._remove_listener(listener)
+
+    def _remove_listener(self, listener: Listener) -> None:
+        with self._lock:
+            self._listeners = tuple(each for each in self._listeners if each is not listener)
+
+    def listen_positions(self, listener: PositionListener) -> Callable[[], None]:
+        """See `EventLog.listen_positions`. It takes effect when `ready` returns."""
+        with self._lock:
+            self._position_listeners = (*self._position_listeners, listener)
+        self._io.spawn(self._follower.follow_all())
+        return lambda: self._remove_position_listener(listener)
+
+    def _remove_position_listener(self, listener: PositionListener) -> None:
+        with self._lock:
+            self._position_listeners = tuple(each for each in self._position_listeners if each is not listener)
+            if not self._position_listeners:
+                self._follower.follow_all_no_more()
+
+    async def ready(self) -> None:
+        """See `EventLog.ready`."""
+        if self._position_listeners:
+            await self._io.run(self._follower.follow_all())
+
+    def _notify(self, execution_id: str) -> None:
+        for listener in self._listeners:
+            listener(execution_id)
+
+    def _notify_position(self, execution_id: str, before: Position | None) -> None:
+        for listener in self._position_listeners:
+            listener(execution_id, before)
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    async def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
+        """See `EventLog.read`. The newest updates of a watched execution are read without a request."""
+        found = self._follower.read(execution_id, after, limit)
+        return found if found is not None else await self._io.run(self._read(execution_id, after, limit))
+
+    async def _read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
+        await self._follower.follow(execution_id)
+        found = self._follower.read(execution_id, after, limit)
+        return found if found is not None else await self.fetch(execution_id, after, limit)
+
+    async def state(self, execution_id: str) -> LogState | None:
+        """See `EventLog.state`."""
+        found = await self.read(execution_id, _FAR, 0)
+        return found.state if found is not None else None
+
+    async def fetch(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
+        """Read from Redis, on the I/O thread. Equal reads at one time share a request."""
+        key = (execution_id, after, limit)
+        task = self._reads.get(key)
+        if task is None:
+            task = self._reads[key] = asyncio.create_task(self._fetch(execution_id, after, limit))
+            task.add_done_callback(lambda _: self._reads.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _fetch(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
+        keys = self.keys.execution(execution_id)
+        answer = await self._scripts.run(READ, (keys.updates, keys.state), after, limit, _PAGE_BYTES)
+        return _parse_read(answer, after, limit) if answer else None
+
+    async def fetch_heads(self, execution_ids: Sequence[str]) -> Mapping[str, Position | None]:
+        """Return epoch and head of executions, on the I/O thread; None for unknown ones."""
+        states = [self.keys.execution(each).state for each in execution_ids]
+        if self.target.kind == "cluster":
+            answers = await asyncio.gather(*(self._scripts.run(HEADS, [state]) for state in states))
+            flat = [each for answer in answers for each in answer]
+        else:
+            flat = await self._scripts.run(HEADS, states)
+        heads: dict[str, Position | None] = {}
+        for at, execution_id in enumerate(execution_ids):
+            epoch, head = flat[2 * at : 2 * at + 2]
+            heads[execution_id] = Position(epoch.decode(), int(head)) if epoch else None
+        return heads
+
+    async def executions(self) -> Sequence[str]:
+        """See `EventLog.executions`."""
+        ids: list[str] = []
+        while page := await self.list_ids(after=ids[-1] if ids else "", limit=10_000):
+            ids += page
+        return ids
+
+    async def list_ids(
+        self, *, after: str = "", limit: int = 500, owner: str | None = None, prefix: str = ""
+    ) -> Sequence[str]:
+        """See `EventLog.list_ids`. An execution that has expired may be listed for up to 30 seconds more."""
+        return await self._io.run(self._list_ids(after, limit, owner, prefix))
+
+    async def _list_ids(self, after: str, limit: int, owner: str | None, prefix: str) -> Sequence[str]:
+        try:
+            return await self._index.list_ids(self.client(), after=after, limit=limit, owner=owner, prefix=prefix)
+        except Exception as error:
+            raise to_unavailable(error) from error
+
+    async def drop(self, execution_id: str) -> None:
+        """See `EventLog.drop`."""
+        await self._io.run(self._drop(execution_id))
+        self._notify(execution_id)
+
+    async def _drop(self, execution_id: str) -> None:
+        with self._lock:
+            self._acknowledged.pop(execution_id, None)
+        keys = self.keys.execution(execution_id)
+        names = (keys.updates, keys.state, keys.idempotency)
+        await self._scripts.run(DROP, names, keys.channel, self.keys.all_updates, execution_id)
+        try:
+            await self._index.remove(self.client(), execution_id)
+        except Exception as error:
+            raise to_unavailable(error) from error
+
+    # --- upkeep -------------------------------------------------------------------------------------------------
+
+    def trim(self, limit: int | None = None) -> bool:  # noqa: ARG002 (part of the protocol)
+        """Remove expired executions from the index, in the background. Redis itself removes expired updates."""
+        now = time.monotonic()
+        if now - self._swept_at >= _SWEEP_INTERVAL:
+            self._swept_at = now
+            self._io.spawn(self._sweep())
+        return False
+
+    async def _sweep(self) -> None:
+        try:
+            await self._index.sweep(self.client())
+        except Exception as error:
+            raise to_unavailable(error) from error
+
+    async def aclose(self) -> None:
+        """See `EventLog.aclose`."""
+        await self._io.run(self._close_client())
+        await asyncio.to_thread(self._io.close)
+        sync, self._sync = self._sync, None
+        if sync is not None:
+            sync.close()
+        self._listeners = self._position_listeners = ()
+        self._follower.reset()
+        self._start_empty()
+
+    async def _close_client(self) -> None:
+        client, self._async = self._async, None
+        if client is not None:
+            await client.aclose()
+
+
+_FAR: Final = 2**53
+"""Sequence number after every update."""
+
+
+def _parse_read(answer: Sequence[Any], after: int, limit: int) -> ReadResult:
+    fields, has_stream, *chunks = answer
+    epoch_, head_, oldest_, owner, state, run, process, started, updated, final, final_record, start, progress = fields
+    epoch, head, oldest, final_seq = epoch_.decode(), int(head_), int(oldest_), int(final)
+    records: list[StoredUpdate] = []
+    if not has_stream:
+        oldest = head + 1
+        if final_record and final_seq == head > 0:
+            oldest = head
+            if after < head and limit:
+                records.append(_parse_record(final_record, epoch))
+    if after < 0:
+        after = max(0, head + after)
+    for at in range(0, len(chunks), 3):
+        last, count, chunk = chunks[at : at + 3]
+        records += decode_records(chunk, last - count + 1, epoch)
+    first = max(after + 1, oldest)
+    records = [record for record in records if record.seq >= first][:limit]
+    open_run = state in {b"running", b"interrupted"} and run
+    return ReadResult(
+        LogState(
+            epoch=epoch,
+            oldest=oldest,
+            head=head,
+            state=cast("ExecutionState", state.decode()),
+            owner=owner.decode() if owner else None,
+            started_at=float(started),
+            updated_at=float(updated or started),
+            final_seq=final_seq,
+            progress_record=_parse_record(progress, epoch) if progress else None,
+            start_record=_parse_record(start, epoch) if start else None,
+            process=process.decode() if open_run and process else None,
+        ),
+        records,
+    )
+
+
+def _parse_record(stored: bytes, epoch: str) -> StoredUpdate:
+    seq, _, record = stored.partition(b" ")
+    return decode_records(record, int(seq), epoch)[0]

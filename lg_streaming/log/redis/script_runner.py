@@ -1,0 +1,94 @@
+"""Run scripts in Redis, those of one moment in one request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+from redis import exceptions
+
+from lg_streaming.log.redis.connection import to_unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lg_streaming.log.redis.connection import AsyncClient
+    from lg_streaming.log.redis.scripts import Script
+
+__all__ = ["ScriptRunner"]
+
+_MAX_BATCH: Final = 500
+
+
+class _Call(NamedTuple):
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[str | bytes | int]
+    done: asyncio.Future[Any]
+
+    @property
+    def command(self) -> Sequence[str | bytes | int]:
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.arguments)
+
+
+class ScriptRunner:
+    """Runner of scripts, on one event loop. Scripts that are requested while one request is under way share the next.
+
+    Args:
+        client: Returns the client of the event loop.
+    """
+
+    def __init__(self, client: Callable[[], AsyncClient]) -> None:
+        self._client = client
+        self._waiting: deque[_Call] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self, script: Script, keys: Sequence[str], *arguments: str | bytes | int) -> Any:
+        """Return the answer of a script.
+
+        Raises:
+            LogUnavailableError: If Redis cannot be reached.
+        """
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Call(script, keys, arguments, done))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="lg-streaming scripts")
+        return await done
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                calls = [self._waiting.popleft() for _ in range(min(_MAX_BATCH, len(self._waiting)))]
+                try:
+                    answers = await self._send(calls)
+                except Exception as error:  # noqa: BLE001 (the callers get it)
+                    answers = cast("list[Any]", [error] * len(calls))
+                for call, answer in zip(calls, answers, strict=True):
+                    if call.done.done():
+                        continue
+                    if isinstance(answer, Exception):
+                        call.done.set_exception(to_unavailable(answer))
+                    else:
+                        call.done.set_result(answer)
+        finally:
+            self._task = None
+            for call in self._waiting:
+                call.done.cancel()
+            self._waiting.clear()
+
+    async def _send(self, calls: Sequence[_Call]) -> list[Any]:
+        answers = await self._execute(calls)
+        unknown = [at for at, answer in enumerate(answers) if isinstance(answer, exceptions.NoScriptError)]
+        if unknown:
+            for script in {calls[at].script for at in unknown}:
+                await cast("Any", self._client()).script_load(script.text)
+            for at, answer in zip(unknown, await self._execute([calls[at] for at in unknown]), strict=True):
+                answers[at] = answer
+        return answers
+
+    async def _execute(self, calls: Sequence[_Call]) -> list[Any]:
+        pipeline = cast("Any", self._client().pipeline(transaction=False))
+        for call in calls:
+            pipeline.execute_command(*call.command)
+        return await pipeline.execute(raise_on_error=False)

@@ -1,0 +1,295 @@
+#!lua
+-- Append a batch to one execution: all of it, or nothing.
+--
+-- KEYS  stream of chunks, state hash, sorted set of idempotency keys
+-- ARGV  1 producer  2 number  3 process  4 new epoch  5 owner  6 time of the newest update (s)  7 present time (s)
+--       8 most updates  9 most bytes  10 ttl (ms)  11 record ttl (ms)  12 acknowledged epoch  13 acknowledged head
+--       14 channel  15 channel of all executions  16 execution id  17 most bytes of a chunk in a notification
+--       18 mode: '' or 'end' or 'release'  19 process that has to hold the run  20 live processes, joined by commas
+--       from 21 on, five of each segment: count, kind, idempotency key, run, records
+-- A segment is one update, or several plain ones. Kinds: '' plain, 's' start, 'S' start of a run with a participant,
+-- 'i' interrupted, 'w' progress of the workflow, 'p' progress, 'f<state>' final.
+--
+-- Fields of the state: e epoch, h head, l oldest, q last of the oldest chunk, b bytes, o owner, t started at,
+-- u updated at, w time of the last extension of the expiry by the short way, s state, r run, p process that holds it,
+-- f last final, fr sr pr records of final, start and progress, pt type of pr, n:<producer> its last batch, nc number of these, g:<run> guests, k '1' with idempotency keys.
+--
+-- Returns {status, epoch, head, repeated, former process, former run, appended}. Status: 0 appended, 1 known already,
+-- 2 the run is refused, 3 the owner is refused, 4 the condition of the mode does not hold.
+
+local stream, hash, idempotency = KEYS[1], KEYS[2], KEYS[3]
+local producer, number, me = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local mode = ARGV[18]
+local call = redis.call
+
+local function notify(epoch, before, head, oldest, holder, started, owner, records)
+  local inline = records and #records <= tonumber(ARGV[17])
+  local where = epoch .. ' ' .. before .. ' ' .. head .. ' '
+  call('SPUBLISH', ARGV[14], where .. oldest .. ' ' .. (holder == '' and '-' or holder) .. ' ' .. started .. ' ' ..
+    #owner .. ' ' .. (inline and '1 ' or '0 ') .. owner .. (inline and records or ''))
+  call('PUBLISH', ARGV[15], where .. ARGV[16])
+end
+
+-- The short way of most batches: plain updates of the open run, within the limits. Where it ends, nothing was written.
+if #ARGV == 25 and ARGV[22] == '' and ARGV[23] == '' and mode == '' then
+  local e, h, l, b, s, r, p, n, t, o, w = unpack(call('HMGET', hash, 'e', 'h', 'l', 'b', 's', 'r', 'p',
+    'n:' .. producer, 't', 'o', 'w'))
+  if e and s == 'running' and r == ARGV[24] and (r == '' or p == me) and n and (o or ARGV[5] == '')
+    and not (ARGV[12] == e and tonumber(ARGV[13]) > tonumber(h)) then
+    if number <= tonumber(string.match(n, '^%d+')) then return {1, e, tonumber(h), 0, '', '', 0} end
+    local count, records = tonumber(ARGV[21]), ARGV[25]
+    local head, bytes = h + count, b + #records + 112 * count
+    if head - l < tonumber(ARGV[8]) and bytes <= tonumber(ARGV[9])
+      and call('XADD', stream, 'NOMKSTREAM', head .. '-0', 'n', count, 'r', records) then
+      local now, keeps = tonumber(ARGV[7]), tonumber(ARGV[11])
+      if now - (w or 0) > keeps / 100000 then
+        call('PEXPIRE', hash, math.floor(keeps * 1.01))
+        call('PEXPIRE', stream, math.floor(keeps * 1.01))
+        call('PEXPIRE', idempotency, math.floor(keeps * 1.01))
+        w = ARGV[7]
+      end
+      call('HSET', hash, 'h', head, 'b', bytes, 'u', ARGV[6], 'w', w, 'n:' .. producer, number .. ':' .. head)
+      notify(e, h, head, l, p or '', t, o or '', records)
+      return {0, e, head, 0, '', '', count}
+    end
+  end
+end
+
+local x = {}
+local names = {'e', 'h', 'l', 'q', 'b', 'o', 's', 'r', 'p', 'f', 'pt', 'k', 'nc', 't', 'n:' .. producer}
+local values = call('HMGET', hash, unpack(names))
+for i, name in ipairs(names) do x[name] = values[i] end
+local last = x['n:' .. producer]
+local exists = x.e and true or false
+
+if mode ~= '' then
+  local open = x.s == 'running' or x.s == 'interrupted'
+  if not exists or not open or (x.p or '') ~= ARGV[19] then return {4, x.e or '', 0, 0, '', '', 0} end
+  if mode == 'release' and x.s == 'interrupted' then
+    call('HSET', hash, 'p', '')
+    return {0, x.e, tonumber(x.h), 0, '', '', 0}
+  end
+end
+
+local adopts = false
+if not exists then
+  call('DEL', stream, idempotency)
+  x = {e = ARGV[4], h = '0', l = '1', q = '0', b = '0', s = 'running', t = ARGV[7]}
+  last, adopts = false, true
+elseif ARGV[12] == x.e and tonumber(ARGV[13]) > tonumber(x.h) then
+  -- Redis has lost what it acknowledged: other readers may have positions that are assigned again now.
+  x.e, adopts = ARGV[4], true
+elseif mode == '' and last and number <= tonumber(string.match(last, '^%d+')) then
+  return {1, x.e, tonumber(x.h), 0, '', '', 0}
+end
+
+if exists and tonumber(x.h) > 0 and call('EXISTS', stream) == 0 then  -- expired or evicted
+  x.l, x.q, x.b = tostring(tonumber(x.h) + 1), '0', '0'
+end
+local head, oldest, state, run, holder = tonumber(x.h), tonumber(x.l), x.s, x.r or '', x.p or ''
+local before, former_process, former_run = head, '', ''
+local room = string.sub(ARGV[16], 1, 5) == 'room:'
+local guests, left, changed_guests, refused = {}, {}, false, 0
+local owner = ''
+if not x.o and ARGV[5] ~= '' then owner = ARGV[5] end
+local wrong_owner = x.o and ARGV[5] ~= '' and x.o ~= ARGV[5]
+
+local function open() return run ~= '' and (state == 'running' or state == 'interrupted') end
+local function is_guest(id)
+  if left[id] then return false end
+  return guests[id] or call('HEXISTS', hash, 'g:' .. id) == 1
+end
+
+local entries, chunk, count, size, repeated, kept = {}, {}, 0, 0, 0, 0
+local keys, seen, records, pt = {}, {}, {}, x.pt
+local final = tonumber(x.f or '0')
+local function close_chunk()
+  if count > 0 then
+    entries[#entries + 1] = {head, count, table.concat(chunk)}
+    chunk, count, size = {}, 0, 0
+  end
+end
+
+for i = 21, #ARGV, 5 do
+  local n, kind, key, of, blob = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local first, accepted = string.sub(kind, 1, 1), true
+  if of ~= '' then
+    if mode ~= '' then
+      of = run
+    elseif first == 's' or first == 'S' then
+      if wrong_owner then
+        return {3, x.e, head, 0, '', '', 0}
+      elseif not open() or (holder == me and not room) or adopts then
+        run, holder, pt = of, room and '' or me, false
+      elseif state == 'interrupted' and not room then
+        former_process, former_run = holder, run
+        run, holder, state, accepted = of, me, 'running', false
+      else
+        guests[of] = first .. me
+        changed_guests, accepted = true, false
+      end
+    elseif of == run and open() then
+      accepted = true
+    elseif adopts then
+      run, holder = of, room and '' or me
+      if not open() then state = 'running' end
+    elseif open() and is_guest(of) then
+      if first == 'f' then
+        guests[of], left[of], changed_guests = nil, true, true
+        accepted = holder == ''
+      elseif first == 'i' then
+        accepted = false
+      end
+    else
+      refused = refused + n
+      accepted = nil
+    end
+    if accepted and first == 'f' and of == run and holder ~= '' then
+      -- The run goes on with a guest that takes part in it.
+      local all = call('HGETALL', hash)
+      local candidates = {}
+      for j = 1, #all, 2 do
+        local id = string.sub(all[j], 3)
+        if string.sub(all[j], 1, 2) == 'g:' and not left[id] then candidates[id] = all[j + 1] end
+      end
+      for id, value in pairs(guests) do candidates[id] = value end
+      for id, value in pairs(candidates) do
+        local process = string.sub(value, 2)
+        local live = ARGV[20] == '' or string.find(',' .. ARGV[20] .. ',', ',' .. process .. ',', 1, true)
+        if string.sub(value, 1, 1) == 'S' and live and process ~= holder then
+          former_process, former_run = process, id
+          run, holder, accepted = id, process, false
+          guests[id], left[id], changed_guests = nil, true, true
+          break
+        end
+      end
+    end
+  end
+  if accepted and key ~= '' then
+    local at = seen[key] or tonumber(call('ZSCORE', idempotency, key) or '0')
+    if at >= oldest and at > 0 then
+      repeated, accepted = repeated + n, false
+    else
+      seen[key] = head + 1
+      keys[#keys + 1], keys[#keys + 2] = head + 1, key
+    end
+  end
+  if accepted then
+    if size > 0 and (size + #blob > 65536 or count + n > 512) then close_chunk() end
+    head, kept = head + n, kept + n
+    chunk[#chunk + 1], count, size = blob, count + n, size + #blob
+    if first == 's' or first == 'S' then
+      state, pt, records.sr, records.pr = 'running', false, head .. ' ' .. blob, ''
+    elseif first == 'f' then
+      state, final, records.fr = string.sub(kind, 2), head, head .. ' ' .. blob
+      holder, former_process = '', ''
+    elseif first == 'i' then
+      state = 'interrupted'
+    elseif state == 'interrupted' then
+      state = 'running'
+    end
+    if first == 'w' or (first == 'p' and pt ~= 'w') then
+      records.pr, pt = head .. ' ' .. blob, first
+    end
+  end
+end
+close_chunk()
+
+if refused > 0 and kept == 0 and repeated == 0 and not changed_guests then
+  return {2, x.e, tonumber(x.h), 0, '', '', 0}
+end
+
+-- From here on everything is written.
+local bytes, oldest_chunk = tonumber(x.b), tonumber(x.q)
+for _, entry in ipairs(entries) do
+  call('XADD', stream, entry[1] .. '-0', 'n', entry[2], 'r', entry[3])
+  bytes = bytes + #entry[3] + 112 * entry[2]
+  if oldest_chunk < oldest then oldest_chunk = entry[1] end
+end
+if #keys > 0 then call('ZADD', idempotency, unpack(keys)) end
+
+local most, room_left = tonumber(ARGV[8]), tonumber(ARGV[9])
+if head - oldest + 1 > most then oldest = head - most + 1 end
+local stale = bytes > room_left or oldest_chunk < oldest
+if stale and head > before then
+  local from = '-'
+  while true do
+    local page = call('XRANGE', stream, from, '+', 'COUNT', 2)
+    if #page == 0 then break end
+    local id, fields = page[1][1], page[1][2]
+    local seq = tonumber(string.match(id, '^%d+'))
+    if #page < 2 or not (seq < oldest or bytes > room_left) then
+      oldest_chunk = seq
+      if bytes > room_left then  -- one chunk is left: of its updates the newest stay
+        local sizes, at, blob, chunk_count = {}, 1, fields[4], tonumber(fields[2])
+        while at <= #blob do
+          local _, h, k, b = struct.unpack('<dHHI4', string.sub(blob, at, at + 15))
+          local long = 0
+          if h == 65535 then h, long = struct.unpack('<I4', string.sub(blob, at + 16, at + 19)), 4 end
+          sizes[#sizes + 1] = 16 + long + h + k + b
+          at = at + sizes[#sizes]
+        end
+        local used, keep = 0, 0
+        for j = #sizes, 1, -1 do
+          used = used + sizes[j] + 112
+          if keep > 0 and used > room_left then break end
+          keep = keep + 1
+        end
+        if head - keep + 1 > oldest then oldest = head - keep + 1 end
+      end
+      break
+    end
+    bytes = bytes - #fields[4] - 112 * tonumber(fields[2])
+    if seq + 1 > oldest then oldest = seq + 1 end
+    call('XDEL', stream, id)
+  end
+end
+if x.k or #keys > 0 then call('ZREMRANGEBYSCORE', idempotency, '-inf', '(' .. oldest) end
+
+local set = {'e', x.e, 'h', head, 'l', oldest, 'q', oldest_chunk, 'b', bytes, 's', state, 'r', run, 'p', holder,
+  'f', final, 'pt', pt or '', 'n:' .. producer, number .. ':' .. head}
+local function put(name, value) set[#set + 1], set[#set + 2] = name, value end
+if not exists then put('t', x.t) end
+put('w', 0)
+if kept > 0 then put('u', ARGV[6]) end
+if owner ~= '' then put('o', owner) end
+if #keys > 0 then put('k', '1') end
+for name, value in pairs(records) do put(name, value) end
+for id, value in pairs(guests) do put('g:' .. id, value) end
+local producers = tonumber(x.nc or '0')
+if not last then
+  producers = producers + 1
+  put('nc', producers)
+end
+call('HSET', hash, unpack(set))
+for id in pairs(left) do call('HDEL', hash, 'g:' .. id) end
+if producers > 512 then
+  local all, known = call('HGETALL', hash), {}
+  for j = 1, #all, 2 do
+    if string.sub(all[j], 1, 2) == 'n:' then
+      known[#known + 1] = {tonumber(string.match(all[j + 1], ':(%d+)$')), all[j]}
+    end
+  end
+  table.sort(known, function(one, other) return one[1] < other[1] end)
+  for j = 1, #known - 256 do call('HDEL', hash, known[j][2]) end
+  call('HSET', hash, 'nc', 256)
+end
+
+local ended = state ~= 'running' and state ~= 'interrupted'
+if records.fr then
+  for _, field in ipairs(call('HKEYS', hash)) do
+    if string.sub(field, 1, 2) == 'g:' then call('HDEL', hash, field) end
+  end
+end
+local keeps, record = tonumber(ARGV[10]), tonumber(ARGV[11])
+if not ended or keeps > record then keeps = record end
+call('PEXPIRE', hash, record)
+call('PEXPIRE', stream, keeps)
+if x.k or #keys > 0 then call('PEXPIRE', idempotency, keeps) end
+
+if head > before then
+  local text = {}
+  for _, entry in ipairs(entries) do text[#text + 1] = entry[3] end
+  notify(x.e, before, head, oldest, holder, x.t, x.o or owner, table.concat(text))
+end
+return {0, x.e, head, repeated, former_process, former_run, kept}

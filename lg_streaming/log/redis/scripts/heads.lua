@@ -1,0 +1,8 @@
+#!lua flags=no-writes
+-- Return epoch and head of executions: KEYS are their state hashes. An unknown one has an empty epoch.
+local result = {}
+for i, key in ipairs(KEYS) do
+  local found = redis.call('HMGET', key, 'e', 'h')
+  result[2 * i - 1], result[2 * i] = found[1] or '', found[2] or '0'
+end
+return result
