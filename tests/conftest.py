@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
+from uuid import uuid4
 
 import pytest
 from blockbuster import BlockBuster
@@ -19,6 +20,9 @@ from hypothesis import settings
 from tests.support.browser import shared_browser
 from tests.support.leaks import Footprint, footprint, forget_runs, left_since
 from tests.support.programs import alternated, starts_programs
+
+if TYPE_CHECKING:
+    from tests.support.redis_server import RedisServer
 
 importlib.import_module("lg_streaming.observability.metrics")  # it reads a file: before that is watched
 
@@ -98,6 +102,21 @@ async def browser_connection(anyio_backend: str) -> AsyncGenerator[None]:
     """Share a connection to Chromium, and so an event loop, among the tests of a module that are marked `browser`."""
     async with shared_browser():
         yield
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Generator["RedisServer"]:
+    """A Redis server for the tests of a worker: they write below `redis_prefix`, and do not stop or flush it."""
+    from tests.support.redis_server import redis_server
+
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_prefix() -> str:
+    """A prefix for keys and channels that no other test has."""
+    return f"lg-{uuid4().hex[:12]}"
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest runs without xdist, too

@@ -81,6 +81,7 @@ def serve(
     certfile: options.Certfile = None,
     keyfile: options.Keyfile = None,
     http2: options.Http2 = False,
+    workers: options.Workers = 1,
     ws_compression: options.WsCompression = False,
     trusted_proxies: options.TrustedProxies = "127.0.0.1,::1",
     grace: options.Grace = 8,
@@ -95,6 +96,7 @@ def serve(
     from lg_streaming.cli.serve import run_server
     from lg_streaming.cli.server import ServeOptions
     from lg_streaming.cli.target import TargetError, load_app
+    from lg_streaming.cli.workers import AppTarget, run_workers
     from lg_streaming.errors import MissingExtraError
     from lg_streaming.serving.listener import AddressInUseError
 
@@ -111,6 +113,8 @@ def serve(
             grace=grace,
             log_level=log_level,
         )
+        if workers > 1:
+            raise typer.Exit(run_workers(AppTarget(target, factory=factory), serve_options, workers, _print_line))
         raise typer.Exit(run_server(load_app(target, factory=factory), serve_options, _print_line))
     except (CertificateError, TargetError, _OptionsError) as error:
         raise _print_error(error, code=_EXIT_USAGE) from error

@@ -64,6 +64,15 @@ Http2 = Annotated[
         help="Serve HTTP/2 and HTTP/1.1; needs --certfile, --keyfile and pip install 'lg-streaming[http2]'.",
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        help="Processes that serve the application together. More than one needs a log that they share, such as "
+        "LG_STREAMING_LOG=redis://localhost.",
+        min=1,
+        max=512,
+    ),
+]
 WsCompression = Annotated[
     bool,
     typer.Option(

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from lg_streaming.cli.certificates import Certificate
 
-__all__ = ["MAX_MESSAGE_BYTES", "OnListening", "Serve", "ServeOptions", "Stop"]
+__all__ = ["MAX_MESSAGE_BYTES", "Notices", "OnListening", "Serve", "ServeOptions", "Stop"]
 
 MAX_MESSAGE_BYTES: Final = 65_536
 """The largest WebSocket message a client may send; `limits.inbound_bytes` may be less."""
@@ -42,6 +42,17 @@ class ServeOptions:
 
 OnListening = Callable[[], None]
 """A callback that a server calls once, when clients can connect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notices:
+    """Callbacks of the command."""
+
+    on_listening: OnListening
+    on_stop: Callable[[], object] = lambda: None
+    """Called at the first signal."""
+    on_cut: Callable[[], object] = lambda: None
+    """Called if something did not end within the grace time."""
 
 
 class Stop:

@@ -16,7 +16,7 @@ from lg_streaming.gateway.auth.policy import Authorize, Policy, Revoked
 from lg_streaming.gateway.delivery.frames import FrameCache
 from lg_streaming.gateway.delivery.ticker import BatchTicker
 from lg_streaming.gateway.hooks.front_door import describe_weaknesses, find_front_door
-from lg_streaming.gateway.hooks.listeners import refuse_exposed
+from lg_streaming.gateway.hooks.listeners import refuse_start
 from lg_streaming.gateway.hooks.shutdown_hooks import shutdown_hooks
 from lg_streaming.gateway.http.assets import Assets
 from lg_streaming.gateway.http.context import HttpContext
@@ -212,7 +212,7 @@ class Gateway:
             StreamingConfigError: If the paths of another gateway of the app would overlap.
         """
         claim_paths(app, self.settings.gateway.prefix)
-        refuse_exposed(app, self._lifecycle.why_exposed)
+        refuse_start(app, self._lifecycle.why_refused)
         app.router.routes.extend(self.router.routes)
         prefix, transports = self.settings.gateway.prefix, self.settings.gateway.transports
         if "websocket" in transports:

@@ -11,6 +11,7 @@ from lg_streaming.publisher import RunOutcome
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lg_streaming.errors import StreamingError
     from lg_streaming.hub.callbacks import CallbackRunner, CancelHandler
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.runs import RunManager
@@ -60,6 +61,16 @@ class RunCanceller:
             asyncio.get_running_loop().call_later(self._grace, self._force_end, execution, run_id)
             self._callbacks.call(handlers, execution.execution_id, reason)
         return True
+
+    def abandon(self, execution: Execution, run_id: str | None, error: StreamingError) -> None:
+        """Close a run that the log refused, without an update, and call its handlers so that it stops."""
+        with execution.lock:
+            if run_id is None or execution.run_id != run_id:
+                return
+            called_before = execution.cancelling
+            handlers = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
+        if self._runs.abandon_run(execution, run_id) and not (called_before or self._registry.closed):
+            self._callbacks.call(handlers, execution.execution_id, error.message)
 
     async def cancel_all(self, reason: str) -> None:
         """Cancel all open runs; runs with handlers share one grace period. No run begins any more.

@@ -18,7 +18,17 @@ __all__ = ["DropReason", "Drops"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 DropReason = Literal[
-    "late", "foreign_run", "no_run", "over_rate", "at_most_once", "lost", "too_large", "invalid", "limit", "closed"
+    "late",
+    "foreign_run",
+    "no_run",
+    "over_rate",
+    "at_most_once",
+    "lost",
+    "refused",
+    "too_large",
+    "invalid",
+    "limit",
+    "closed",
 ]
 """The reason for which the log does not have an update; see `HubStatistics.dropped`."""
 
@@ -30,6 +40,7 @@ _MEANING: Final[Mapping[str, str]] = {
     "over_rate": "limits.updates_per_second was reached, and the update was sent at-most-once",
     "at_most_once": "the log is slow or unavailable, and the update was sent at-most-once",
     "lost": "the log was unavailable for too long",
+    "refused": "its run ended in another process, or the execution has another owner",
     "too_large": "it exceeds limits.update_bytes, and limits.large_updates is 'refuse'",
     "invalid": "it was refused",
     "limit": "limits.max_executions executions are running",

@@ -102,6 +102,7 @@ class StreamHub:
         self.metrics: HubMetrics = HubMetrics(self.registry, self.writer, self.readers, self.sinks)
         callbacks = CallbackRunner()
         self._canceller = RunCanceller(self.runs, callbacks)
+        self.writer.on_refused = self._canceller.abandon
         self._prompts = PromptManager(self.registry, self.writer, callbacks)
         self.lifespan: HubLifespan = HubLifespan(self.publisher, self.readers, self.sinks, self._canceller, callbacks)
         streams = self.publisher.token_streams = OpenTokenStreams(monotonic)

@@ -190,7 +190,8 @@ class ExecutionRegistry:
             return
         with execution.lock:
             retention = self._retention(execution)
-            due = now + retention if execution.running else execution.used_at + retention
+            in_use = execution.running or execution.queue is not None
+            due = now + retention if in_use else execution.used_at + retention
             with self.lock:
                 if execution.due is not entry:
                     return

@@ -347,6 +347,22 @@ class RunManager:
         if execution is not None:
             self.finish_run(execution, run_id or execution.run_id, outcome)
 
+    def abandon_run(self, execution: Execution, run_id: str) -> bool:
+        """Close the run of ``run_id`` without an update, if it is open; return whether it was.
+
+        The log refuses the run's updates. A later `open` begins another run.
+        """
+        with execution.lock:
+            if execution.run_id != run_id:
+                return False
+            if self.writer.encoder.trace is not None:
+                self.writer.encoder.trace.on_update(
+                    execution.execution_id, "workflow_abandoned", execution.run_scope, None
+                )
+            self._close_run(execution, "workflow_abandoned")
+        self.run_listeners.close_execution(execution.execution_id)
+        return True
+
     def finish_run(
         self,
         execution: Execution,

@@ -16,6 +16,9 @@ __all__ = ["Counters", "HubStatistics", "ReaderLag", "zero_counts"]
 PUBLISH_BOUNDS: Final = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, 0.1)
 """Seconds: from the usual time of a publish up to a time that users notice."""
 
+APPEND_BOUNDS: Final = (2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 0.5, 2.5)
+"""Seconds: from the usual time of a request on one machine up to a timeout."""
+
 TIMED_EVERY: Final = 16
 
 
@@ -59,6 +62,7 @@ class HubStatistics:
     ``late``: their run had ended. ``foreign_run``: the same, and another run was open. ``no_run``: no run was open, and
     their emitter opens none. ``over_rate``: ``at-most-once``, over ``limits.updates_per_second``. ``at_most_once``:
     dropped because the log was slow or unavailable. ``lost``: others that waited too long for an unavailable log.
+    ``refused``: their run ended in another process, or the execution has another owner.
     ``too_large``: refused with an error. ``invalid``, ``limit``, ``closed``: refused where no error may be raised.
     """
     shortened: int
@@ -77,7 +81,12 @@ class HubStatistics:
     """Other updates lost because the log was unavailable for too long."""
     waiting: int
     """Updates in the buffer of a blocking log."""
+    append_batches: int
+    """Batches that a blocking log accepted."""
     append_failures: int
+    """Failed attempts to append a batch to a blocking log."""
+    append_seconds: Durations
+    """Durations of requests to a blocking log, each with a batch of one or several executions."""
     encode_fallbacks: int
     """Updates with a value that JSON cannot represent."""
     observer_errors: int
@@ -107,7 +116,7 @@ class Count:
 class Counters:
     """The counts of one hub, see `HubStatistics`."""
 
-    __slots__ = ("callables", "drops", "published", "publishing", "repeated")
+    __slots__ = ("appending", "batches", "callables", "drops", "published", "publishing", "repeated")
 
     def __init__(self) -> None:
         self.drops: Drops = Drops()
@@ -116,3 +125,5 @@ class Counters:
         self.repeated: Count = Count()
         self.callables: Count = Count()
         self.publishing: Histogram = Histogram(PUBLISH_BOUNDS)
+        self.appending: Histogram = Histogram(APPEND_BOUNDS)
+        self.batches: Count = Count()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from lg_streaming.codec import Encoded
+from lg_streaming.codec import Encoded, add_position, decode
 from lg_streaming.events import KINDS
 from lg_streaming.hub.buffered_writer import BufferedLogWriter
 from lg_streaming.hub.encoder import UpdateEncoder
@@ -16,9 +16,10 @@ from lg_streaming.log.base import Batch
 from lg_streaming.log.memory import MemoryLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lg_streaming.codec import Redact
+    from lg_streaming.errors import RunRefusedError
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.statistics import Counters
     from lg_streaming.log.base import EventLog, PendingUpdate
@@ -28,6 +29,7 @@ __all__ = ["UpdateWriter"]
 
 _new: Final = cast("Any", tuple.__new__)
 _kind: Final = dict(KINDS).get
+_NOTICE: Final = "updates_lost"
 
 
 class UpdateWriter:
@@ -59,6 +61,8 @@ class UpdateWriter:
         self._settings = settings
         self._log = log
         self._published = counters.published
+        self.on_refused: Callable[[Execution, str | None, RunRefusedError], None] | None = None
+        """Called with the execution and the run of updates that a shared log refused; on any thread, without a lock."""
         self.reopen()
 
     def reopen(self) -> None:
@@ -71,11 +75,12 @@ class UpdateWriter:
         if self._log.blocking:
             self.buffer = BufferedLogWriter(
                 self._log,
+                self.counters,
                 max_updates=limits.producer_buffer_updates,
                 max_bytes=limits.producer_buffer_bytes,
                 on_lost=self._note_lost,
                 on_dropped=self._note_dropped,
-                on_repeated=self.counters.repeated.add,
+                on_refused=self._note_refused,
             )
 
     def append(self, execution: Execution, drafts: list[PendingUpdate]) -> None:
@@ -114,8 +119,9 @@ class UpdateWriter:
         lost = execution.lost
         if lost:
             data = Encoded(orjson.dumps({"count": lost, "reason": "log_unavailable"}))  # under the lock: no `redact`
-            notice = self.encoder.encode(execution, "updates_lost", data, execution.run_scope, None, by_hub=True)
-            drafts = [*notice, *drafts]
+            notice = self.encoder.encode(execution, _NOTICE, data, execution.run_scope, None, by_hub=True)
+            begins = drafts[0].type == "workflow_start"  # remains the first update of its run
+            drafts = [*drafts[:begins], *notice, *drafts[begins:]]
         refused = buffer.put(execution, drafts)
         if refused == 0:
             execution.lost = 0
@@ -125,11 +131,24 @@ class UpdateWriter:
         execution.lost += refused
         self.counters.drops.note("lost", execution, execution.execution_id, drafts[-1].type, amount=refused)
 
-    def _note_lost(self, execution: Execution, type: str, count: int) -> None:
+    def _note_lost(self, execution: Execution, drafts: Sequence[PendingUpdate]) -> None:
+        notices = [draft for draft in drafts if draft.type == _NOTICE]
+        count = len(drafts) - len(notices)
         with execution.lock:
-            execution.lost += count
-        self.counters.drops.note("lost", execution, execution.execution_id, type, amount=count)
+            execution.lost += count + sum(map(_lost_before, notices))
+        self.counters.drops.note("lost", execution, execution.execution_id, drafts[-1].type, amount=count)
         self.counters.drops.report()  # on the buffer's thread, without a lock
+
+    def _note_refused(self, execution: Execution, drafts: Sequence[PendingUpdate], error: RunRefusedError) -> None:
+        first = drafts[0]
+        if first.type == "workflow_start":  # the owner was refused, and only the log has the right one
+            with execution.lock:
+                if execution.queue is None or not execution.queue.has_other_runs(first.scope.run_id):
+                    execution.owner = None
+        self.counters.drops.note("refused", execution, execution.execution_id, first.type, amount=len(drafts))
+        self.counters.drops.report()
+        if self.on_refused is not None:
+            self.on_refused(execution, first.scope.run_id, error)
 
     def _note_dropped(self, execution: Execution, type: str, count: int) -> None:
         self.counters.drops.note("at_most_once", execution, execution.execution_id, type, amount=count)
@@ -147,3 +166,8 @@ class UpdateWriter:
             await asyncio.to_thread(self.logger.close, at_most)
         if self.encoder.trace is not None:
             self.encoder.trace.close()
+
+
+def _lost_before(notice: PendingUpdate) -> int:
+    """Return the count of an ``updates_lost`` update, which was counted before and lost itself."""
+    return cast("dict[str, int]", decode(add_position(notice.body, 0, "")).data)["count"]

@@ -18,7 +18,7 @@ __all__ = ["STREAM_BYTES", "UpdateStream"]
 
 STREAM_BYTES: Final = 1_152
 """Memory of an execution without its records, with its entries in the log's indexes."""
-_MAX_PRODUCERS: Final = 256
+_MAX_PRODUCERS: Final = 1_024
 _MIN_CLEARED: Final = 64
 _new: Final = cast("Any", tuple.__new__)
 

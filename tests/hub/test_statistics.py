@@ -26,7 +26,9 @@ async def test_a_new_hub_has_counted_nothing(hub: StreamHub) -> None:
         repeated=0,
         lost=0,
         waiting=0,
+        append_batches=0,
         append_failures=0,
+        append_seconds=hub.statistics().append_seconds,
         encode_fallbacks=0,
         observer_errors=0,
         sinks=0,
@@ -34,6 +36,7 @@ async def test_a_new_hub_has_counted_nothing(hub: StreamHub) -> None:
         callable_errors=0,
     )
     assert hub.statistics().publish_seconds.count == 0
+    assert hub.statistics().append_seconds.count == 0
 
 
 async def test_what_is_there_and_what_was(hub: StreamHub) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -14,7 +14,7 @@ from lg_streaming.log import MemoryLog
 class SharedLog(MemoryLog):
     """Stands in for the log on Redis."""
 
-    made: list["SharedLog"] = []
+    made: ClassVar[list["SharedLog"]] = []
 
     def __init__(self, url: str) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import Receive, Scope, Send
 
-__all__ = ["EXPOSED", "find_exposed_address", "listening", "refuse_exposed"]
+__all__ = ["EXPOSED", "find_exposed_address", "listening", "refuse_start"]
 
 EXPOSED: Final = (
     "authentication is not set up and the server listens on {address}, where other machines reach it: set "
@@ -37,12 +37,12 @@ def find_exposed_address() -> str | None:
     return next((host for host in found if not _is_loopback(host)), None)
 
 
-def refuse_exposed(app: Starlette, why_exposed: Callable[[], str | None]) -> None:
-    """Make the lifespan of `app` fail with one line, and without a traceback, if `why_exposed` returns a reason."""
+def refuse_start(app: Starlette, why_refused: Callable[[], str | None]) -> None:
+    """Make the lifespan of `app` fail with one line, and without a traceback, if `why_refused` returns a reason."""
     inner = app.router.lifespan
 
     async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-        if (reason := why_exposed()) is None:
+        if (reason := why_refused()) is None:
             await inner(scope, receive, send)
             return
         await receive()

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -40,7 +40,14 @@ try:
 except ImportError:  # Windows: only what waits in this process can be seen
     fcntl = termios = None
 
-__all__ = ["ServerTransport", "WebSocketTransport", "current_transport", "on_shutdown", "uvicorn_server"]
+__all__ = [
+    "ServerTransport",
+    "WebSocketTransport",
+    "current_transport",
+    "on_shutdown",
+    "task_owners",
+    "uvicorn_server",
+]
 
 _UVICORN: Final = "uvicorn."
 _BEGINS_MESSAGE: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
@@ -309,14 +316,17 @@ async def _both(first: Callable[[], Awaitable[None]], second: Callable[[], Await
 
 def uvicorn_server() -> Any:
     """Return the uvicorn server of this event loop: the ``self`` of the coroutine that serves."""
+    return next((owner for owner in task_owners() if _is_uvicorn_server(owner)), None)
+
+
+def task_owners() -> Generator[object]:
+    """Yield the ``self`` of each coroutine that runs on this event loop, the outer ones first."""
     for task in asyncio.all_tasks():
         coroutine: object = task.get_coro()
         while isinstance(coroutine, CoroutineType):
             frame, coroutine = coroutine.cr_frame, coroutine.cr_await
-            owner = frame.f_locals.get("self") if frame is not None else None
-            if _is_uvicorn_server(owner):
-                return owner
-    return None
+            if frame is not None and (owner := frame.f_locals.get("self")) is not None:
+                yield owner
 
 
 def _is_uvicorn_server(owner: object) -> bool:

@@ -80,12 +80,16 @@ class RestRoutes:
     # ------------------------------------------------------------ how the server is
     async def _live(self, _request: Request, _peer: Peer) -> Response:
         """Return 200 while the process answers. Public, as the response has no secret."""
-        return json_response({"status": "ok", "protocol": PROTOCOL_VERSION})
+        return json_response(self._health("ok"))
 
     async def _ready(self, _request: Request, _peer: Peer) -> Response:
         """Return 200 if the process is ready for requests, else 503."""
         status = await self._status()
-        return json_response({"status": status, "protocol": PROTOCOL_VERSION}, 200 if status == "ok" else 503)
+        return json_response(self._health(status), 200 if status == "ok" else 503)
+
+    def _health(self, status: str) -> dict[str, object]:
+        warnings = self._context.gateway.processes.warnings
+        return {"status": status, "protocol": PROTOCOL_VERSION, **({"warnings": warnings} if warnings else {})}
 
     async def _status(self) -> str:
         if self._context.gateway.lifecycle.draining:

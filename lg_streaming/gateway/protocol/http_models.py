@@ -15,7 +15,7 @@ from lg_streaming.gateway.protocol.inbound import (
     PromptId,
     SubscribeExecution,
 )
-from lg_streaming.gateway.protocol.outbound import ErrorBody, Outbound, Update
+from lg_streaming.gateway.protocol.outbound import ErrorBody, Outbound, ServerWarning, Update
 from lg_streaming.log.base import ExecutionState
 from lg_streaming.types import GapReason
 
@@ -176,3 +176,5 @@ class Health(Outbound):
 
     status: Literal["ok", "draining", "closed", "log_unavailable"]
     protocol: int
+    warnings: list[ServerWarning] | None = None
+    """What clients may miss; absent: none. ``several_processes``: each process has executions of its own."""

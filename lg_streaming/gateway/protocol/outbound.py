@@ -12,6 +12,8 @@ from lg_streaming.types import GapReason
 
 PROTOCOL_VERSION: Final = 1
 
+ServerWarning = Literal["several_processes"]
+
 
 # ---------------------------------------------------------------- answers
 class Outbound(BaseModel):
@@ -155,6 +157,8 @@ class ConnectionStatus(Outbound):
     heartbeat_interval_s: float | None
     login_timeout_s: float | None = None
     protocol: int = PROTOCOL_VERSION
+    warnings: list[ServerWarning] | None = None
+    """What clients may miss; absent: none. ``several_processes``: each process has executions of its own."""
 
 
 class Metadata(BaseModel):

@@ -12,6 +12,7 @@ from lg_streaming.gateway.limits.admission import Admission
 from lg_streaming.gateway.protocol.registry import MESSAGES_IN
 from lg_streaming.gateway.session.lifecycle import Lifecycle
 from lg_streaming.gateway.session.rooms import Rooms
+from lg_streaming.gateway.session.several_processes import SeveralProcesses
 from lg_streaming.hub.wildcard_notifier import WildcardNotifier
 from lg_streaming.observability.events import GatewayEvents
 from lg_streaming.observability.gateway_metrics import GatewayMetrics
@@ -71,6 +72,7 @@ class GatewayContext:
     metrics: GatewayMetrics = field(default_factory=lambda: GatewayMetrics(MESSAGES_IN))
     admission: Admission = field(init=False)
     lifecycle: Lifecycle = field(init=False)
+    processes: SeveralProcesses = field(init=False)
     wildcards: WildcardNotifier = field(init=False)
     sessions: dict[str, _Client] = field(default_factory=dict[str, _Client], init=False)
     """Sessions of all transports, by connection id."""
@@ -78,7 +80,8 @@ class GatewayContext:
 
     def __post_init__(self) -> None:
         self.admission = Admission(self.settings.limits, self.clock.monotonic)
-        self.lifecycle = Lifecycle(self.policy)
+        self.processes = SeveralProcesses(self.hub.log)
+        self.lifecycle = Lifecycle(self.policy, self.processes)
         self.lifecycle.on_start.append(self.admission.reset_rates)
         self.wildcards = WildcardNotifier(self.hub.log)
         self.events.add_listener(self.metrics.record)

@@ -17,6 +17,7 @@ from lg_streaming.observability.logs import log_event
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.auth.policy import Policy
+    from lg_streaming.gateway.session.several_processes import SeveralProcesses
 
 __all__ = ["Closable", "Lifecycle"]
 
@@ -38,11 +39,13 @@ class Lifecycle:
 
     Args:
         policy: Rules of access. Without authentication, a server that other machines reach may not start.
+        processes: Processes of the server.
         jitter: Source of reconnect times, so that clients do not all return at once.
     """
 
-    def __init__(self, policy: Policy, jitter: random.Random | None = None) -> None:
+    def __init__(self, policy: Policy, processes: SeveralProcesses, jitter: random.Random | None = None) -> None:
         self._policy = policy
+        self._processes = processes
         self.jitter: random.Random = jitter or random.Random()  # noqa: S311 (no secret)
         self.draining: bool = False
         """Set while the server shuts down: no client is admitted."""
@@ -52,9 +55,9 @@ class Lifecycle:
         """Closed first at each drain."""
         self.closers: list[Callable[[], Awaitable[None]]] = []
         """Awaited together at each drain, after `closables` were closed."""
-        self.on_start: list[Callable[[], None]] = []
+        self.on_start: list[Callable[[], None]] = [processes.start]
         """Called on the server's event loop at each start."""
-        self.on_stop: list[Callable[[], Awaitable[None]]] = []
+        self.on_stop: list[Callable[[], Awaitable[None]]] = [processes.stop]
         """Awaited at each stop, after all connections have closed."""
         self._unhook: Callable[[], None] | None = None
         self._stopped_on: asyncio.AbstractEventLoop | None = None  # the event loop whose lifespan has ended
@@ -65,8 +68,11 @@ class Lifecycle:
         bury(self.loop, self._unhook)
         self.draining, self.loop, self._unhook = False, None, None
 
-    def why_exposed(self) -> str | None:
-        """Return why the server may not start: any machine could connect, and authentication is not set up."""
+    def why_refused(self) -> str | None:
+        """Return why the server may not start: it is exposed without authentication, or its processes share no log."""
+        return self._why_exposed() or self._processes.refusal
+
+    def _why_exposed(self) -> str | None:
         beyond = find_exposed_address() if self._policy.local_only else None
         return None if beyond is None else EXPOSED.format(address=beyond)
 
@@ -74,10 +80,11 @@ class Lifecycle:
         """Start with the application's lifespan, on the server's event loop. No effect after a start.
 
         Raises:
-            StreamingConfigError: If authentication is not set up and the server listens beyond this machine.
+            StreamingConfigError: If authentication is not set up and the server listens beyond this machine. If
+                ``lg-streaming serve`` runs several processes without a log that they share.
         """
         if not self._is_started():
-            if (reason := self.why_exposed()) is not None:
+            if (reason := self.why_refused()) is not None:
                 raise StreamingConfigError(reason)
             self._begin(None)
 
@@ -87,7 +94,7 @@ class Lifecycle:
         The gateway then stops with the server. No effect after a start, and after a lifespan that has ended.
         """
         if not (self._is_started() or self._stopped_on is asyncio.get_running_loop()):
-            if (reason := self.why_exposed()) is not None and self._policy.exposed is None:
+            if (reason := self._why_exposed()) is not None and self._policy.exposed is None:
                 self._policy.exposed = "this server listens beyond this machine"
                 logger.error("%s", reason)
             # A server with hooks still serves when it runs them; uvicorn has ended when it calls what comes after.

@@ -22,6 +22,8 @@ def connection_status(session: Session) -> dict[str, Any]:
         "heartbeat_interval_s": session.heartbeat_interval,
         "protocol": PROTOCOL_VERSION,
     }
+    if session.context.processes.warnings:
+        payload["warnings"] = session.context.processes.warnings
     if not session.authenticated:
         payload["login_timeout_s"] = settings.limits.login_timeout
     return payload

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.log.base import PendingUpdate
 
-__all__ = ["ends_run", "segments", "starts_run"]
+__all__ = ["last_change", "segments"]
 
 _KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -55,11 +55,11 @@ def segments(updates: Sequence[PendingUpdate]) -> list[str | bytes | int]:
     return arguments
 
 
-def starts_run(updates: Sequence[PendingUpdate]) -> bool:
-    """Return whether a batch contains the start of a run."""
-    return any(update.type == "workflow_start" for update in updates)
+def last_change(updates: Sequence[PendingUpdate]) -> PendingUpdate | None:
+    """Return the last start or end of a run in a batch, or None."""
+    if len(updates) == 1 and updates[0].type not in _CHANGES:
+        return None
+    return next((update for update in reversed(updates) if update.type in _CHANGES), None)
 
 
-def ends_run(updates: Sequence[PendingUpdate]) -> bool:
-    """Return whether a batch contains the end of a run."""
-    return any(update.type in FINAL_TYPES for update in updates)
+_CHANGES: Final = FINAL_TYPES | {"workflow_start"}

@@ -60,16 +60,23 @@ _UNAVAILABLE_CODES: Final = frozenset(
 
 
 def connect_sync(target: RedisTarget) -> SyncClient:
-    """Return a client for threads. It connects at its first command; close it with ``close()``.
+    """Return a client for threads. Close it with ``close()``.
 
-    A timeout is 2 seconds for a connection and 5 for an answer, unless the URL sets others.
+    It connects at its first command. A client of a cluster connects here, so call this in a thread that may wait. A
+    timeout is 2 seconds for a connection and 5 for an answer, unless the URL sets others.
+
+    Raises:
+        LogUnavailableError: If no node of a cluster answers.
     """
     options = _client_options(target)
     options["retry"] = Retry(NoBackoff(), 0)
     match target.kind:
         case "cluster":
             nodes = [ClusterNode(host, port) for host, port in target.hosts]
-            return redis.RedisCluster(startup_nodes=nodes, **options)
+            try:
+                return redis.RedisCluster(startup_nodes=nodes, **options)
+            except Exception as error:
+                raise to_unavailable(error) from error
         case "sentinel":
             sentinels = Sentinel(target.hosts, sentinel_kwargs=_sentinel_options(target, options), **options)
             return sentinels.master_for(target.service or "", connection_pool_class=_SentinelPool, db=target.db)

@@ -51,6 +51,7 @@ class RedisFleet:
         lease: Length of the lease in seconds. It is renewed three times as often.
         abandon: Function that ends a run of a dead process.
         open_runs: Function that returns the executions whose open runs this process holds, for a Redis that lost them.
+        restore_runs: Function that is called when the lease is new and there are such runs.
         subscribe: Function that subscribes to a channel; None for a connection of the fleet.
     """
 
@@ -63,6 +64,7 @@ class RedisFleet:
         lease: float = 10.0,
         abandon: Abandon | None = None,
         open_runs: Callable[[], Iterable[str]] | None = None,
+        restore_runs: Callable[[], None] | None = None,
         subscribe: Subscribe | None = None,
     ) -> None:
         self._io = io
@@ -70,6 +72,7 @@ class RedisFleet:
         self._seconds = lease
         self._abandon = abandon
         self._open_runs = open_runs
+        self._restore_runs = restore_runs
         self._given_subscribe = subscribe
         self._store = Store(client, prefix)
         self._lock = new_lock()
@@ -129,6 +132,11 @@ class RedisFleet:
         self._closed = True
         if self._serving is not None:
             await self._io.run(self._leave())
+
+    def reopen(self) -> None:
+        """Begin as a new process, after `aclose`. Handlers stay."""
+        self._closed = False
+        self._begin()
 
     def close(self, timeout: float = _TIMEOUT) -> None:
         """Leave the fleet, from a thread without a running event loop. Wait up to ``timeout`` seconds."""
@@ -320,7 +328,7 @@ class RedisFleet:
         await self._claims.renew()
         await self._counters.renew(asyncio.get_running_loop().time(), lost=self._data_lost)
         if self._data_lost and self._open_runs is not None and (runs := list(self._open_runs())):
-            await self._store.command("SADD", runs_key(self._store, self.process_id), *runs)
+            await self._record_runs(runs)
         self._registered, self._data_lost = True, False
         if waiting:
             self._mailbox.take_soon()
@@ -328,6 +336,14 @@ class RedisFleet:
         for process_id, at in seen.items():
             if at <= now - self._lease.milliseconds and process_id != self.process_id:
                 self._start_task(self._lease.reap(process_id))
+
+    async def _record_runs(self, runs: Sequence[str]) -> None:
+        key = runs_key(self._store, self.process_id)
+        await self._store.command("SADD", key, *runs)
+        if self._open_runs is not None and (ended := set(runs).difference(self._open_runs())):
+            await self._store.command("SREM", key, *ended)  # they ended during the first command
+        if self._restore_runs is not None:
+            self._restore_runs()
 
     def _lose_lease(self) -> None:
         old = self._lease.process_id

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from lg_streaming.log.base import ReadResult
+    from lg_streaming.log.redis.channels import ChannelHandler
     from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.io_thread import IoThread
     from lg_streaming.log.redis.keys import Keys
@@ -104,8 +105,9 @@ class Follower:
         self._lock = new_lock()
         self._watches: dict[str, _Watch] = {}
         self._by_channel: dict[str, _Watch] = {}
-        self._channels: dict[str, Callable[[bytes], None]] = {}
+        self._channels: dict[str, ChannelHandler] = {}
         """Handlers of further channels."""
+        self._confirming: set[asyncio.Task[None]] = set()
         self._follows_all = False
         self._notifications: Notifications | None = None
         self._connected: asyncio.Event | None = None
@@ -179,33 +181,56 @@ class Follower:
             watch.following = asyncio.create_task(self._begin(watch), name="lg-streaming follow")
         await asyncio.shield(watch.following)
 
-    async def subscribe(self, channel: str, handler: Callable[[bytes], None]) -> None:
-        """Call ``handler(payload)`` for each message of a channel, also after a reconnection.
+    def subscribe(self, channel: str, handler: ChannelHandler) -> Callable[[], None]:
+        """Subscribe to a further channel, also after each reconnection: see `Subscribe`."""
+        self._channels[channel] = handler
+        self._start()
+        if self._notifications is not None:
+            task = asyncio.create_task(self._confirm(self._notifications, channel))
+            self._confirming.add(task)
+            task.add_done_callback(self._confirming.discard)
+
+        def unsubscribe() -> None:  # the subscription ends with its connection
+            if self._channels.get(channel) is handler:
+                del self._channels[channel]
+
+        return unsubscribe
+
+    async def _confirm(self, notifications: Notifications, channel: str) -> None:
+        with contextlib.suppress(LogUnavailableError):  # `_run` gets it too
+            await notifications.subscribe(channel)
+            self._handle(channel, None)
+
+    def _handle(self, channel: str, payload: bytes | None) -> None:
+        handler = self._channels.get(channel)
+        if handler is None:
+            return
+        try:
+            handler(payload)
+        except Exception:
+            logger.exception("a message on %r could not be handled", channel)
+
+    async def follow_all(self) -> None:
+        """Call `notify_position` for each append to any execution from now on.
 
         Raises:
             LogUnavailableError: If Redis cannot be reached. The subscription is made as soon as it can.
         """
-        self._channels[channel] = handler
-        await self._subscribe(channel)
-
-    async def follow_all(self) -> None:
-        """Call `notify_position` for each append to any execution from now on. Raises like `subscribe`."""
         self._follows_all = True
-        await self._subscribe(self._keys.all_updates)
+        await (await self._connection()).subscribe(self._keys.all_updates)
 
     def follow_all_no_more(self) -> None:
         """Undo `follow_all` at the next connection."""
         self._follows_all = False
 
-    async def _subscribe(self, channel: str) -> None:
-        notifications = await self._connection()
-        await notifications.subscribe(channel)
-
-    async def _connection(self) -> Notifications:
+    def _start(self) -> None:
         if not self._running:
             self._running = True
             self._connected = asyncio.Event()
             self._io.spawn(self._run())
+
+    async def _connection(self) -> Notifications:
+        self._start()
         if self._notifications is None and self._connected is not None:
             try:
                 async with asyncio.timeout(5):
@@ -297,8 +322,10 @@ class Follower:
                 self._notify(execution_id)
 
     async def _resubscribe(self, notifications: Notifications) -> None:
-        for channel in (*self._channels, *([self._keys.all_updates] if self._follows_all else ())):
-            await notifications.subscribe(channel)
+        for channel in tuple(self._channels):
+            await self._confirm(notifications, channel)
+        if self._follows_all:
+            await notifications.subscribe(self._keys.all_updates)
         if self._by_channel:
             await notifications.subscribe_sharded(list(self._by_channel))
             for watch in self._by_channel.values():
@@ -315,8 +342,8 @@ class Follower:
         elif channel == self._keys.all_updates:
             if payload is not None and self._follows_all:
                 self._receive_position(payload)
-        elif payload is not None and (handler := self._channels.get(channel)) is not None:
-            handler(payload)
+        else:
+            self._handle(channel, payload)
 
     def _receive_position(self, payload: bytes) -> None:
         epoch, before, _, execution_id = payload.split(b" ", 3)

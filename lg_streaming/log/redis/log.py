@@ -13,11 +13,12 @@ from redis import exceptions
 
 from lg_streaming.codec import Codec
 from lg_streaming.errors import RunRefusedError
-from lg_streaming.events import Position, Scope
+from lg_streaming.events import ROOM_PREFIX, Position, Scope
 from lg_streaming.fork import bury, new_lock, restart_after_fork
 from lg_streaming.log.base import Batch, LogState, PendingUpdate, ReadResult
-from lg_streaming.log.redis.batches import segments
+from lg_streaming.log.redis.batches import last_change, segments
 from lg_streaming.log.redis.connection import connect_async, connect_sync, to_unavailable
+from lg_streaming.log.redis.fleet import RedisFleet
 from lg_streaming.log.redis.follower import Follower
 from lg_streaming.log.redis.index import ExecutionIndex
 from lg_streaming.log.redis.io_thread import IoThread
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from lg_streaming.log.base import ExecutionState, Listener, PositionListener, StoredUpdate
-    from lg_streaming.log.fleet import Fleet
     from lg_streaming.log.redis.connection import AsyncClient, SyncClient
     from lg_streaming.settings import StreamingSettings
 
@@ -98,8 +98,6 @@ class RedisLog:
         self._new_epoch = new_epoch
         self._lock = new_lock()
         self._io = IoThread()
-        self.fleet: Fleet | None = None
-        self.process_id: str = secrets.token_hex(8)
         self._listeners: tuple[Listener, ...] = ()
         self._position_listeners: tuple[PositionListener, ...] = ()
         self._follower = Follower(
@@ -109,6 +107,16 @@ class RedisLog:
             check_interval=settings.check_interval,
             notify=self._notify,
             notify_position=self._notify_position,
+        )
+        self.fleet: RedisFleet = RedisFleet(
+            self.client,
+            self._io,
+            prefix=settings.prefix,
+            lease=settings.lease,
+            abandon=self._abandon,
+            open_runs=lambda: tuple(self._open_runs),
+            restore_runs=self._restore_runs,
+            subscribe=self._follower.subscribe,
         )
         self._index = ExecutionIndex(self.keys, self._retention.record_ttl, clock)
         self._start_empty()
@@ -124,6 +132,9 @@ class RedisLog:
         self._async: AsyncClient | None = None
         self._acknowledged: OrderedDict[str, _Acknowledged] = OrderedDict()
         self._scripts = ScriptRunner(self.client)
+        self._open_runs: dict[str, str] = {}
+        """Ids of the open runs that this process holds, by execution."""
+        self._closed = False
         self._reads: dict[tuple[str, int, int], asyncio.Task[ReadResult | None]] = {}
         self._swept_at = time.monotonic()
 
@@ -158,6 +169,7 @@ class RedisLog:
 
     def append_all(self, batches: Sequence[Batch]) -> Sequence[int | Exception]:
         """See `EventLog.append_all`. One round trip for all batches, or two if one begins an execution."""
+        self._use()
         commands: list[tuple[str | bytes | int, ...]] = []
         for batch in batches:
             keys, arguments = self._append_call(batch)
@@ -166,10 +178,13 @@ class RedisLog:
             pipeline = cast("Any", self._sync_client().pipeline(transaction=False))
             added = [batch for batch in batches if batch.execution_id not in self._acknowledged]
             self._index.add(pipeline, [batch.execution_id for batch in added])
-            skipped = len(pipeline)
-            for command in commands:
+            begun, ended = self._record_runs(batches)
+            for command in begun:
                 pipeline.execute_command(*command)
-            answers: list[Any] = pipeline.execute(raise_on_error=False)[skipped:]
+            skipped = len(pipeline)
+            for command in (*commands, *ended):
+                pipeline.execute_command(*command)
+            answers: list[Any] = pipeline.execute(raise_on_error=False)[skipped : skipped + len(commands)]
             unknown = [at for at, answer in enumerate(answers) if isinstance(answer, exceptions.NoScriptError)]
             if unknown:
                 self._load_scripts()
@@ -182,6 +197,40 @@ class RedisLog:
             failure = to_unavailable(error)
             return [failure] * len(batches)
         return [self._to_result(batch, answer) for batch, answer in zip(batches, answers, strict=True)]
+
+    def _record_runs(self, batches: Sequence[Batch]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+        """Return the commands that record which runs this process holds: before the batches, and after them."""
+        begun: list[tuple[str, ...]] = []
+        ended: list[tuple[str, ...]] = []
+        process_id = self.fleet.process_id
+        for batch in batches:
+            execution_id, change = batch.execution_id, last_change(batch.updates)
+            if change is None or execution_id.startswith(ROOM_PREFIX):
+                continue
+            if change.type == "workflow_start":
+                self._open_runs[execution_id] = change.scope.run_id or ""
+                begun.append(self.fleet.add_run(execution_id, process_id))
+            else:
+                self._open_runs.pop(execution_id, None)
+                ended.append(self.fleet.remove_run(execution_id, process_id))
+        return begun, ended
+
+    def _restore_runs(self) -> None:
+        self._io.spawn(self._reopen(dict(self._open_runs)))
+
+    async def _reopen(self, runs: Mapping[str, str]) -> None:
+        """Begin executions anew that Redis has lost during a run, so that readers get a gap at once."""
+        for execution_id, run_id in runs.items():
+            batch = Batch(execution_id, [], f"{self.fleet.process_id}-reopen", round(time.time() * 1000))
+            keys, arguments = self._append_call(batch)
+            await self._scripts.run(APPEND, keys, *arguments, 0, "", "", run_id, "")
+
+    def _use(self) -> None:
+        """Connect, at the first use and at the first after `aclose`."""
+        if self._closed:
+            self._closed = False
+            self.fleet.reopen()
+        self.fleet.start()
 
     def _load_scripts(self) -> None:
         cast("Any", self._sync_client()).script_load(APPEND.text)
@@ -196,7 +245,7 @@ class RedisLog:
         return (keys.updates, keys.state, keys.idempotency), (
             batch.producer,
             batch.number,
-            self.process_id,
+            self.fleet.process_id,
             self._new_epoch(),
             batch.owner or "",
             repr(updates[-1].timestamp) if updates else "0",
@@ -221,15 +270,31 @@ class RedisLog:
         if isinstance(answer, Exception):
             return to_unavailable(answer)
         execution_id = batch.execution_id
-        status, epoch, head, repeated, _, _, appended = answer
+        status, epoch, head, repeated, other_process, other_run, appended = answer
         if status == _RUN_REFUSED:
             return RunRefusedError(execution_id=execution_id)
         if status == _OWNER_REFUSED:
             return RunRefusedError("the execution has another owner: choose another id", execution_id=execution_id)
         self._acknowledge(batch, epoch.decode(), head)
+        if other_process:
+            self._hand_over(execution_id, other_process.decode(), other_run.decode(), batch)
         if appended and execution_id not in self._follower.watched:
             self._notify(execution_id)
         return repeated
+
+    def _hand_over(self, execution_id: str, process_id: str, run_id: str, batch: Batch) -> None:
+        """Record that another process held the run before, or holds it from now on."""
+        change = last_change(batch.updates)
+        if change is not None and change.type == "workflow_start":
+            self.fleet.publish("run_taken", {"execution_id": execution_id, "run_id": run_id, "process_id": process_id})
+        else:
+            self._io.spawn(self._add_run(execution_id, process_id))
+
+    async def _add_run(self, execution_id: str, process_id: str) -> None:
+        try:
+            await cast("Any", self.client()).execute_command(*self.fleet.add_run(execution_id, process_id))
+        except Exception as error:
+            raise to_unavailable(error) from error
 
     def _acknowledge(self, batch: Batch, epoch: str, head: int) -> None:
         execution_id = batch.execution_id
@@ -297,8 +362,7 @@ class RedisLog:
             body = codec.encode(execution_id, "workflow_abandoned", data, scope, "high", now)
             return PendingUpdate("workflow_abandoned", scope, "high", now, body)
 
-        live = tuple(self.fleet.live) if self.fleet is not None else ()
-        await self._end_for(execution_id, process_id, make_update, release=True, live=live)
+        await self._end_for(execution_id, process_id, make_update, release=True, live=tuple(self.fleet.live))
 
     async def _add_owner(self, execution_id: str, owner: str) -> None:
         found = await self.fetch(execution_id, 0, 0)
@@ -309,6 +373,7 @@ class RedisLog:
 
     def watch(self, execution_id: str) -> Callable[[], None]:
         """See `EventLog.watch`."""
+        self._use()
         return self._follower.watch(execution_id)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -445,6 +510,9 @@ class RedisLog:
 
     async def aclose(self) -> None:
         """See `EventLog.aclose`."""
+        if self._closed:
+            return
+        await self.fleet.aclose()
         await self._io.run(self._close_client())
         await asyncio.to_thread(self._io.close)
         sync, self._sync = self._sync, None
@@ -453,6 +521,7 @@ class RedisLog:
         self._listeners = self._position_listeners = ()
         self._follower.reset()
         self._start_empty()
+        self._closed = True
 
     async def _close_client(self) -> None:
         client, self._async = self._async, None

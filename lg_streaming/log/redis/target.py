@@ -83,7 +83,7 @@ class RedisTarget:
             raise StreamingConfigError(
                 f"the {scheme}:// URL cannot be read: check its host names and brackets"
             ) from None
-        if "@" in parts.path or parts.fragment:
+        if "@" in parts.path + parts.query or parts.fragment:
             raise StreamingConfigError(
                 f"the {scheme}:// URL has '@' or '#' after its host: percent-encode the user and the password"
             )

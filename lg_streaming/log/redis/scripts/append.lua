@@ -287,6 +287,7 @@ call('PEXPIRE', hash, record)
 call('PEXPIRE', stream, keeps)
 if x.k or #keys > 0 then call('PEXPIRE', idempotency, keeps) end
 
+if adopts and head == before then call('SPUBLISH', ARGV[14], '') end
 if head > before then
   local text = {}
   for _, entry in ipairs(entries) do text[#text + 1] = entry[3] end
