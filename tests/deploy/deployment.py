@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,9 +52,11 @@ class Deployment:
         """Start Redis, two gateways, a worker and nginx; stop them at the end."""
         deployment = cls(folder=folder, ports={name: free_port() for name in ("redis", *GATEWAYS, "nginx")})
         with ExitStack() as stack:
-            for name in ("redis", *GATEWAYS, "worker", "nginx"):
+            for name in ("redis", "worker", *GATEWAYS, "nginx"):
                 stack.callback(deployment.stop, name)
-                deployment.start(name)
+            deployment.start("redis")
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(deployment.start, ("worker", *GATEWAYS, "nginx")))
             yield deployment
 
     @property
@@ -105,7 +108,7 @@ class Deployment:
             return [find_program(command[0]), *self._redis_options(command[1])], {"port": self.ports[name]}
         env = environment(self.redis, LG_STREAMING_AUTH__SECRET=SECRETS["AUTH_SECRET"])
         if name == "worker":
-            worker = [sys.executable, "-m", *command]
+            worker = [sys.executable, "-m", *command[:-1], "2"]  # seconds in which its jobs may end
             return worker, {"line": "Listening started", "env": env, "folder": WORKER}
         here = {"python": sys.executable, "0.0.0.0": "127.0.0.1", "10.77.0.10": "127.0.0.1"}
         gateway = [here.get(word, word) for word in command]

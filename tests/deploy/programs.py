@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def program(
             stderr=output,
             env=env,
             cwd=folder,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + _START_TIMEOUT
@@ -69,7 +71,7 @@ def program(
         try:
             process.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # its children too
             process.wait()
             raise AssertionError(f"{command} did not stop:\n{log.read_text()}") from None
 
@@ -103,7 +105,7 @@ def web(folder: Path, redis: str, name: str = "web", **env: str) -> Generator[st
 @contextmanager
 def worker(folder: Path, redis: str, name: str = "worker", **env: str) -> Generator[subprocess.Popen[bytes]]:
     """Run a worker of the example, with one child process."""
-    command = [sys.executable, "-m", "taskiq", "worker", "worker:broker", "--workers=1"]
+    command = [sys.executable, "-m", "taskiq", "worker", "worker:broker", "--workers=1", "--wait-tasks-timeout=2"]
     log = folder / f"{name}.log"
     with program(command, log, line="Listening started", env=environment(redis, **env), folder=WORKER) as process:
         yield process
