@@ -59,4 +59,4 @@ async def report(execution_id: str, topic: str, owner: str | None = None) -> str
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
 async def close(_: TaskiqState) -> None:
-    await streaming.aclose()
+    await streaming.hub.shutdown("the worker stops")  # cancels runs that go on, and closes the hub
