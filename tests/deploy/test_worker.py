@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Generator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,9 +10,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from lg_streaming import StreamHub, StreamingSettings
 from lg_streaming.client import SocketIOClient, SSEClient
 from lg_streaming.events import StreamUpdate
 from tests.deploy.programs import WORKER, redis_server, web, worker
+from tests.docs.fences import blocks_of
+from tests.support import warm
+from tests.support.server import ROOT
 
 REPORT = "Rain is water that falls from clouds in drops."
 
@@ -74,6 +79,20 @@ async def test_a_run_of_a_worker_is_cancelled_through_a_web_process(
     assert len(text_of(updates)) < len(REPORT)
     assert updates[-1].type == "workflow_cancelled"
     assert updates[-1].data["reason"] == "no time"
+
+
+async def test_the_worker_on_the_page_on_scaling(tmp_path: Path) -> None:
+    page = ROOT / "docs/guide/scaling.md"
+    (code,) = (block.code for block in blocks_of(page) if "asyncio.run" in block.code)
+    with redis_server(tmp_path) as redis:
+        (tmp_path / "worker.py").write_text(code.replace("redis://127.0.0.1:6379/0", redis))
+        done = warm.run(str(tmp_path / "worker.py"), env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert (done.returncode, done.stderr) == (0, "")
+        hub = StreamHub(StreamingSettings(log=redis))
+        updates = [update async for update in hub.subscribe("exec-1")]
+        await hub.aclose()
+    assert text_of(updates) == "Rain is water that falls from clouds."
+    assert updates[-1].type == "workflow_complete"
 
 
 @pytest.mark.parametrize("name", ["broker.py", "web.py", "worker.py"])
