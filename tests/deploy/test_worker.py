@@ -10,9 +10,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from lg_streaming import StreamHub, StreamingSettings
+from lg_streaming import StreamHub
 from lg_streaming.client import SocketIOClient, SSEClient
 from lg_streaming.events import StreamUpdate
+from lg_streaming.log.redis import RedisLog
 from tests.deploy.programs import WORKER, redis_server, web, worker
 from tests.docs.fences import blocks_of
 from tests.support import warm
@@ -88,7 +89,7 @@ async def test_the_worker_on_the_page_on_scaling(tmp_path: Path) -> None:
         (tmp_path / "worker.py").write_text(code.replace("redis://127.0.0.1:6379/0", redis))
         done = warm.run(str(tmp_path / "worker.py"), env={**os.environ, "PYTHONPATH": str(ROOT)})
         assert (done.returncode, done.stderr) == (0, "")
-        hub = StreamHub(StreamingSettings(log=redis))
+        hub = StreamHub(log=RedisLog(redis))
         updates = [update async for update in hub.subscribe("exec-1")]
         await hub.aclose()
     assert text_of(updates) == "Rain is water that falls from clouds."
