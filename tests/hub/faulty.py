@@ -82,6 +82,9 @@ class FaultyLog:
     def watch(self, execution_id: str) -> Callable[[], None]:
         return self.memory.watch(execution_id)
 
+    async def ready(self) -> None:
+        self._check()
+
     async def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         self._check()
         return await self.memory.read(execution_id, after, limit)

@@ -86,9 +86,24 @@ class LogCases:
         if not await self._harness.lose_data():
             pytest.skip("the harness does not remove the log's data")
 
+    @staticmethod
+    async def watch(log: EventLog, execution_id: str) -> Callable[[], None]:
+        """Watch an execution as a reader does, which reads next; return a function that ends that."""
+        unwatch = log.watch(execution_id)
+        await log.state(execution_id)
+        return unwatch
+
     async def settle(self, condition: Callable[[], bool | Awaitable[bool]]) -> None:
         """Wait until a condition holds."""
         await self._harness.settle(condition)
+
+    async def settle_ids(self, log: EventLog, ids: Sequence[str], *, owner: str) -> None:
+        """Wait until the executions of an owner are ``ids``. An index may follow the append."""
+
+        async def are_listed() -> bool:
+            return list(await log.list_ids(owner=owner)) == list(ids)
+
+        await self.settle(are_listed)
 
     # --- reads ------------------------------------------------------------------------------------------------
 

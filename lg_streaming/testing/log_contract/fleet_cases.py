@@ -25,9 +25,7 @@ class FleetCases(LogCases):
         """Return two log objects, as of two processes."""
         one = self.new_log(**retention)
         two = self.connect()
-        assert one.fleet is not None
-        assert two.fleet is not None
-        assert one.fleet.process_id != two.fleet.process_id
+        assert None is not self._harness.process_id(one) != self._harness.process_id(two) is not None
         return one, two
 
     # --- order and notifications ------------------------------------------------------------------------------
@@ -56,7 +54,7 @@ class FleetCases(LogCases):
         assert await Producer(two).append("c=k1", "d=k2") == 1
         assert await self.types(one) == ["a", "b", "d"]
         assert await one.state("e") == await two.state("e")
-        assert list(await two.list_ids(owner="alice")) == ["e"]
+        await self.settle_ids(two, ["e"], owner="alice")
         await two.drop("e")
         assert await one.state("e") is None
 
@@ -64,35 +62,30 @@ class FleetCases(LogCases):
         one, two = await self.pair()
         notified: list[str] = []
         two.listen(notified.append)
-        unwatch = two.watch("e")
+        unwatch = await self.watch(two, "e")
         for _ in range(5):
             notified.clear()
             await Producer(one).append("a")
             await self.settle(lambda: "e" in notified)
         unwatch()
 
-    async def test_an_unwatched_execution_is_not_notified(self) -> None:
+    async def test_an_execution_is_watched_until_its_last_reader_leaves(self) -> None:
         one, two = await self.pair()
         notified: list[str] = []
         two.listen(notified.append)
-        stops = [two.watch("e"), two.watch("e"), two.watch("other")]
-        stops[0]()
-        await Producer(one).append("a")
-        await self.settle(lambda: "e" in notified)  # one of two readers is left
-        stops[1]()
-        for check in (False, True):
+        stops = [await self.watch(two, "e") for _ in range(3)]
+        for stop in stops:
             notified.clear()
             await Producer(one).append("a")
-            await Producer(one, "other").append("a")
-            await self.settle(lambda: "other" in notified)
-            assert not check or "e" not in notified
-        stops[2]()
+            await self.settle(lambda: "e" in notified)
+            stop()
+            stop()  # repeated calls do nothing
 
     async def test_an_execution_is_watched_before_it_begins_and_after_it_was_dropped(self) -> None:
         one, two = await self.pair()
         notified: list[str] = []
         two.listen(notified.append)
-        unwatch = two.watch("e")
+        unwatch = await self.watch(two, "e")
         for _ in range(3):
             notified.clear()
             await Producer(one).append("a")
@@ -103,7 +96,7 @@ class FleetCases(LogCases):
 
     async def test_reads_have_what_was_notified(self) -> None:
         one, two = await self.pair()
-        unwatch = two.watch("e")
+        unwatch = await self.watch(two, "e")
         producer = Producer(one)
         for head in range(1, 51):
             await producer.append("a")
@@ -120,11 +113,7 @@ class FleetCases(LogCases):
         notified: list[tuple[str, Position | None]] = []
         stop = two.listen_positions(lambda execution_id, before: notified.append((execution_id, before)))
 
-        async def is_connected() -> bool:
-            await Producer(one, "warm").append("a")
-            return bool(notified)
-
-        await self.settle(is_connected)
+        await two.ready()
         producer = Producer(one)
         await producer.append("a", "b")
         await self.settle(lambda: ("e", None) in notified)
@@ -140,13 +129,13 @@ class FleetCases(LogCases):
         holder = Producer(one, run_id="r1")
         await holder.append("workflow_start")
         for log in (one, two):
-            assert (await self.state(log)).process == _process(one)
+            assert (await self.state(log)).process == self._harness.process_id(one)
         await holder.append("workflow_complete")
         for log in (one, two):
             assert (await self.state(log)).process is None
         await Producer(two, run_id="r2").append("workflow_start")
         for log in (one, two):
-            assert (await self.state(log)).process == _process(two)
+            assert (await self.state(log)).process == self._harness.process_id(two)
 
     async def test_a_second_start_is_left_out_and_a_guest_adds_updates(self) -> None:
         one, two = await self.pair()
@@ -157,7 +146,7 @@ class FleetCases(LogCases):
         await holder.append("d")
         await guest.append("e", "workflow_complete")
         state = await self.state(two)
-        assert (state.state, state.ended, state.process) == ("running", False, _process(one))
+        assert (state.state, state.ended, state.process) == ("running", False, self._harness.process_id(one))
         await holder.append("f", "workflow_complete")
         assert await self.types(one) == ["workflow_start", *"abcdef", "workflow_complete"]
         state = await self.state(two)
@@ -172,6 +161,19 @@ class FleetCases(LogCases):
         await Producer(two, run_id="r2").append("workflow_start", "a", end)
         assert await self.types(two) == ["workflow_start", "a"]
         assert (await self.state(one)).state == "running"
+
+    async def test_a_run_goes_on_with_a_guest_that_takes_part(self) -> None:
+        """A graph call in another process has joined the run: the run ends with the last participant."""
+        one, two = await self.pair()
+        holder, guest = Producer(one, run_id="r1"), Producer(two, run_id="r2")
+        await holder.append("workflow_start")
+        await guest.append(guest.encode("workflow_start")._replace(joins=True), "a")
+        await holder.append("b", "workflow_complete")
+        state = await self.state(one)
+        assert (state.state, state.process) == ("running", self._harness.process_id(two))
+        await guest.append("c", "workflow_complete")
+        assert await self.types(one) == ["workflow_start", "a", "b", "c", "workflow_complete"]
+        assert (await self.state(one)).process is None
 
     async def test_a_guest_that_only_starts_and_ends_adds_nothing(self) -> None:
         one, two = await self.pair()
@@ -191,7 +193,7 @@ class FleetCases(LogCases):
         with pytest.raises(RunRefusedError):
             await guest.append("b=k")
         with pytest.raises(RunRefusedError):
-            await append(two, guest.batch("c")._replace(updates=[Producer(two).encode("c"), guest.encode("d")]))
+            await guest.append("c", "d", "workflow_complete")
         assert await self.types(one) == ["workflow_start", "a", "workflow_complete"]
         assert await Producer(two).append("e=k") == 0, "an update without a run is accepted, and no key was stored"
 
@@ -224,7 +226,7 @@ class FleetCases(LogCases):
         await first.append("workflow_start", "workflow_interrupted")
         await second.append("workflow_start", "a")
         state = await self.state(one)
-        assert (state.state, state.process) == ("running", _process(two))
+        assert (state.state, state.process) == ("running", self._harness.process_id(two))
         await second.append("b", "workflow_complete")
         state = await self.state(one)
         assert (state.state, state.ended) == ("completed", True)
@@ -236,7 +238,7 @@ class FleetCases(LogCases):
         one, two = await self.pair()
         holder = Producer(one, run_id="r1")
         await holder.append("workflow_start", "workflow_interrupted")
-        assert (await self.state(two)).process == _process(one)
+        assert (await self.state(two)).process == self._harness.process_id(one)
         await holder.append("status", "a", "workflow_complete")
         state = await self.state(two)
         assert (state.head, state.state, state.process) == (5, "completed", None)
@@ -281,7 +283,7 @@ class FleetCases(LogCases):
         await holder.append("workflow_start", "a")
         notified: list[str] = []
         two.listen(notified.append)
-        unwatch = two.watch("e")
+        unwatch = await self.watch(two, "e")
         old = await self.state(two)
         await self.lose_data()
         await Producer(one).append("b")
@@ -293,7 +295,3 @@ class FleetCases(LogCases):
     async def _is_in(self, log: EventLog, old_epoch: str) -> bool:
         state = await log.state("e")
         return state is not None and state.epoch != old_epoch
-
-
-def _process(log: EventLog) -> str | None:
-    return log.fleet.process_id if log.fleet is not None else None

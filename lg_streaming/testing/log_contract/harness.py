@@ -55,6 +55,10 @@ class LogHarness(ABC):
         """
         return False
 
+    def process_id(self, log: EventLog) -> str | None:
+        """Return the id of the process of a log object, as `LogState.process` has it. The default is its fleet's."""
+        return log.fleet.process_id if log.fleet is not None else None
+
     def now(self) -> float:
         """Return the time of the log's clock, in seconds since 1970. The default is the system's."""
         return time.time()

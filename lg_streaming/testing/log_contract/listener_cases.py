@@ -88,6 +88,7 @@ class ListenerCases(LogCases):
         log = self.new_log()
         notified: list[tuple[str, Position | None]] = []
         stop = log.listen_positions(lambda execution_id, before: notified.append((execution_id, before)))
+        await log.ready()
         producer = Producer(log)
         await producer.append("a", "b")
         await self.settle(lambda: bool(notified))
@@ -110,7 +111,7 @@ class ListenerCases(LogCases):
         log = self.new_log()
         notified: list[str] = []
         log.listen(notified.append)
-        stops = [log.watch("e") for _ in range(3)]
+        stops = [await self.watch(log, "e") for _ in range(3)]
         for stop in stops:
             notified.clear()
             await Producer(log).append("a")
@@ -123,7 +124,7 @@ class ListenerCases(LogCases):
     async def _pass_notifications(self, log: EventLog) -> None:
         """Wait until notifications of earlier appends have arrived, by one of a further execution."""
         arrived: list[str] = []
-        stop, unwatch = log.listen(arrived.append), log.watch("barrier")
+        stop, unwatch = log.listen(arrived.append), await self.watch(log, "barrier")
         await Producer(log, "barrier").append("a")
         await self.settle(lambda: "barrier" in arrived)
         stop()
@@ -157,7 +158,8 @@ class ListenerCases(LogCases):
         for number in range(9):
             owner = ["alice", "bob", None][number % 3]
             await Producer(log, f"e{number}", owner=owner).append("token")
-        assert list(await log.list_ids(owner="alice")) == ["e0", "e3", "e6"]
+        await self.settle_ids(log, ["e0", "e3", "e6"], owner="alice")
+        await self.settle_ids(log, ["e1", "e4", "e7"], owner="bob")
         assert list(await log.list_ids(owner="bob", after="e1", limit=1)) == ["e4"]
         assert list(await log.list_ids(owner="alice", prefix="e3")) == ["e3"]
         assert list(await log.list_ids(owner="ali")) == []
@@ -168,7 +170,7 @@ class ListenerCases(LogCases):
         await Producer(log).append("token")
         assert list(await log.list_ids(owner="alice")) == []
         await Producer(log, owner="alice").append("token")
-        assert list(await log.list_ids(owner="alice")) == ["e"]
+        await self.settle_ids(log, ["e"], owner="alice")
 
     @pytest.mark.parametrize("prefix", ["a", "ab", "*", "?", "[a", "{", "\u00e9", "🦊", "\x7f", "\uffff"])
     async def test_ids_are_listed_by_prefix(self, prefix: str) -> None:
@@ -188,10 +190,11 @@ class ListenerCases(LogCases):
         log = self.new_log()
         for name in ("a", "b", "c"):
             await Producer(log, name, owner="alice").append("token")
+        await self.settle_ids(log, ["a", "b", "c"], owner="alice")
         await log.drop("b")
         assert list(await log.list_ids()) == ["a", "c"]
         assert list(await log.list_ids(owner="alice")) == ["a", "c"]
         await Producer(log, "b", owner="bob").append("token")
         assert list(await log.list_ids()) == ["a", "b", "c"]
+        await self.settle_ids(log, ["b"], owner="bob")
         assert list(await log.list_ids(owner="alice")) == ["a", "c"]
-        assert list(await log.list_ids(owner="bob")) == ["b"]

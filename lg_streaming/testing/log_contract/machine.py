@@ -112,6 +112,8 @@ class LogMachine(RuleBasedStateMachine):
         log = harness.make(RetentionSettings(max_updates=KEPT, ttl=TTL, record_ttl=RECORD_TTL))
         second = harness.connect()
         self.logs: list[EventLog] = [log] if second is None else [log, second]
+        self.observer: EventLog = log if second is None else harness.connect() or log
+        """Log without readers, whose state is that of the moment."""
         self.registries = [SubscriptionRegistry(each) for each in self.logs]
         self.producers = [Producer(self.logs[index % len(self.logs)]) for index in range(4)]
         self.batches: list[Batch] = []
@@ -126,6 +128,9 @@ class LogMachine(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
 
+    def state(self) -> LogState | None:
+        return self.run(self.observer.state("e"))
+
     @property
     def life(self) -> _Life | None:
         return None if self.epoch is None else self.lives[self.epoch]
@@ -137,7 +142,7 @@ class LogMachine(RuleBasedStateMachine):
         finally:
             for registry in self.registries:
                 self.run(registry.aclose())
-            for log in self.logs:
+            for log in (*self.logs, self.observer):
                 self.run(log.aclose())
             self.runner.close()
 
@@ -150,6 +155,7 @@ class LogMachine(RuleBasedStateMachine):
     def append(self, index: int, updates: list[str]) -> None:
         life, producer = self.life or _Life(), self.producers[index]
         known, before, skipped = life.keys, life.head, 0
+        expired = life.idle >= TTL and life.head > 0 and life.ended
         encoded: list[PendingUpdate] = []
         for each in [*updates, "token"]:
             if each == "token" and life.head > before and len(encoded) >= len(updates):
@@ -166,8 +172,13 @@ class LogMachine(RuleBasedStateMachine):
         batch = producer.batch(*encoded)
         assert self.run(append(producer.log, batch)) == skipped
         life.oldest, life.idle = max(life.oldest, life.head - KEPT + 1), 0.0
+        state = self.state()
+        assert state is not None, "an execution that was appended to is unknown"
         if self.epoch is None:
-            self.begin(life, self.run(producer.log.state("e")))
+            assert state.epoch not in self.lives, "a new life has an old epoch"
+            self.lives[state.epoch], self.epoch = life, state.epoch
+        elif expired and state.oldest == before + 1:  # the final update of the run before may be removed now
+            life.oldest = max(life.oldest, state.oldest)
         self.batches.append(batch)
 
     def encode(self, life: _Life, type: str, key: str | None = None) -> PendingUpdate:
@@ -175,11 +186,6 @@ class LogMachine(RuleBasedStateMachine):
         self.written += 1
         life.updates.append((type, self.written, key))
         return encode_update(type, self.written, key=key)
-
-    def begin(self, life: _Life, state: LogState | None) -> None:
-        assert state is not None, "an execution that was appended to is unknown"
-        assert state.epoch not in self.lives, "a new life has an old epoch"
-        self.lives[state.epoch], self.epoch = life, state.epoch
 
     def end_life(self) -> None:
         self.epoch = None
@@ -223,13 +229,12 @@ class LogMachine(RuleBasedStateMachine):
 
     @invariant()
     def state_is_that_of_the_model(self) -> None:
-        for log in self.logs:
-            state = self.run(log.state("e"))
-            if state is None or self.life is None:
-                assert state is self.life is None
-            else:
-                assert (state.epoch, state.head) == (self.epoch, self.life.head)
-                assert (state.oldest, state.ended) == (self.life.oldest, self.life.ended)
+        state, life = self.state(), self.life
+        if state is None or life is None:
+            assert state is life is None
+        else:
+            assert (state.epoch, state.head) == (self.epoch, life.head)
+            assert (state.oldest, state.ended) == (life.oldest, life.ended)
 
     # --- reading ----------------------------------------------------------------------------------------------
 

@@ -201,7 +201,7 @@ class ReadCases(LogCases):
     async def test_listeners_get_hostile_ids(self, execution_id: str) -> None:
         log = self.new_log()
         notified: list[str] = []
-        stop, unwatch = log.listen(notified.append), log.watch(execution_id)
+        stop, unwatch = log.listen(notified.append), await self.watch(log, execution_id)
         await Producer(log, execution_id).append("token")
         await self.settle(lambda: bool(notified))
         assert set(notified) == {execution_id}

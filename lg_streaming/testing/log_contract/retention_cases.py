@@ -148,9 +148,10 @@ class RetentionCases(LogCases):
         epoch = (await self.state(log)).epoch
         await self.advance(log, 500)
         assert await producer.append("workflow_start", "b=k") == 0, "the key is removed with its update"
-        assert await self.seqs(log) == [3, 4, 5]
         state = await self.state(log)
-        assert (state.epoch, state.oldest, state.head, state.state) == (epoch, 3, 5, "running")
+        assert (state.epoch, state.head, state.state) == (epoch, 5, "running")
+        assert state.oldest in {3, 4}, "the final update of the run before may be removed now"
+        assert await self.seqs(log) == list(range(state.oldest, 6))
 
     async def test_trimming_again_changes_nothing(self) -> None:
         log = self.new_log(ttl=100, record_ttl=1_000)
@@ -179,5 +180,9 @@ class RetentionCases(LogCases):
     async def _must_be_unknown(self, log: EventLog, execution_id: str = "e") -> None:
         assert await log.state(execution_id) is None
         assert await log.read(execution_id, 0, 10) is None
-        assert execution_id not in await log.list_ids()
-        assert execution_id not in await log.executions()
+        await self.settle(lambda: self._is_removed_from_index(log, execution_id))
+
+    @staticmethod
+    async def _is_removed_from_index(log: EventLog, execution_id: str) -> bool:
+        await trim(log)
+        return execution_id not in {*await log.list_ids(), *await log.executions()}

@@ -185,7 +185,7 @@ for i = 21, #ARGV, 5 do
       holder, former_process = '', ''
     elseif first == 'i' then
       state = 'interrupted'
-    elseif state == 'interrupted' then
+    elseif state == 'interrupted' and n > 0 then
       state = 'running'
     end
     if first == 'w' or (first == 'p' and pt ~= 'w') then
