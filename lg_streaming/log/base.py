@@ -244,6 +244,19 @@ class EventLog(Protocol):
         """
         ...
 
+    async def end_for(self, execution_id: str, process_id: str | None, update: PendingUpdate) -> bool:
+        """Append a final update to the open run that a process holds, in its place; return whether that was so.
+
+        Args:
+            execution_id: The execution.
+            process_id: The process, which is dead or has forgotten the run; None for a run that no process holds.
+            update: The final update.
+
+        Raises:
+            LogUnavailableError: If the log cannot be reached.
+        """
+        ...
+
     def watch(self, execution_id: str) -> Callable[[], None]:
         """Notify listeners of the updates that other processes append to an execution, until the result is called.
 

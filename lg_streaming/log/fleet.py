@@ -77,6 +77,12 @@ class Fleet(Protocol):
         """Call ``handler(payload)`` for each message of a topic; return a function that stops that."""
         ...
 
+    # --- work for the parts above ---------------------------------------------------------------------------
+
+    def start(self, job: Callable[[], Awaitable[object]]) -> None:
+        """Run ``await job()`` as a task of the fleet's event loop. Returns at once; an exception is logged."""
+        ...
+
     # --- claims ---------------------------------------------------------------------------------------------
 
     async def claim(self, name: str) -> bool:
