@@ -13,6 +13,7 @@ from lg_streaming.events import ROOM_PREFIX
 from lg_streaming.fork import new_lock, restart_after_fork
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.run_control import RunControl
+from lg_streaming.publisher import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub.cancellation import RunCanceller
     from lg_streaming.hub.prompts import PromptManager
     from lg_streaming.hub.publisher import HubPublisher
-    from lg_streaming.log.base import LogState
+    from lg_streaming.log.base import LogState, PendingUpdate
     from lg_streaming.log.fleet import Fleet
 
 __all__ = ["HubFleet"]
@@ -115,15 +116,16 @@ class HubFleet(RunControl):
 
     async def _end_for(self, execution_id: str, reason: str | None, state: LogState) -> bool:
         """End a run as cancelled in place of its holder, which is dead or has forgotten the run."""
-        scope = state.start_record.scope if state.start_record is not None else None
-        execution = Execution(execution_id, "", self._registry.clock())
-        if scope is not None:
-            execution.run_scope = scope
-        outcome = self._canceller.outcome(reason)
-        (update,) = self._writer.encoder.encode(
-            execution, outcome.type, outcome.data, execution.run_scope, "high", by_hub=True
+        outcome, encoder = self._canceller.outcome(reason), self._writer.encoder
+        execution, data = (
+            Execution(execution_id, "", self._registry.clock()),
+            encoder.codec.encode_data(outcome.type, outcome.data),
         )
-        ended = await self._log.end_for(execution_id, state.process, update)
+
+        def make_update(run_id: str) -> PendingUpdate:
+            return encoder.encode(execution, outcome.type, data, Scope(run_id=run_id), "high", by_hub=True)[0]
+
+        ended = await self._log.end_for(execution_id, state.process, make_update)
         if ended:
             self._publish_cancel(execution_id, reason)
         return ended

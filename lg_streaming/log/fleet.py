@@ -122,6 +122,19 @@ class Fleet(Protocol):
         """Add to this process's share of a counter; return the sum over the live processes."""
         ...
 
+    # --- rates ----------------------------------------------------------------------------------------------
+
+    async def hit(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
+        """Count a hit of a key and return True; over ``amount`` hits in ``seconds``, count nothing and return False.
+
+        The hits of all processes count, in a sliding window. Raises LogUnavailableError, like `allows`.
+        """
+        ...
+
+    async def allows(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
+        """Return whether a key has a hit left. Counts nothing."""
+        ...
+
     # --- the processes --------------------------------------------------------------------------------------
 
     def set_report(self, report: Callable[[], Mapping[str, Any]]) -> None:

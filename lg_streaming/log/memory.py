@@ -132,8 +132,11 @@ class MemoryLog:
         """See `EventLog.append_all`."""
         return [self.append(batch) for batch in batches]
 
-    async def end_for(self, execution_id: str, process_id: str | None, update: PendingUpdate) -> bool:  # noqa: ARG002 (part of the protocol)
+    async def end_for(
+        self, execution_id: str, process_id: str | None, make_update: Callable[[str], PendingUpdate]
+    ) -> bool:
         """Return False: no other process holds a run of this log."""
+        del execution_id, process_id, make_update
         return False
 
     def watch(self, execution_id: str) -> Callable[[], None]:  # noqa: ARG002 (part of the protocol)

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from lg_streaming.errors import NoAnswerError
+from lg_streaming.errors import LogUnavailableError, NoAnswerError
 from lg_streaming.log import Batch, LogState, MemoryLog, ReadResult
 from lg_streaming.log.base import Listener, PendingUpdate, PositionListener
 from lg_streaming.log.fleet import Fleet, MessageHandler, ProcessInfo, RequestHandler
@@ -29,7 +29,12 @@ class Network:
         self.store: dict[tuple[str, str], Any] = {}
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.holders: dict[str, str | None] = {}
+        self.hits: Counter[tuple[str, str]] = Counter()
         self.away = False
+
+    def check(self) -> None:
+        if self.away:
+            raise LogUnavailableError
 
     def join(self, name: str) -> "MemoryFleet":
         fleet = self.fleets[name] = MemoryFleet(self, name)
@@ -117,6 +122,7 @@ class MemoryFleet:
         asyncio.run_coroutine_threadsafe(run(), self.loop)
 
     async def claim(self, name: str) -> bool:
+        self._network.check()
         holder = self._network.claims.get(name)
         if holder is not None and holder != self.process_id and self._network.fleets[holder].alive:
             return False
@@ -138,20 +144,33 @@ class MemoryFleet:
             self.loop.call_soon_threadsafe(handler, name)
 
     async def put(self, kind: str, key: str, value: object, *, ttl: float) -> None:
+        self._network.check()
         self._network.store[kind, key] = _wire(value)
 
     async def get(self, kind: str, key: str) -> Any:
+        self._network.check()
         return self._network.store.get((kind, key))
 
     async def take(self, kind: str, key: str) -> Any:
         return self._network.store.pop((kind, key), None)
 
     async def values(self, kind: str) -> Mapping[str, Any]:
+        self._network.check()
         return {key: value for (each, key), value in self._network.store.items() if each == kind}
 
     async def count(self, kind: str, key: str, change: int) -> int:
+        self._network.check()
         self._network.counts[kind, key, self.process_id] += change
         return sum(self._network.counts[kind, key, name] for name, fleet in self._network.fleets.items() if fleet.alive)
+
+    async def hit(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
+        allowed = await self.allows(kind, key, amount=amount, seconds=seconds)
+        self._network.hits[kind, key] += allowed
+        return allowed
+
+    async def allows(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
+        self._network.check()
+        return self._network.hits[kind, key] < amount
 
     def set_report(self, report: Callable[[], Mapping[str, Any]]) -> None:
         self._report = report
@@ -208,10 +227,14 @@ class SharedLog:
     def append_all(self, batches: Sequence[Batch]) -> Sequence[int | Exception]:
         return [self.append(batch) for batch in batches]
 
-    async def end_for(self, execution_id: str, process_id: str | None, update: PendingUpdate) -> bool:
-        if self._network.holders.get(execution_id) != process_id:
+    async def end_for(
+        self, execution_id: str, process_id: str | None, make_update: Callable[[str], PendingUpdate]
+    ) -> bool:
+        state = await self._memory.state(execution_id)
+        if self._network.holders.get(execution_id) != process_id or state is None or state.start_record is None:
             return False
         self._network.holders[execution_id] = None
+        update = make_update(state.start_record.scope.run_id or "")
         self._memory.append(Batch(execution_id, [update], f"end-{time.monotonic_ns()}", 1))
         return True
 
