@@ -100,7 +100,9 @@ class StreamHub:
             max_per_execution=self.settings.limits.max_subscribers_per_execution,
             before_subscribe=self.registry.maybe_sweep,
         )
-        self.sinks: SinkManager = SinkManager(self.readers, self.writer.flush)
+        self.sinks: SinkManager = SinkManager(
+            self.readers, self.writer.flush, position_ttl=self.settings.retention.record_ttl
+        )
         self.metrics: HubMetrics = HubMetrics(self.registry, self.writer, self.readers, self.sinks)
         callbacks = CallbackRunner()
         self._canceller = RunCanceller(self.runs, callbacks)
@@ -416,6 +418,13 @@ class StreamHub:
             send_timeout: Replaces ``policy.timeout``, which is 10 seconds by default.
             replace: Whether another sink with the same id is detached first, instead of an error.
             shared: Whether the sink serves other executions as well: at the end it is neither notified nor closed.
+            claim: Whether only one of the processes that attach a sink with this id to the execution serves it. None:
+                yes, unless the id is random or the sink is a `QueueSink`. No effect with a log of one process.
+
+        A claimed sink waits while another process serves its id. It takes over, from the position of the other, when
+        that is detached, or its process ends or dies. After a death up to a second of updates is sent again. A process
+        that was paused so long that its claim was taken stops at once, with the reason ``"replaced"``. Where no process
+        serves the id, the stored position holds as well, unless ``after`` is passed.
 
         Raises:
             BadRequestError: If an argument cannot be used, or the sink is closed. If another sink with its id is

@@ -81,7 +81,13 @@ async def _wait(session: Session, subscription: Subscription, query: HistoryQuer
     """
     expires_in = session.expires_in
     patience = query.wait if expires_in is None else max(0.0, min(query.wait, expires_in))
-    lease = session.context.admission.connections.enter(session.peer.address, session.principal.subject)
+    admission, caller = session.context.admission, (session.peer.address, session.principal.subject)
+    lease = admission.connections.enter(*caller)
+    try:
+        fleet_lease = None if admission.fleet is None else await admission.fleet.enter(*caller)
+    except BaseException:
+        lease.release()
+        raise
     reading = asyncio.create_task(subscription.next_page(query.limit), name="lg_streaming.poll")
     leaving = asyncio.create_task(wait_disconnected(receive), name="lg_streaming.poll.leaving")
     try:
@@ -89,6 +95,8 @@ async def _wait(session: Session, subscription: Subscription, query: HistoryQuer
         return reading.result() if reading.done() else None
     finally:
         lease.release()
+        if fleet_lease is not None:
+            fleet_lease.release()
         for task in (reading, leaving):
             task.cancel()
         await asyncio.gather(reading, leaving, return_exceptions=True)
