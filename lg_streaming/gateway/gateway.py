@@ -108,6 +108,7 @@ class Gateway:
         self._lifecycle.on_start += [self._warn, self._bring_limits]
         self._lifecycle.on_stop.append(self._take_limits_back)
         self._leave_front_door: Callable[[], None] | None = None
+        hub.metrics.reporter.add("gateway", self._counts)
         fleet = hub.log.fleet
         self._fleet = None if fleet is None else FleetLink(fleet, self._context, self._send_here)
         if self._fleet is not None:
@@ -123,6 +124,16 @@ class Gateway:
         self._rest.add_health(self.router)
         if "rest" in gateway.transports:
             self._rest.add_routes(self.router)
+
+    def _counts(self) -> dict[str, int]:
+        statistics = self.statistics()
+        return {
+            "connections": self.connections,
+            "subscriptions": statistics.subscriptions,
+            "updates_sent": statistics.updates_sent,
+            "messages_received": statistics.messages_received,
+            "login_failures": statistics.login_failures,
+        }
 
     def statistics(self) -> GatewayStatistics:
         """Return counts since the gateway was made, and present numbers."""
