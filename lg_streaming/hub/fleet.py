@@ -65,6 +65,7 @@ class HubFleet(RunControl):
         fleet.on_request("cancel", self._on_cancel)
         fleet.on_request("respond", self._on_respond)
         fleet.on_message("cancel", self._on_cancelled)
+        fleet.on_message("run_taken", self._on_taken)
         fleet.on_message("configure", self._on_configure)
 
     def _start_empty(self) -> None:
@@ -104,7 +105,7 @@ class HubFleet(RunControl):
     async def _cancel_here(self, execution_id: str, reason: str | None, state: LogState | None) -> bool:
         """Cancel a run of this process, also one that this hub has forgotten, as after a restart."""
         if await self._canceller.cancel(execution_id, reason):
-            self._publish_cancel(execution_id, reason)
+            self._publish_cancel(execution_id, reason, state)
             return True
         if state is None or state.state not in _OPEN:
             return False
@@ -127,15 +128,16 @@ class HubFleet(RunControl):
 
         ended = await self._log.end_for(execution_id, state.process, make_update)
         if ended:
-            self._publish_cancel(execution_id, reason)
+            self._publish_cancel(execution_id, reason, state)
         return ended
 
     async def _is_live(self, process_id: str) -> bool:
         return any(process.process_id == process_id for process in await self._fleet.processes())
 
-    def _publish_cancel(self, execution_id: str, reason: str | None) -> None:
-        """Notify guests of the run, so that their handlers are called too."""
-        self._fleet.publish("cancel", {"execution_id": execution_id, "reason": reason})
+    def _publish_cancel(self, execution_id: str, reason: str | None, state: LogState | None) -> None:
+        """Notify guests of the run, so that their handlers are called too. A guest may have taken the run over."""
+        final_seq = state.final_seq if state is not None else 0
+        self._fleet.publish("cancel", {"execution_id": execution_id, "reason": reason, "final_seq": final_seq})
 
     async def _on_cancel(self, payload: Any) -> bool:
         execution_id, reason = payload["execution_id"], payload["reason"]
@@ -144,13 +146,21 @@ class HubFleet(RunControl):
     def _on_cancelled(self, payload: Any) -> None:
         execution_id: str = payload["execution_id"]
         if execution_id in self._registry.open_runs:
-            self._fleet.start(lambda: self._cancel_guest(execution_id, payload["reason"]))
+            self._fleet.spawn(lambda: self._cancel_guest(execution_id, payload["reason"], payload["final_seq"]))
 
-    async def _cancel_guest(self, execution_id: str, reason: str | None) -> None:
-        """Cancel this hub's part in a run of another process; leave a later run that this process holds."""
+    async def _cancel_guest(self, execution_id: str, reason: str | None, final_seq: int) -> None:
+        """Cancel this hub's part in a run that had been cancelled after ``final_seq``; leave a later run."""
         state = await self._log.state(execution_id)
-        if state is None or state.process != self._fleet.process_id or state.state not in _OPEN:
+        holds = state is not None and state.process == self._fleet.process_id and state.state in _OPEN
+        if not holds or (state is not None and state.final_seq == final_seq):
             await self._canceller.cancel(execution_id, reason)
+
+    def _on_taken(self, payload: Any) -> None:
+        """Close a run that waited for a human here, and goes on in another process."""
+        execution = self._registry.executions.get(payload["execution_id"])
+        mine = payload["process_id"] == self._fleet.process_id
+        if mine and execution is not None and execution.run_id == payload["run_id"] and not execution.participants:
+            self._runs.abandon_run(execution, payload["run_id"])
 
     # --- respond ------------------------------------------------------------------------------------------
 
@@ -210,7 +220,7 @@ class HubFleet(RunControl):
         if changed and not self._registry.closed:
             self._note_newer(execution_id, changed)
             self._fleet.publish("configure", {"execution_id": execution_id, "options": changed})
-            self._fleet.start(lambda: self._store(execution_id, changed))
+            self._fleet.spawn(lambda: self._store(execution_id, changed))
 
     async def _store(self, execution_id: str, options: Options) -> None:
         """Store each option by itself, so that the last writer of each wins."""
@@ -261,7 +271,7 @@ class HubFleet(RunControl):
     def _opened(self, execution_id: str) -> None:
         """Look up, after a run was opened here, its options, and whether another process holds it."""
         if not execution_id.startswith(ROOM_PREFIX):
-            self._fleet.start(lambda: self._look_up(execution_id))
+            self._fleet.spawn(lambda: self._look_up(execution_id))
 
     async def _look_up(self, execution_id: str) -> None:
         try:
@@ -282,7 +292,7 @@ class HubFleet(RunControl):
             self._guests[execution_id] = run_id
             starts, self._checking = not self._checking, True
         if starts:
-            self._fleet.start(self._check_guests)
+            self._fleet.spawn(self._check_guests)
 
     async def _check_guests(self) -> None:
         """Close this hub's part in runs of other processes after their end, until none is left."""
@@ -305,7 +315,9 @@ class HubFleet(RunControl):
             return False
         if state is not None and state.state in _OPEN:
             return state.process == self._fleet.process_id
-        self._runs.drop_run(execution_id, run_id)
+        execution = self._registry.executions.get(execution_id)
+        if execution is not None and not execution.participants:
+            self._runs.abandon_run(execution, run_id)
         return True
 
 

@@ -100,7 +100,7 @@ class SinkClaim:
         now = time.monotonic()
         if self.held and position is not None and now - self._stored_at >= _STORE_INTERVAL:
             self._stored_at = now
-            self._fleet.start(lambda: self._store(position))
+            self._fleet.spawn(lambda: self._store(position))
 
     async def release(self, position: Position | None) -> None:
         """Store the last position, and release the claim."""

@@ -79,7 +79,7 @@ class Fleet(Protocol):
 
     # --- work for the parts above ---------------------------------------------------------------------------
 
-    def start(self, job: Callable[[], Awaitable[object]]) -> None:
+    def spawn(self, job: Callable[[], Awaitable[object]]) -> None:
         """Run ``await job()`` as a task of the fleet's event loop. Returns at once; an exception is logged."""
         ...
 

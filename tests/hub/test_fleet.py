@@ -119,15 +119,17 @@ async def test_a_cancel_reaches_the_handlers_of_guests(pair: Pair) -> None:
 
 async def test_a_late_notice_of_a_cancel_leaves_a_later_run(pair: Pair) -> None:
     pair.b.open("e")
-    pair.network.fleets["a"].publish("cancel", {"execution_id": "e", "reason": None})
-    pair.network.fleets["a"].publish("cancel", {"execution_id": "unknown", "reason": None})
+    await pair.b.close("e")
+    pair.b.open("e")
+    pair.network.fleets["a"].publish("cancel", {"execution_id": "e", "reason": None, "final_seq": 0})
+    pair.network.fleets["a"].publish("cancel", {"execution_id": "unknown", "reason": None, "final_seq": 0})
     done = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     async def after() -> None:
         loop.call_soon_threadsafe(done.set)
 
-    pair.network.fleets["b"].loop.call_soon_threadsafe(pair.network.fleets["b"].start, after)
+    pair.network.fleets["b"].loop.call_soon_threadsafe(pair.network.fleets["b"].spawn, after)
     await asyncio.wait_for(done.wait(), 5)
     assert pair.b.registry.is_running("e")
 

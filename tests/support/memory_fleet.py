@@ -113,7 +113,7 @@ class MemoryFleet:
         self._messages.setdefault(topic, []).append(handler)
         return lambda: self._messages[topic].remove(handler)
 
-    def start(self, job: Callable[[], Awaitable[object]]) -> None:
+    def spawn(self, job: Callable[[], Awaitable[object]]) -> None:
         async def run() -> None:
             result = job()
             if inspect.isawaitable(result):

@@ -50,7 +50,7 @@ class SharedRevocations:
         with self._lock:
             self._unstored.update({_key(rule): rule for rule in rules})
         self._fleet.publish(_KIND, list(rules))
-        self._fleet.start(self._store)
+        self._fleet.spawn(self._store)
 
     async def load(self) -> None:
         """Store what could not be stored before, and apply the stored rules if they have changed.

@@ -130,7 +130,7 @@ class FleetLimits:
 
     def discount(self, kind: str, key: str) -> None:
         """Count one connection less. Returns at once."""
-        self._fleet.start(lambda: self._discount(kind, key))
+        self._fleet.spawn(lambda: self._discount(kind, key))
 
     async def _discount(self, kind: str, key: str) -> None:
         try:
