@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from lg_streaming.errors import LogUnavailableError, NoAnswerError, PromptError, StreamingError
+from lg_streaming.errors import LogUnavailableError, NoAnswerError, PromptError, StreamingError, UpdateTooLargeError
 from lg_streaming.events import ROOM_PREFIX
 from lg_streaming.fork import new_lock, restart_after_fork
 from lg_streaming.hub.execution import Execution
@@ -29,6 +29,8 @@ __all__ = ["HubFleet"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 _OPEN: Final = frozenset({"running", "interrupted"})
+_MAX_ANSWER: Final = 1_000_000
+"""Most bytes of a response that another process takes: requests have up to 1 MiB."""
 _FIRST_CHECK: Final = 1.0
 """Seconds from the start of a run to the look-up of the process that holds it. Most runs have ended by then."""
 _GUEST_INTERVAL: Final = 5.0
@@ -93,10 +95,7 @@ class HubFleet(RunControl):
         holder = state.process
         if holder is not None:
             try:
-                cancelled = await self._fleet.request(
-                    holder, "cancel", {"execution_id": execution_id, "reason": reason}
-                )
-                return bool(cancelled)
+                return bool(await self._request(holder, "cancel", {"execution_id": execution_id, "reason": reason}))
             except NoAnswerError:
                 if await self._is_live(holder):
                     raise
@@ -130,6 +129,11 @@ class HubFleet(RunControl):
         if ended:
             self._publish_cancel(execution_id, reason, state)
         return ended
+
+    async def _request(self, process_id: str, name: str, payload: object) -> Any:
+        return await self._fleet.request(
+            process_id, name, payload, timeout=self._registry.settings.redis.request_timeout
+        )
 
     async def _is_live(self, process_id: str) -> bool:
         return any(process.process_id == process_id for process in await self._fleet.processes())
@@ -173,12 +177,11 @@ class HubFleet(RunControl):
         state = await self._log.state(execution_id)
         if state is None or state.state not in _OPEN:
             raise PromptError(execution_id=execution_id)
-        answer = orjson.loads(self._publisher.encode(response))
-        payload = {"execution_id": execution_id, "prompt_id": prompt_id, "response": answer}
+        payload = {"execution_id": execution_id, "prompt_id": prompt_id, "response": self._to_json(response)}
         holder, here = state.process, self._fleet.process_id
         if holder not in {None, here}:
             try:
-                await self._fleet.request(cast("str", holder), "respond", payload)
+                await self._request(cast("str", holder), "respond", payload)
                 return
             except PromptError:
                 pass  # a guest of the run may have asked
@@ -192,13 +195,19 @@ class HubFleet(RunControl):
                 ) from None
         await self._respond_to_guest(payload, self._fleet.live - {here, holder})
 
+    def _to_json(self, response: object) -> Any:
+        encoded, limit = self._publisher.encode(response), min(self._registry.settings.limits.update_bytes, _MAX_ANSWER)
+        if len(encoded) > limit:
+            raise UpdateTooLargeError(f"a response may have {limit} bytes, not {len(encoded)}")
+        return orjson.loads(encoded)
+
     async def _respond_to_guest(self, payload: Mapping[str, Any], others: frozenset[str | None]) -> None:
         """Answer a prompt that one of the other processes published to a run that it does not hold.
 
         Raises:
             PromptError: If none of them has the prompt.
         """
-        requests = [self._fleet.request(cast("str", each), "respond", payload) for each in others]
+        requests = [self._request(cast("str", each), "respond", payload) for each in others]
         results = await asyncio.gather(*requests, return_exceptions=True)
         if any(not isinstance(result, BaseException) for result in results):
             return
