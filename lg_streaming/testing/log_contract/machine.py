@@ -137,6 +137,7 @@ class LogMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
+            self.append(0, ["token"])
             for reader in self.open_readers:
                 self.catch_up(reader)
         finally:
@@ -197,41 +198,42 @@ class LogMachine(RuleBasedStateMachine):
         batch = self.batches[data.draw(st.integers(0, len(self.batches) - 1))]
         self.run(append(self.logs[-1 if other else 0], batch))
 
-    @rule(seconds=st.sampled_from([60.0, 60.0, 2 * RECORD_TTL]))
-    def advance(self, seconds: float) -> None:
+    @rule()
+    def advance(self) -> None:
+        self.let_time_pass(TTL * 0.6)
+
+    def let_time_pass(self, seconds: float) -> None:
         if not self.run(self.harness.advance(seconds)):
             return
         for log in self.logs:
             while self.run(trim(log)):
                 pass
-        life = self.life
-        if life is None:
-            return
-        life.idle += seconds
-        if life.idle >= RECORD_TTL:
-            self.end_life()
-        elif life.ended and life.idle >= TTL:
-            life.oldest = life.head
+        if self.life is not None:
+            self.life.idle += seconds
+            if self.life.idle >= RECORD_TTL:
+                self.end_life()
+            elif self.life.ended and self.life.idle >= TTL:
+                self.life.oldest = self.life.head
 
     @rule(other=st.booleans())
     def trim(self, other: bool) -> None:  # noqa: FBT001 (drawn)
         self.run(trim(self.logs[-1 if other else 0]))
 
-    @rule(other=st.booleans())
-    def drop(self, other: bool) -> None:  # noqa: FBT001 (drawn)
-        self.run(self.logs[-1 if other else 0].drop("e"))
-        self.end_life()
-
-    @rule()
-    def lose_data(self) -> None:
-        if self.run(self.harness.lose_data()):
+    @rule(cause=st.sampled_from(["drop", "drop elsewhere", "loss", "expiry"]))
+    def remove(self, cause: str) -> None:
+        if cause == "expiry":
+            self.let_time_pass(2 * RECORD_TTL)
+        elif cause != "loss":
+            self.run(self.logs[-1 if cause == "drop elsewhere" else 0].drop("e"))
+            self.end_life()
+        elif self.run(self.harness.lose_data()):
             self.end_life()
 
     @invariant()
     def state_is_that_of_the_model(self) -> None:
         state, life = self.state(), self.life
         if state is None or life is None:
-            assert state is life is None
+            assert state is life is None, (state, life)
         else:
             assert (state.epoch, state.head) == (self.epoch, life.head)
             assert (state.oldest, state.ended) == (life.oldest, life.ended)
