@@ -108,14 +108,14 @@ class LogMachine(RuleBasedStateMachine):
     def __init__(self, harness: LogHarness) -> None:
         super().__init__()
         self.harness = harness
-        self.runner = asyncio.Runner()
+        self.runner: asyncio.Runner = asyncio.Runner()
         log = harness.make(RetentionSettings(max_updates=KEPT, ttl=TTL, record_ttl=RECORD_TTL))
         second = harness.connect()
         self.logs: list[EventLog] = [log] if second is None else [log, second]
         self.observer: EventLog = log if second is None else harness.connect() or log
         """Log without readers, whose state is that of the moment."""
-        self.registries = [SubscriptionRegistry(each) for each in self.logs]
-        self.producers = [Producer(self.logs[index % len(self.logs)]) for index in range(4)]
+        self.registries: list[SubscriptionRegistry] = [SubscriptionRegistry(each) for each in self.logs]
+        self.producers: list[Producer] = [Producer(self.logs[index % len(self.logs)]) for index in range(4)]
         self.batches: list[Batch] = []
         """Batches of the present life."""
         self.lives: dict[str, _Life] = {}
@@ -123,7 +123,7 @@ class LogMachine(RuleBasedStateMachine):
         self.epoch: str | None = None
         """Epoch of the present life; None if the execution is unknown."""
         self.open_readers: list[_Reader] = []
-        self.written = 0
+        self.written: int = 0
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)

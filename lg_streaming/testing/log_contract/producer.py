@@ -58,10 +58,10 @@ class Producer:
     ) -> None:
         self.log = log
         self.execution_id = execution_id
-        self.name = name or new_id()
+        self.name: str = name or new_id()
         self.owner = owner
         self.run_id = run_id
-        self.number = 0
+        self.number: int = 0
 
     def encode(self, update: str) -> PendingUpdate:
         """Encode an update of a type, or of ``type=key``."""
