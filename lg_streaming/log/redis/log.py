@@ -280,7 +280,7 @@ class RedisLog:
         self._acknowledge(batch, epoch.decode(), head)
         if other_process:
             self._hand_over(execution_id, other_process.decode(), other_run.decode(), batch)
-        if appended and execution_id not in self._follower.watched:
+        if appended and not self._follower.follows(execution_id):
             self._notify(execution_id)
         return repeated
 
