@@ -341,7 +341,7 @@ class RedisFleet:
             raise LogUnavailableError("the new id of this process is in use")
         taken, waiting = renewed
         self._data_lost |= taken
-        now, seen = await self._lease.refresh(renewed=True)
+        _, dead = await self._lease.refresh(renewed=True)
         await self._claims.renew()
         await self._counters.renew(asyncio.get_running_loop().time(), lost=self._data_lost)
         if self._data_lost and self._open_runs is not None and (runs := list(self._open_runs())):
@@ -350,9 +350,8 @@ class RedisFleet:
         if waiting:
             self._mailbox.take_soon()
         self._mailbox.check()
-        for process_id, at in seen.items():
-            if at <= now - self._lease.milliseconds and process_id != self.process_id:
-                self._start_task(self._lease.reap(process_id))
+        for process_id in dead - {self.process_id}:
+            self._start_task(self._lease.reap(process_id))
 
     async def _record_runs(self, runs: Sequence[str]) -> None:
         key = runs_key(self._store, self.process_id)

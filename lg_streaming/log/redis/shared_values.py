@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from lg_streaming.log.redis.keyed_locks import KeyedLocks
-from lg_streaming.log.redis.store import ScriptCall, load_script
+from lg_streaming.log.redis.scripts import Script
+from lg_streaming.log.redis.store import ScriptCall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Counters", "Values"]
 
-_PUT: Final = load_script("put_value")
-_SET_SHARE: Final = load_script("set_share")
+_PUT: Final = Script.load("put_value.lua")
+_SET_SHARE: Final = Script.load("set_share.lua")
 _VALUES_PER_READ: Final = 256
 _SHARE_SECONDS: Final = 3600.0
 _REFRESH_SECONDS: Final = 1200.0
@@ -92,8 +93,8 @@ class Counters:
         shares = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
         others = shares.keys() - {self._lease.process_id}
         if not others <= self._lease.live:
-            _, seen = await self._lease.refresh(renewed=False)
-            if gone := others - seen.keys():  # an id never comes back once it was removed
+            live, dead = await self._lease.refresh(renewed=False)
+            if gone := others - live - dead:  # an id never comes back once it was removed
                 await self._store.command("HDEL", self._key(counter), *gone)
         return sum(share for each, share in shares.items() if each in self._lease.live)
 
