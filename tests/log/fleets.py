@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, cast
 
+from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.log.redis.connection import AsyncClient, connect_async
 from lg_streaming.log.redis.fleet import RedisFleet
 from lg_streaming.log.redis.io_thread import IoThread
@@ -38,6 +39,12 @@ class Member:
             abandon=self._call_abandon,
             open_runs=open_runs,
         )
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Connect anew."""
+        bury(self._clients)
+        self._clients = {}
 
     def client(self) -> AsyncClient:
         here = threading.get_ident()

@@ -337,13 +337,17 @@ class RedisFleet:
         if renewed is None:
             self._lose_lease()
             renewed = await self._lease.renew()
+            taken, waiting = False, 0
+        else:
+            taken, waiting = renewed
         if renewed is None:
             raise LogUnavailableError("the new id of this process is in use")
-        taken, waiting = renewed
         self._data_lost |= taken
+        if taken:
+            self._counters.rewrite()
         _, dead = await self._lease.refresh(renewed=True)
         await self._claims.renew()
-        await self._counters.renew(asyncio.get_running_loop().time(), lost=self._data_lost)
+        await self._counters.renew(asyncio.get_running_loop().time())
         if self._data_lost and self._open_runs is not None and (runs := list(self._open_runs())):
             await self._record_runs(runs)
         self._registered, self._data_lost = True, False
@@ -369,6 +373,7 @@ class RedisFleet:
         logger.error("another process declared this one dead: it is now %s, and was %s", self._lease.process_id, old)
         self._subscribe(self._mailbox.channel(self.process_id), self._mailbox.handle)
         self._claims.lose_all()
+        self._counters.rewrite()
         for handler in self._on_lease_lost:
             _call(handler, old)
 

@@ -105,11 +105,15 @@ class Counters:
         else:
             self._shares.pop(counter, None)
 
-    async def renew(self, now: float, *, lost: bool) -> None:
-        """Write shares that could not be written, and all shares if their data is ``lost`` or will expire soon."""
-        if lost or now - self._refreshed_at > _REFRESH_SECONDS:
-            self._unwritten |= self._shares.keys()
+    def rewrite(self) -> None:
+        """Write all shares at the next renewal, because Redis has lost them or this process has another id."""
+        self._unwritten |= self._shares.keys()
+
+    async def renew(self, now: float) -> None:
+        """Write the shares that Redis lacks, and all shares before they expire."""
+        if now - self._refreshed_at > _REFRESH_SECONDS:
             self._refreshed_at = now
+            self.rewrite()
         written = {counter: self._shares.get(counter, 0) for counter in self._unwritten}
         await self._store.run_all(self._write(counter) for counter in written)
         # A share that has changed since may have been written in the other order.
