@@ -16,6 +16,8 @@ from collections.abc import Callable, Generator
 import pytest
 
 from lg_streaming.errors import LogUnavailableError, NoAnswerError
+from lg_streaming.log.redis.log import RedisLog
+from lg_streaming.settings import RedisSettings
 from tests.log.fleets import LEASE, Member, members, until, until_live
 from tests.support import warm
 from tests.support.forks import run_forking
@@ -215,6 +217,38 @@ async def test_without_redis_nothing_is_forgotten(fleet: Fleet, server: RedisSer
             pass
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
+
+
+async def test_a_request_that_redis_does_not_confirm_ends_in_time(fleet: Fleet, server: RedisServer) -> None:
+    here, other = fleet.make(lease=30), fleet.make(lease=30)
+    other.fleet.on_request("echo", echo)
+    await until_live(here)
+    await until_live(other)
+    server.pause()
+    try:
+        begun = time.monotonic()
+        with pytest.raises(LogUnavailableError, match="did not confirm the request 'echo'"):
+            await here.fleet.request(other.fleet.process_id, "echo", 1, timeout=0.3)
+        assert time.monotonic() - begun < 2
+    finally:
+        server.resume()
+    assert await here.fleet.request(other.fleet.process_id, "echo", 2) == 2
+
+
+async def test_logs_share_their_connection_for_notifications_with_the_fleet(server: RedisServer) -> None:
+    settings = RedisSettings(prefix=f"p{next(_numbers)}")
+    logs = [RedisLog(server.url, redis=settings) for _ in range(2)]
+    before = server.execute("CLIENT", "LIST", "TYPE", "pubsub").count(b"\n")
+    try:
+        logs[1].fleet.on_request("echo", echo)
+        for log in logs:
+            log.watch("execution")
+            assert len(await log.fleet.processes()) >= 1
+        assert await logs[0].fleet.request(logs[1].fleet.process_id, "echo", 1) == 1
+        await until(lambda: server.execute("CLIENT", "LIST", "TYPE", "pubsub").count(b"\n") == before + 2)
+    finally:
+        for log in logs:
+            await log.aclose()
 
 
 async def test_a_request_goes_on_when_connections_are_cut(fleet: Fleet, server: RedisServer) -> None:

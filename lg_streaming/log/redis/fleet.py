@@ -127,7 +127,7 @@ class RedisFleet:
                 self._serving = self._io.spawn(self._serve())
 
     async def aclose(self) -> None:
-        """Leave the fleet: end the runs that this process still holds, and release its claims. Repeated calls wait.
+        """Leave the fleet: end the runs that this process still holds, and release its claims.
 
         Requests to this process end with `NoAnswerError`. Without Redis, the others find out when the lease expires.
         """
@@ -144,7 +144,7 @@ class RedisFleet:
         """Leave the fleet, from a thread without a running event loop. Wait up to ``timeout`` seconds."""
         self._closed = True
         if self._serving is not None:
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, LogUnavailableError):
                 self._io.call(self._leave()).result(timeout)
 
     # --- runs -----------------------------------------------------------------------------------------------

@@ -84,6 +84,10 @@ class Mailbox:
                 await self._send(waiting, body, timeout)
                 return _result_of(await answer)
         except TimeoutError:
+            if not waiting.entry:
+                raise LogUnavailableError(
+                    f"Redis did not confirm the request {name!r} within {timeout:g} s: it may have been carried out"
+                ) from None
             if (late := await self._look(waiting)) is not None:
                 return _result_of(late)
             raise self._no_answer(waiting, timeout) from None

@@ -89,6 +89,11 @@ class Store:
         return ":".join((self._prefix, *parts))
 
     @property
+    def client(self) -> AsyncClient:
+        """Client of this process."""
+        return self._client()
+
+    @property
     def is_cluster(self) -> bool:
         """True if a script may use keys of one slot only."""
         return isinstance(self._client(), redis.asyncio.RedisCluster)
