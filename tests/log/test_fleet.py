@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
@@ -111,6 +111,27 @@ async def test_a_reaper_that_fails_leaves_the_rest_to_the_next(make: Make) -> No
     second = make()
     second.fleet.start()
     await until(lambda: second.abandoned == [("run", dead.fleet.process_id)])
+
+
+async def test_one_process_at_a_time_ends_the_runs_of_a_dead_process(make: Make) -> None:
+    dead, *others = make(), make(), make()
+    await until_live(dead, *others)
+    begun: list[Member] = []
+
+    def slow(member: Member) -> Callable[[str, str], Awaitable[None]]:
+        async def abandon(execution_id: str, process_id: str) -> None:
+            begun.append(member)
+            await asyncio.sleep(LEASE * 2 / 3)  # the other renews its lease twice
+
+        return abandon
+
+    for each in others:
+        each.abandon = slow(each)
+    dead.execute(*dead.fleet.add_run("run", dead.fleet.process_id))
+    await dead.crash()
+    await until(lambda: dead.fleet.process_id not in {*others[0].fleet.live, *others[1].fleet.live})
+    await until(lambda: not others[0].execute("EXISTS", *others[0].fleet._lease.keys(dead.fleet.process_id, "runs")))
+    assert len(begun) == 1
 
 
 async def test_a_process_that_leaves_ends_its_runs_itself_or_leaves_them_to_others(make: Make) -> None:
@@ -302,6 +323,25 @@ async def test_a_request_that_was_not_taken_in_time_is_never_carried_out(make: M
     assert carried_out == [2]
 
 
+async def test_a_request_whose_caller_is_gone_is_not_carried_out_after_its_deadline(make: Make) -> None:
+    first, second = make(lease=30), make(lease=30)
+    carried_out: list[object] = []
+
+    async def note(payload: object) -> None:
+        carried_out.append(payload)
+
+    second.fleet.on_request("note", note)
+    await until_live(first)
+    await until_live(second)
+    blocked = asyncio.wrap_future(second.io.call(stop(second, 0.8)))
+    task = asyncio.create_task(first.fleet.request(second.fleet.process_id, "note", 1, timeout=0.5))
+    await until(lambda: keys_of(first, "mail"))
+    task.cancel()
+    await blocked
+    assert await first.fleet.request(second.fleet.process_id, "note", 2) is None
+    assert carried_out == [2]
+
+
 async def test_lost_notifications_delay_a_request_no_longer_than_a_renewal(make: Make) -> None:
     first, second = make(), make()
     second.fleet.on_request("echo", echo)
@@ -394,6 +434,17 @@ async def test_one_process_holds_a_claim_until_it_releases_it_or_dies(make: Make
         await asyncio.sleep(0.02)
 
 
+async def test_the_release_of_a_claim_that_another_process_has_taken_has_no_effect(make: Make) -> None:
+    first = make(lease=30)
+    assert await first.fleet.claim("a")
+    key = first.fleet._claims._key("a")
+    first.execute("SET", key, "another")
+    first.fleet.release("a")
+    await first.fleet.get("kind", "key")
+    assert first.execute("GET", key) == b"another"
+    assert not await first.fleet.claim("a")
+
+
 async def test_a_claim_that_is_claimed_again_after_its_release_stays(make: Make) -> None:
     first, second = make(), make()
     for _ in range(50):
@@ -454,3 +505,19 @@ async def test_counters_sum_over_the_live_processes(make: Make) -> None:
     assert await first.fleet.count("connections", "sub", -1) == 1
     assert await third.fleet.count("connections", "sub", -5) == 0
     assert not keys_of(first, "count:connections:{sub}")
+
+
+async def test_the_share_of_a_dead_process_does_not_count_before_it_is_removed(make: Make) -> None:
+    first, second = make(), make()
+    await until_live(first, second)
+
+    async def fail(execution_id: str, process_id: str) -> None:
+        raise LogUnavailableError
+
+    first.abandon = fail
+    second.execute(*second.fleet.add_run("run", second.fleet.process_id))
+    assert await second.fleet.count("connections", "x", 5) == 5
+    assert await first.fleet.count("connections", "x", 1) == 6
+    await second.crash()
+    await until(lambda: second.fleet.process_id not in first.fleet.live)
+    assert await first.fleet.count("connections", "x", 0) == 1
