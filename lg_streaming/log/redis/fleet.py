@@ -336,6 +336,7 @@ class RedisFleet:
         renewed = await self._lease.renew()
         if renewed is None:
             self._lose_lease()
+            self._registered = False
             renewed = await self._lease.renew()
             taken, waiting = False, 0
         else:
@@ -350,6 +351,8 @@ class RedisFleet:
         await self._counters.renew(asyncio.get_running_loop().time())
         if self._data_lost and self._open_runs is not None and (runs := list(self._open_runs())):
             await self._record_runs(runs)
+        if taken or not self._registered:
+            await self._announce("joined")
         self._registered, self._data_lost = True, False
         if waiting:
             self._mailbox.take_soon()
@@ -387,9 +390,10 @@ class RedisFleet:
         message = orjson.loads(payload)
         if message["from"] in self._own_ids:
             return
-        if message.get("left"):
-            self._mailbox.check(message["from"])
-            self._wake.set()
+        if change := message.get("change"):
+            if change == "left":
+                self._mailbox.check(message["from"])
+            self._wake.set()  # read the list of processes
             return
         for handler in self._message_handlers.get(message["topic"], ()):
             _call(handler, message["payload"])
@@ -437,8 +441,12 @@ class RedisFleet:
             await self._store.command("ZADD", self._store.key("processes"), 0, self.process_id)  # dead for the others
             raise
         finally:
-            left = orjson.dumps({"from": self.process_id, "left": True})
-            await self._store.command("PUBLISH", self._store.key("fleet"), left)
+            await self._announce("left")
+
+    async def _announce(self, change: str) -> None:
+        """Publish that this process has joined or left the fleet."""
+        message = orjson.dumps({"from": self.process_id, "change": change})
+        await self._store.command("PUBLISH", self._store.key("fleet"), message)
 
     def _start_task(self, coroutine: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
