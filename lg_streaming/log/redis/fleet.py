@@ -37,6 +37,7 @@ T = TypeVar("T")
 logger: logging.Logger = logging.getLogger(__name__)
 
 _TIMEOUT: Final = 5.0
+_SUBSCRIBE_TIMEOUT: Final = 1.0
 
 
 class RedisFleet:
@@ -100,6 +101,7 @@ class RedisFleet:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._renewing = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._subscribed = asyncio.Event()
         self._outbox: deque[bytes] = deque()
         self._sending = False
         self._registered = False
@@ -333,6 +335,10 @@ class RedisFleet:
 
     async def _renew(self) -> None:
         """Renew the lease and all that depends on it."""
+        if not self._registered:  # a process that the others find receives their messages
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SUBSCRIBE_TIMEOUT):
+                    await self._subscribed.wait()
         renewed = await self._lease.renew()
         if renewed is None:
             self._lose_lease()
@@ -386,6 +392,7 @@ class RedisFleet:
 
     def _handle_message(self, payload: bytes | None) -> None:
         if payload is None:
+            self._subscribed.set()
             return
         message = orjson.loads(payload)
         if message["from"] in self._own_ids:
