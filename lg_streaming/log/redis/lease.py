@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import logging
 import os
 import secrets
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from lg_streaming import __version__
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.log.fleet import ProcessInfo
 from lg_streaming.log.redis.scripts import Script
@@ -29,6 +29,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 KEEP_MS: Final = 86_400_000
 """Time for which a dead process cannot come back."""
+_VERSION: Final = importlib.metadata.version("lg-streaming")
 _MAX_REPORT: Final = 65_536
 _RUNS_AT_ONCE: Final = 16
 _RUNS_PER_READ: Final = 256
@@ -96,7 +97,7 @@ class Lease:
             self._encode_report(),
             socket.gethostname(),
             os.getpid(),
-            __version__,
+            _VERSION,
         )
         return None if state < 0 else (state == 1, waiting)
 
