@@ -37,6 +37,7 @@ T = TypeVar("T")
 logger: logging.Logger = logging.getLogger(__name__)
 
 _TIMEOUT: Final = 5.0
+_SUBSCRIBE_TIMEOUT: Final = 1.0
 
 
 class RedisFleet:
@@ -100,6 +101,7 @@ class RedisFleet:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._renewing = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._subscribed = asyncio.Event()
         self._outbox: deque[bytes] = deque()
         self._sending = False
         self._registered = False
@@ -127,7 +129,7 @@ class RedisFleet:
                 self._serving = self._io.spawn(self._serve())
 
     async def aclose(self) -> None:
-        """Leave the fleet: end the runs that this process still holds, and release its claims. Repeated calls wait.
+        """Leave the fleet: end the runs that this process still holds, and release its claims.
 
         Requests to this process end with `NoAnswerError`. Without Redis, the others find out when the lease expires.
         """
@@ -144,7 +146,7 @@ class RedisFleet:
         """Leave the fleet, from a thread without a running event loop. Wait up to ``timeout`` seconds."""
         self._closed = True
         if self._serving is not None:
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, LogUnavailableError):
                 self._io.call(self._leave()).result(timeout)
 
     # --- runs -----------------------------------------------------------------------------------------------
@@ -333,26 +335,36 @@ class RedisFleet:
 
     async def _renew(self) -> None:
         """Renew the lease and all that depends on it."""
+        if not self._registered:  # a process that the others find receives their messages
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SUBSCRIBE_TIMEOUT):
+                    await self._subscribed.wait()
         renewed = await self._lease.renew()
         if renewed is None:
             self._lose_lease()
+            self._registered = False
             renewed = await self._lease.renew()
+            taken, waiting = False, 0
+        else:
+            taken, waiting = renewed
         if renewed is None:
             raise LogUnavailableError("the new id of this process is in use")
-        taken, waiting = renewed
         self._data_lost |= taken
-        now, seen = await self._lease.refresh(renewed=True)
+        if taken:
+            self._counters.rewrite()
+        _, dead = await self._lease.refresh(renewed=True)
         await self._claims.renew()
-        await self._counters.renew(asyncio.get_running_loop().time(), lost=self._data_lost)
+        await self._counters.renew(asyncio.get_running_loop().time())
         if self._data_lost and self._open_runs is not None and (runs := list(self._open_runs())):
             await self._record_runs(runs)
+        if taken or not self._registered:
+            await self._announce("joined")
         self._registered, self._data_lost = True, False
         if waiting:
             self._mailbox.take_soon()
         self._mailbox.check()
-        for process_id, at in seen.items():
-            if at <= now - self._lease.milliseconds and process_id != self.process_id:
-                self._start_task(self._lease.reap(process_id))
+        for process_id in dead - {self.process_id}:
+            self._start_task(self._lease.reap(process_id))
 
     async def _record_runs(self, runs: Sequence[str]) -> None:
         key = runs_key(self._store, self.process_id)
@@ -370,6 +382,7 @@ class RedisFleet:
         logger.error("another process declared this one dead: it is now %s, and was %s", self._lease.process_id, old)
         self._subscribe(self._mailbox.channel(self.process_id), self._mailbox.handle)
         self._claims.lose_all()
+        self._counters.rewrite()
         for handler in self._on_lease_lost:
             _call(handler, old)
 
@@ -379,13 +392,15 @@ class RedisFleet:
 
     def _handle_message(self, payload: bytes | None) -> None:
         if payload is None:
+            self._subscribed.set()
             return
         message = orjson.loads(payload)
         if message["from"] in self._own_ids:
             return
-        if message.get("left"):
-            self._mailbox.check(message["from"])
-            self._wake.set()
+        if change := message.get("change"):
+            if change == "left":
+                self._mailbox.check(message["from"])
+            self._wake.set()  # read the list of processes
             return
         for handler in self._message_handlers.get(message["topic"], ()):
             _call(handler, message["payload"])
@@ -433,8 +448,12 @@ class RedisFleet:
             await self._store.command("ZADD", self._store.key("processes"), 0, self.process_id)  # dead for the others
             raise
         finally:
-            left = orjson.dumps({"from": self.process_id, "left": True})
-            await self._store.command("PUBLISH", self._store.key("fleet"), left)
+            await self._announce("left")
+
+    async def _announce(self, change: str) -> None:
+        """Publish that this process has joined or left the fleet."""
+        message = orjson.dumps({"from": self.process_id, "change": change})
+        await self._store.command("PUBLISH", self._store.key("fleet"), message)
 
     def _start_task(self, coroutine: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
