@@ -39,8 +39,10 @@ class Fleet(Protocol):
     runs that it held as abandoned, and take over its claims.
     """
 
-    process_id: str
-    """Id of this process, unique in the fleet. A forked child has another."""
+    @property
+    def process_id(self) -> str:
+        """Id of this process, unique in the fleet. A forked child has another."""
+        ...
 
     # --- requests to one process ----------------------------------------------------------------------------
 

@@ -89,23 +89,23 @@ granian_worker.__module__ = "granian.server.mp"
 users_worker.__module__ = "shop.jobs"
 
 
-@pytest.mark.parametrize(
-    ("process", "env", "arguments", "sign"),
-    [
-        (None, {}, [], None),
-        (None, {"WEB_CONCURRENCY": "1"}, [], None),
-        (None, {"WEB_CONCURRENCY": "many"}, [], None),
-        (None, {"WEB_CONCURRENCY": "3"}, [], "WEB_CONCURRENCY: 3 workers"),
-        ((users_worker, {"config": SimpleNamespace(workers=2)}), {}, ["--workers", "2"], None),
-        ((hypercorn_worker, {"config": SimpleNamespace(workers=2)}), {}, [], "hypercorn: 2 workers"),
-        ((hypercorn_worker, {"config": SimpleNamespace(workers=1)}), {"WEB_CONCURRENCY": "3"}, [], None),
-        ((hypercorn_worker, {}), {}, [], None),
-        ((granian_worker, {}), {"GRANIAN_WORKERS": "2"}, [], "granian: 2 workers"),
-        ((granian_worker, {}), {"GRANIAN_WORKERS": "2"}, ["granian", "--workers", "1"], None),
-        ((granian_worker, {}), {}, ["granian", "--workers=4", "app:app"], "granian: 4 workers"),
-        ((granian_worker, {}), {}, ["granian", "--workers"], None),
-    ],
-)
+SIGNS: list[tuple[tuple[Any, dict[str, Any]] | None, dict[str, str], list[str], str | None]] = [
+    (None, {}, [], None),
+    (None, {"WEB_CONCURRENCY": "1"}, [], None),
+    (None, {"WEB_CONCURRENCY": "many"}, [], None),
+    (None, {"WEB_CONCURRENCY": "3"}, [], "WEB_CONCURRENCY: 3 workers"),
+    ((users_worker, {"config": SimpleNamespace(workers=2)}), {}, ["--workers", "2"], None),
+    ((hypercorn_worker, {"config": SimpleNamespace(workers=2)}), {}, [], "hypercorn: 2 workers"),
+    ((hypercorn_worker, {"config": SimpleNamespace(workers=1)}), {"WEB_CONCURRENCY": "3"}, [], None),
+    ((hypercorn_worker, {}), {}, [], None),
+    ((granian_worker, {}), {"GRANIAN_WORKERS": "2"}, [], "granian: 2 workers"),
+    ((granian_worker, {}), {"GRANIAN_WORKERS": "2"}, ["granian", "--workers", "1"], None),
+    ((granian_worker, {}), {}, ["granian", "--workers=4", "app:app"], "granian: 4 workers"),
+    ((granian_worker, {}), {}, ["granian", "--workers"], None),
+]
+
+
+@pytest.mark.parametrize(("process", "env", "arguments", "sign"), SIGNS)
 async def test_signs(
     monkeypatch: pytest.MonkeyPatch,
     process: tuple[Any, dict[str, Any]] | None,
