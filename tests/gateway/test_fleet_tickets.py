@@ -39,7 +39,7 @@ MakeLog = Callable[[], RedisLog]
 
 @pytest.fixture
 async def make_log(redis: RedisServer) -> AsyncGenerator[MakeLog]:
-    """Makes logs, each of which stands for a process, and closes them."""
+    """Makes logs, one for each process, and closes them."""
     made: list[RedisLog] = []
 
     def make() -> RedisLog:

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SO_REUSEP
 
 
 def processes(url: str, is_enough: Callable[[set[int]], bool], **options: object) -> set[int]:
-    """The processes that answer, each request over a connection of its own."""
+    """The processes that answer, each request over a new connection."""
     found: set[int] = set()
     until = time.monotonic() + PATIENCE
     while not is_enough(found):
@@ -104,7 +104,7 @@ async def test_workers_with_a_log_on_redis_serve_each_others_executions() -> Non
             async with httpx2.AsyncClient(base_url=running.url) as http:
                 assert (await http.get("/health")).json() == {"status": "ok", "protocol": 1}
                 await http.post("/publish/shared", params={"count": 3})
-            for _ in range(8):  # each over a connection of its own, to any of the two
+            for _ in range(8):  # each over a new connection, to any of the two
                 async with (
                     httpx2.AsyncClient(base_url=running.url) as http,
                     EventSource(http, "/executions/shared/stream").open() as events,
