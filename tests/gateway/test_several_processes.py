@@ -128,18 +128,13 @@ _SERVED = """
 import logging
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from lg_streaming.log import MemoryLog
-
 class Lines(logging.Handler):
     def emit(self, record):
         lines.append(record.getMessage())
 
-class SharedLog(MemoryLog):
-    fleet = object()
-
 lines = []
 logging.getLogger("lg_streaming.gateway").addHandler(Lines(logging.WARNING))
-streaming = StreamingModule(StreamingSettings(auth={"enabled": False}), log=SharedLog() if shared else None)
+streaming = StreamingModule(StreamingSettings(auth={"enabled": False}))
 app = FastAPI()
 streaming.install(app)
 
@@ -169,18 +164,16 @@ needs_fork = pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
 
 @needs_fork
 def test_a_child_of_a_server_that_publishes_warns_once() -> None:
-    found = run_forking(_SERVED, serving=True, publishes=True, shared=False)
+    found = run_forking(_SERVED, serving=True, publishes=True)
     assert (found["before"], len(found["warned"])) == (0, 1)
     assert "'one'" in found["warned"][0]
     assert found["warnings"] == ["several_processes"]
 
 
 @needs_fork
-@pytest.mark.parametrize(
-    ("serving", "publishes", "shared"), [(True, False, False), (False, True, False), (True, True, True)]
-)
-def test_other_children_do_not_warn(serving: bool, publishes: bool, shared: bool) -> None:
-    found = run_forking(_SERVED, serving=serving, publishes=publishes, shared=shared)
+@pytest.mark.parametrize(("serving", "publishes"), [(True, False), (False, True)])
+def test_other_children_do_not_warn(serving: bool, publishes: bool) -> None:
+    found = run_forking(_SERVED, serving=serving, publishes=publishes)
     assert found["warned"] == []
-    if not serving or shared:
+    if not serving:
         assert found["warnings"] is None

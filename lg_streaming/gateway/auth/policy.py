@@ -69,7 +69,7 @@ class Policy:
         clock: Seconds since 1970.
         answer_timeout: Seconds after which a missing answer of the application counts as a denial.
         keys: Source of the keys of tokens; default: the keys of the settings.
-        fleet: The processes that share revocations; None for this process alone.
+        fleet: The processes that share revocations and tickets; None for this process alone.
 
     Raises:
         StreamingConfigError: If authentication is on without a key, or the key cannot be read.
