@@ -94,10 +94,10 @@ async def test_the_limits_of_a_subject_void_its_oldest_ticket_everywhere(make_lo
     assert (await there.use_ticket(tickets[1])).principal == ALICE
 
 
-@pytest.mark.parametrize("ticket", ["", "x", "x" * 44, "{a}*" + "x" * 39, "é" * 43, "x" * 43])
-async def test_what_was_never_a_ticket_is_none(make_log: MakeLog, ticket: str) -> None:
-    log = make_log()
-    assert (await policy(log).use_ticket(ticket)).principal is None
+async def test_what_was_never_a_ticket_is_none(make_log: MakeLog) -> None:
+    here = policy(make_log())
+    for ticket in ("", "x", "x" * 44, "{a}*" + "x" * 39, "é" * 43, "x" * 43):
+        assert (await here.use_ticket(ticket)).principal is None
 
 
 async def test_without_redis_a_ticket_is_refused_as_unavailable() -> None:
