@@ -26,6 +26,7 @@ from lg_streaming.gateway.auth.keys import static_keys
 from lg_streaming.gateway.auth.principal import ANONYMOUS, CLAIM, Action, Grant, Principal, grants_of
 from lg_streaming.gateway.auth.revocation import Revocations, Revoked
 from lg_streaming.gateway.auth.shared_revocations import SharedRevocations
+from lg_streaming.gateway.auth.shared_tickets import SharedTickets
 from lg_streaming.gateway.auth.tickets import Tickets
 from lg_streaming.gateway.limits.rates import address_key
 from lg_streaming.gateway.limits.workers import Workers
@@ -68,7 +69,7 @@ class Policy:
         clock: Seconds since 1970.
         answer_timeout: Seconds after which a missing answer of the application counts as a denial.
         keys: Source of the keys of tokens; default: the keys of the settings.
-        fleet: The processes that share revocations; None for this process alone.
+        fleet: The processes that share revocations and tickets; None for this process alone.
 
     Raises:
         StreamingConfigError: If authentication is on without a key, or the key cannot be read.
@@ -100,7 +101,8 @@ class Policy:
         )
         """The exchange of revocations with other processes."""
         self.tickets: Tickets = Tickets(clock=clock)
-        """The tickets that were handed out."""
+        """Unused tickets that this process has issued."""
+        self._shared_tickets = None if fleet is None else SharedTickets(self.tickets, fleet)
         keys = None if settings.enabled is False else keys or _keys(settings)
         self._remote_keys = keys if isinstance(keys, RemoteKeys) else None
         self._reader = None if keys is None else ClaimsReader(settings, keys, clock)
@@ -188,7 +190,7 @@ class Policy:
             TokenExpiredError: If the token was valid once.
             KeysUnavailableError: If the token's key cannot be fetched now.
         """
-        used = self.tickets.use(ticket) if isinstance(ticket, str) else ticket  # first: a ticket is void once it came
+        used = await self.use_ticket(ticket) if isinstance(ticket, str) else ticket  # first: it is void once it came
         self.check_origin(peer)
         if self.local_only and (reason := self.exposed or peer.why_not_local) is not None:
             raise UnauthorizedError(
@@ -204,6 +206,21 @@ class Policy:
         if token is None:
             raise UnauthorizedError("a token is required")
         return await self.verify(token, address=peer.address)
+
+    async def issue_ticket(self, principal: Principal, *, execution_id: str | None = None) -> tuple[str, float]:
+        """Issue a ticket, which each process of the fleet accepts; see `Tickets.issue`.
+
+        Raises:
+            LogUnavailableError: If the fleet cannot be reached.
+        """
+        tickets = self._shared_tickets
+        if tickets is None:
+            return self.tickets.issue(principal, execution_id=execution_id)
+        return await tickets.issue(principal, execution_id=execution_id)
+
+    async def use_ticket(self, ticket: str) -> UsedTicket:
+        """Void a ticket, and return it. It never fails: see `UsedTicket.holder`."""
+        return self.tickets.use(ticket) if self._shared_tickets is None else await self._shared_tickets.use(ticket)
 
     def token_of(self, peer: Peer) -> str | None:
         """Return the token of a request's header, or of its cookie if the request's origin is trusted."""

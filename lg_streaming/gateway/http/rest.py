@@ -163,7 +163,7 @@ class RestRoutes:
         session = await self._enter(peer)
         query_payload(request)
         query = parse(TicketRequest, await self._body(request))
-        ticket, expires_in = session.policy.tickets.issue(session.principal, execution_id=query.execution_id)
+        ticket, expires_in = await session.policy.issue_ticket(session.principal, execution_id=query.execution_id)
         return json_response({"ticket": ticket, "expires_in_s": round(expires_in, 3)}, 201)
 
     # ------------------------------------------------------------ every request
