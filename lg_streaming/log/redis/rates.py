@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Rates"]
 
-_URL: Final = "redis://unused"
+_URL: Final = "redis://unused:6379"
 """A URL that the library requires. The storage uses the client of the log."""
 
 
