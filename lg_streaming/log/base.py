@@ -213,8 +213,11 @@ class EventLog(Protocol):
     recheck: float | None
     """Seconds after which a reader reads again without a notification, because one may be lost. None: the log finds
     lost notifications itself, or loses none."""
-    fleet: Fleet | None
-    """Processes that share the log; None for a log of one process."""
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """Processes that share the log; None for a log of one process."""
+        ...
 
     def append(self, batch: Batch) -> int:
         """Append ``batch``, all or nothing, and assign each update the next sequence number.

@@ -39,8 +39,10 @@ class Fleet(Protocol):
     runs that it held as abandoned, and take over its claims.
     """
 
-    process_id: str
-    """Id of this process, unique in the fleet. A forked child has another."""
+    @property
+    def process_id(self) -> str:
+        """Id of this process, unique in the fleet. A forked child has another."""
+        ...
 
     # --- requests to one process ----------------------------------------------------------------------------
 
@@ -62,7 +64,7 @@ class Fleet(Protocol):
 
         Raises:
             StreamingError: If the handler raised it there.
-            NoAnswerError: If the process is gone, or did not answer in time. ``details`` say which.
+            NoAnswerError: If the process is gone, or did not answer in time. ``details`` contain the cause.
             LogUnavailableError: If the log cannot be reached.
         """
         ...

@@ -181,7 +181,7 @@ async def test_the_processes_are_listed_for_those_who_may_see_them(
     b.hub.open("f")
     assert (await http.get(f"{a.url}/fleet")).status_code == 401
     assert (await http.get(f"{a.url}/fleet", headers=bearer())).status_code == 403
-    grant = {"lg_streaming": [{"executions": ["lg_streaming/fleet"], "actions": ["read"]}]}
+    grant: Any = {"lg_streaming": [{"executions": ["lg_streaming/fleet"], "actions": ["read"]}]}
     seen: dict[str, Any] = {}
     async with asyncio.timeout(10):
         while seen.get("totals", {}).get("hub", {}).get("running") != 2:
