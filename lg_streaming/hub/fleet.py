@@ -16,7 +16,7 @@ from lg_streaming.hub.run_control import RunControl
 from lg_streaming.publisher import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lg_streaming.hub.cancellation import RunCanceller
     from lg_streaming.hub.prompts import PromptManager
