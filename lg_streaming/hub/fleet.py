@@ -16,7 +16,7 @@ from lg_streaming.hub.run_control import RunControl
 from lg_streaming.publisher import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lg_streaming.hub.cancellation import RunCanceller
     from lg_streaming.hub.prompts import PromptManager
@@ -207,7 +207,7 @@ class HubFleet(RunControl):
         Raises:
             PromptError: If none of them has the prompt.
         """
-        requests = [self._request(cast("str", each), "respond", payload) for each in others]
+        requests = [self._request(each, "respond", payload) for each in others]
         results = await asyncio.gather(*requests, return_exceptions=True)
         if any(not isinstance(result, BaseException) for result in results):
             return

@@ -185,9 +185,9 @@ class StreamHub:
         Handlers are called once for each run, and the run ends with its own outcome. After `limits.cancel_grace`
         seconds it ends as cancelled in any case, and its later updates are dropped.
 
-        A run that another process holds is cancelled there, with its handlers; this method waits up to
-        `redis.request_timeout` seconds for the answer. A run whose process is dead ends as cancelled at once. Handlers of further processes that publish to
-        the run are called too, as far as they receive the message.
+        A run that another process holds is cancelled there, with its handlers. This method waits up to
+        `redis.request_timeout` seconds for the answer. A run whose process is dead ends as cancelled at once. Handlers
+        of further processes that publish to the run are called too, as far as they receive the message.
 
         Args:
             execution_id: The execution.
@@ -221,8 +221,8 @@ class StreamHub:
         prompt, and passed to the handlers of `on_response`. The method returns when the log has it. It does not resume
         a graph. A run keeps its newest 1,000 open prompts, until it ends, in the process that runs the graph.
 
-        A prompt of another process is answered there, within `redis.request_timeout` seconds; handlers there get the JSON form of the
-        response. Of several processes that answer a prompt, exactly one succeeds.
+        A prompt of another process is answered there, within `redis.request_timeout` seconds. Handlers there get the
+        JSON form of the response. Of several processes that answer a prompt, exactly one succeeds.
 
         Raises:
             PromptError: If the prompt does not exist, was answered, or its run has ended.

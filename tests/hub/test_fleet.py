@@ -30,6 +30,14 @@ class Pair:
         await self.a.writer.flush()
         await self.b.writer.flush()
 
+    async def joined(self) -> None:
+        """Both are in the fleet."""
+        fleet = self.a.log.fleet
+        assert fleet is not None
+        async with asyncio.timeout(10):
+            while len(await fleet.processes()) < 2:
+                await asyncio.sleep(0.01)
+
     async def close(self) -> None:
         await self.a.aclose()
         await self.b.aclose()
@@ -218,6 +226,7 @@ async def test_a_prompt_of_a_guest_is_answered(pair: Pair) -> None:
     await pair.flush()
     ask(pair.b)
     await pair.flush()
+    await pair.joined()
     await pair.a.respond("e", "p", 1)
     with pytest.raises(PromptError):
         await pair.a.respond("e", "p", 2)

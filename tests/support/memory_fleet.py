@@ -265,6 +265,9 @@ class SharedLog:
     def listen_positions(self, listener: PositionListener) -> Callable[[], None]:
         return self._memory.listen_positions(listener)
 
+    async def ready(self) -> None:
+        pass
+
     def trim(self, limit: int | None = None) -> bool:
         return self._memory.trim(limit)
 

@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.errors import ConnectRateError, LogUnavailableError, TooManyConnectionsError
+from lg_streaming.errors import ConnectRateError, LimitError, LogUnavailableError, TooManyConnectionsError
 from lg_streaming.frequency import Frequency
 from lg_streaming.gateway.limits.rates import address_key
 
@@ -161,12 +161,14 @@ class FleetLimits:
         except TimeoutError:
             self._pause(f"no answer in {_PATIENCE:g} s")
             return
+        failures: list[BaseException] = []
         for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, LogUnavailableError):
+            if isinstance(result, LimitError):
                 raise result
-        failures = [result for result in results if isinstance(result, LogUnavailableError)]
+            if result is not None:
+                failures.append(result)
         if failures:
-            self._pause(str(failures[0]))
+            self._pause(repr(failures[0]))
         else:
             self._warned = False
 
