@@ -102,6 +102,7 @@ def serve(
 
     try:
         certificate = Certificate.load(certfile, keyfile)
+        _check_workers(workers)
         _check_http2(http2=http2, encrypted=certificate is not None, ws_compression=ws_compression)
         serve_options = ServeOptions(
             host=host,
@@ -124,6 +125,11 @@ def serve(
 
 class _OptionsError(Exception):
     """Options that exclude each other."""
+
+
+def _check_workers(workers: int) -> None:
+    if workers > 1 and sys.platform == "win32":
+        raise _OptionsError("--workers is not supported on Windows: start several servers behind a proxy")
 
 
 def _check_http2(*, http2: bool, encrypted: bool, ws_compression: bool) -> None:

@@ -341,11 +341,14 @@ class BufferedLogWriter:
 
     def _append_all(self, batches: list[Batch]) -> Sequence[int | Exception]:
         try:
-            return self._log.append_all(batches)
-        except LogUnavailableError as error:
-            return [error] * len(batches)
-        except Exception:  # noqa: BLE001 (each by itself, so that none holds up the others)
-            return [self._append_one(batch) for batch in batches]
+            results = self._log.append_all(batches)
+        except Exception as error:  # noqa: BLE001 (handled like one that is returned)
+            results = [error] * len(batches)
+        first = results[0]
+        expected = not isinstance(first, Exception) or isinstance(first, (LogUnavailableError, RunRefusedError))
+        if expected or len(batches) == 1 or any(result is not first for result in results):
+            return results
+        return [self._append_one(batch) for batch in batches]  # so that none holds up the others
 
     def _append_one(self, batch: Batch) -> int | Exception:
         try:

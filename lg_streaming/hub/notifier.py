@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from lg_streaming.fork import new_rlock, release_owned
+from lg_streaming.fork import bury, new_rlock, release_owned, restart_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,8 +39,7 @@ class Notifier:
                 running = asyncio._get_running_loop()  # noqa: SLF001 (the documented function raises without a loop)
                 for loop, futures in self._waiters.items():
                     if loop is not running:
-                        with contextlib.suppress(RuntimeError):  # that loop was closed, and its tasks with it
-                            loop.call_soon_threadsafe(_release, futures)
+                        _wakeups.add(loop, futures)
                     elif len(futures) > 1:
                         loop.call_soon(_release, futures)  # so that the publisher does not wait for many
                     elif not futures[0].done():
@@ -93,7 +91,46 @@ class Notifier:
                     del self._waiters[loop]
 
 
+class _Wakeups:
+    """Waiting tasks to wake on other event loops. One call of a loop wakes those of many notifications."""
+
+    def __init__(self) -> None:
+        self._lock = new_rlock()
+        self._futures: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        restart_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the tasks of the parent process."""
+        bury(self._futures)
+        self._futures = {}
+
+    def add(self, loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]]) -> None:
+        """Wake the tasks that wait for ``futures``, soon."""
+        try:
+            with self._lock:
+                scheduled = self._futures.get(loop)
+                if scheduled is not None and not loop.is_closed():
+                    scheduled += futures
+                    return
+                self._futures[loop] = list(futures)
+                loop.call_soon_threadsafe(self._wake, loop)
+        except RuntimeError:  # that loop was closed, and its tasks with it
+            self._futures.pop(loop, None)
+        except BaseException:  # an interrupt: the waiters stay with their notifier
+            self._futures.pop(loop, None)
+            release_owned(self._lock)
+            raise
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            futures = self._futures.pop(loop, ())
+        _release(futures)
+
+
 def _release(futures: Iterable[asyncio.Future[None]]) -> None:
     for future in futures:
         if not future.done():
             future.set_result(None)
+
+
+_wakeups: Final = _Wakeups()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from lg_streaming.codec import Encoded, add_position, decode
+from lg_streaming.codec import Encoded, add_position, decode_data
 from lg_streaming.events import KINDS
 from lg_streaming.hub.buffered_writer import BufferedLogWriter
 from lg_streaming.hub.encoder import UpdateEncoder
@@ -132,10 +132,10 @@ class UpdateWriter:
         self.counters.drops.note("lost", execution, execution.execution_id, drafts[-1].type, amount=refused)
 
     def _note_lost(self, execution: Execution, drafts: Sequence[PendingUpdate]) -> None:
-        notices = [draft for draft in drafts if draft.type == _NOTICE]
-        count = len(drafts) - len(notices)
+        before = [count for draft in drafts if (count := _lost_before(draft)) is not None]
+        count = len(drafts) - len(before)
         with execution.lock:
-            execution.lost += count + sum(map(_lost_before, notices))
+            execution.lost += count + sum(before)
         self.counters.drops.note("lost", execution, execution.execution_id, drafts[-1].type, amount=count)
         self.counters.drops.report()  # on the buffer's thread, without a lock
 
@@ -168,6 +168,12 @@ class UpdateWriter:
             self.encoder.trace.close()
 
 
-def _lost_before(notice: PendingUpdate) -> int:
-    """Return the count of an ``updates_lost`` update, which was counted before and lost itself."""
-    return cast("dict[str, int]", decode(add_position(notice.body, 0, "")).data)["count"]
+def _lost_before(draft: PendingUpdate) -> int | None:
+    """Return the count of an ``updates_lost`` update of the hub; None for other updates."""
+    if draft.type != _NOTICE:
+        return None
+    match decode_data(add_position(draft.body, 0, "")):
+        case {"count": int(count), "reason": "log_unavailable"}:
+            return count
+        case _:
+            return None

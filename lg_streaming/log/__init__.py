@@ -1,6 +1,7 @@
 """Log: the ordered, replayable record of each execution.
 
 - `base`: the protocol `EventLog`, and its values.
+- `factory`: makes the log that the settings name; `fleet`: the protocol of processes that share a log.
 - `memory`: `MemoryLog`, which implements it in this process's memory, with limits and expiry.
 - `update_stream`: the updates of one execution in that log.
 - `run_state`: the state of an execution's last run, and the memory that an update takes.

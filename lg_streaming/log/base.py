@@ -244,6 +244,21 @@ class EventLog(Protocol):
         """
         ...
 
+    async def end_for(
+        self, execution_id: str, process_id: str | None, make_update: Callable[[str], PendingUpdate]
+    ) -> bool:
+        """Append the final update of an open run in place of the process that holds it; return whether it held it.
+
+        Args:
+            execution_id: The execution.
+            process_id: The process, which is dead or has forgotten the run; None for a run that no process holds.
+            make_update: Returns the final update of the run of an id.
+
+        Raises:
+            LogUnavailableError: If the log cannot be reached.
+        """
+        ...
+
     def watch(self, execution_id: str) -> Callable[[], None]:
         """Notify listeners of the updates that other processes append to an execution, until the result is called.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -27,11 +26,13 @@ def make_log(settings: StreamingSettings, *, clock: Callable[[], float], monoton
         monotonic: Seconds that never go back, for a log in this process's memory.
 
     Raises:
+        StreamingConfigError: If the URL cannot be used.
         MissingExtraError: If the log needs ``pip install 'lg-streaming[redis]'``.
     """
     if settings.log == "memory://":
         return MemoryLog(settings.retention, clock=clock, monotonic=monotonic)
     if find_spec("redis") is None:
         raise MissingExtraError(f"log={settings.log!r} needs the package redis: pip install 'lg-streaming[redis]'")
-    log: EventLog = import_module("lg_streaming.log.redis").RedisLog.from_settings(settings)
-    return log
+    from lg_streaming.log.redis import RedisLog  # noqa: PLC0415 (needs the extra `redis`)
+
+    return RedisLog.from_settings(settings)

@@ -77,6 +77,12 @@ class Fleet(Protocol):
         """Call ``handler(payload)`` for each message of a topic; return a function that stops that."""
         ...
 
+    # --- work for the parts above ---------------------------------------------------------------------------
+
+    def spawn(self, job: Callable[[], Awaitable[object]]) -> None:
+        """Run ``await job()`` as a task of the fleet's event loop. Returns at once; an exception is logged."""
+        ...
+
     # --- claims ---------------------------------------------------------------------------------------------
 
     async def claim(self, name: str) -> bool:
@@ -114,6 +120,19 @@ class Fleet(Protocol):
 
     async def count(self, kind: str, key: str, change: int) -> int:
         """Add to this process's share of a counter; return the sum over the live processes."""
+        ...
+
+    # --- rates ----------------------------------------------------------------------------------------------
+
+    async def hit(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
+        """Count a hit of a key and return True; over ``amount`` hits in ``seconds``, count nothing and return False.
+
+        The hits of all processes count, in a sliding window. Raises LogUnavailableError, like `allows`.
+        """
+        ...
+
+    async def allows(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
+        """Return whether a key has a hit left. Counts nothing."""
         ...
 
     # --- the processes --------------------------------------------------------------------------------------

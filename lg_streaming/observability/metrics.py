@@ -100,10 +100,12 @@ def _hub_metrics(hub: HubStatistics) -> Iterator[Metric]:
     dropped = {**hub.dropped, "repeated": hub.repeated}
     yield _counter_by("updates_dropped", "Updates that did not get into the log", "reason", dropped.items())
     yield _counter("updates_shortened", "Updates too large to leave in one piece", hub.shortened)
+    yield _counter("append_batches", "Batches that a log on another machine accepted", hub.append_batches)
     yield _counter("append_failures", "Tries to write to the log that failed", hub.append_failures)
     yield _counter("encode_fallbacks", "Updates that held something JSON cannot hold", hub.encode_fallbacks)
     raised = {"observer": hub.observer_errors, "callable": hub.callable_errors, "sink": hub.sink_errors}
     yield _counter_by("callback_errors", "Exceptions of the program's own functions", "source", raised.items())
+    yield _histogram("append_seconds", "Time of a request to a log on another machine", hub.append_seconds)
     yield _histogram("publish_seconds", "Time inside a call that publishes, of every 16th", hub.publish_seconds)
 
 

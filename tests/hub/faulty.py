@@ -2,11 +2,11 @@
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from lg_streaming.errors import LogUnavailableError
+from lg_streaming.errors import LogUnavailableError, RunRefusedError
 from lg_streaming.events import Position
 from lg_streaming.log import Batch, LogState, MemoryLog, ReadResult, StoredUpdate
 from lg_streaming.log.fleet import Fleet
@@ -36,6 +36,22 @@ class FaultyLog:
         self._faults: deque[Fault] = deque()
         self.away = False
         """True if every call fails."""
+        self.unreachable: set[str] = set()
+        """Executions that cannot be reached."""
+        self.broken: set[str] = set()
+        """Executions at which the log itself makes a mistake."""
+        self.raises = False
+        """True if a mistake at one batch is raised, and not returned with the results of the others."""
+        self.ended: set[str] = set()
+        """Runs that have ended in another process."""
+        self.owners: dict[str, str] = {}
+        """Owners that another process has set."""
+        self.skipped: Counter[str] = Counter()
+        """Updates of each execution that were skipped because of their key."""
+        self.rounds: list[Sequence[Batch]] = []
+        """The batches of each request."""
+        self.closed_at: list[int] = []
+        """The number of stored updates at each close."""
         self.tried: list[Batch] = []
         self.entered = threading.Event()
         """Set when an append has come."""
@@ -61,16 +77,31 @@ class FaultyLog:
         self._open.wait(PATIENCE)
         time.sleep(self.delay)
         fault = self._faults.popleft() if self._faults else None
-        if fault == "strange":
+        if fault == "strange" or batch.execution_id in self.broken:
             raise RuntimeError("the log's own mistake")
-        if self.away or fault == "away":
+        if self.away or fault == "away" or batch.execution_id in self.unreachable:
             raise LogUnavailableError
+        batch = self._without_refused(batch)
         repeated = self.memory.append(batch)
+        self.skipped[batch.execution_id] += repeated
         if fault == "reply lost":
             raise LogUnavailableError
         return repeated
 
+    def _without_refused(self, batch: Batch) -> Batch:
+        """Without what is refused; raises if that is all of it, or if its owner is refused."""
+        owner = self.owners.get(batch.execution_id, batch.owner)
+        if batch.owner not in {None, owner} and any(each.type == "workflow_start" for each in batch.updates):
+            raise RunRefusedError(execution_id=batch.execution_id)
+        left = [update for update in batch.updates if update.scope.run_id not in self.ended]
+        if batch.updates and not left:
+            raise RunRefusedError(execution_id=batch.execution_id)
+        return batch if len(left) == len(batch.updates) else batch._replace(updates=left)
+
     def append_all(self, batches: Sequence[Batch]) -> Sequence[int | Exception]:
+        self.rounds.append(batches)
+        if self.raises and any(batch.execution_id in self.broken for batch in batches):
+            raise RuntimeError("the log's own mistake")
         results: list[int | Exception] = []
         for batch in batches:
             try:
@@ -122,7 +153,7 @@ class FaultyLog:
         return self.memory.trim(limit)
 
     async def aclose(self) -> None:
-        await self.memory.aclose()
+        self.closed_at.append(sum(len(self.stored(each)) for each in await self.memory.executions()))
 
     def stored(self, execution_id: str = "e") -> Sequence[StoredUpdate]:
         found = read_now(self.memory, execution_id, 0, 1_000_000)

@@ -42,7 +42,7 @@ class RedisHarness(LogHarness):
         self.offset = 0.0
 
     def make(self, retention: RetentionSettings) -> EventLog:
-        self.retention, self.settings = retention, RedisSettings(prefix=f"t{next(PREFIXES)}")
+        self.retention, self.settings = retention, RedisSettings(prefix=f"t{next(PREFIXES)}", check_interval=0.5)
         self.logs.clear()
         return self.connect()
 

@@ -12,7 +12,7 @@ from lg_streaming.log import MemoryLog
 
 
 class SharedLog(MemoryLog):
-    """Stands in for the log on Redis."""
+    """Replacement of the log on Redis."""
 
     made: ClassVar[list["SharedLog"]] = []
 

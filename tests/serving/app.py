@@ -1,12 +1,15 @@
 """An app as a user writes it, for `python -m lg_streaming serve`: it publishes on request."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request
 
 from lg_streaming import StreamingModule, StreamingSettings
+from lg_streaming.log import MemoryLog
 from lg_streaming.settings import AuthSettings, LimitSettings
 
 NOT_AN_APP = "just text"
@@ -73,3 +76,21 @@ async def _broken(_: FastAPI) -> AsyncGenerator[None]:
 
 
 fails_to_start = FastAPI(lifespan=_broken)
+
+
+class _SharedLog(MemoryLog):
+    """Log that counts as shared, although it is not."""
+
+    fleet: Any = object()
+
+
+def make_shared() -> FastAPI:
+    """Return an app that several processes may serve; each names its process."""
+    app = FastAPI()
+    StreamingModule(settings(), log=_SharedLog()).install(app)
+
+    @app.get("/process")
+    async def process() -> int:  # pyright: ignore[reportUnusedFunction]
+        return os.getpid()
+
+    return app

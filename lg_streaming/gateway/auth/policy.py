@@ -25,6 +25,7 @@ from lg_streaming.gateway.auth.jwks import RemoteKeys
 from lg_streaming.gateway.auth.keys import static_keys
 from lg_streaming.gateway.auth.principal import ANONYMOUS, CLAIM, Action, Grant, Principal, grants_of
 from lg_streaming.gateway.auth.revocation import Revocations, Revoked
+from lg_streaming.gateway.auth.shared_revocations import SharedRevocations
 from lg_streaming.gateway.auth.tickets import Tickets
 from lg_streaming.gateway.limits.rates import address_key
 from lg_streaming.gateway.limits.workers import Workers
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.auth.keys import Keys
     from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.auth.tickets import UsedTicket
+    from lg_streaming.log.fleet import Fleet
     from lg_streaming.settings import AuthSettings
 
 __all__ = ["ANONYMOUS", "Action", "Authorize", "Grant", "Policy", "Principal", "Revoked", "caller_of"]
@@ -66,6 +68,7 @@ class Policy:
         clock: Seconds since 1970.
         answer_timeout: Seconds after which a missing answer of the application counts as a denial.
         keys: Source of the keys of tokens; default: the keys of the settings.
+        fleet: The processes that share revocations; None for this process alone.
 
     Raises:
         StreamingConfigError: If authentication is on without a key, or the key cannot be read.
@@ -82,6 +85,7 @@ class Policy:
         clock: Callable[[], float] = time.time,
         answer_timeout: float = 10.0,
         keys: Keys | None = None,
+        fleet: Fleet | None = None,
     ) -> None:
         self._settings = settings
         self._origins = frozenset(origin.lower().rstrip("/") for origin in cors_origins)
@@ -91,6 +95,10 @@ class Policy:
         self._answer_timeout = answer_timeout
         self._workers = Workers("rights")
         self._revocations = Revocations(clock, leeway=settings.leeway)
+        self.shared_revocations: SharedRevocations | None = (
+            None if fleet is None else SharedRevocations(fleet, self._revocations, clock)
+        )
+        """The exchange of revocations with other processes."""
         self.tickets: Tickets = Tickets(clock=clock)
         """The tickets that were handed out."""
         keys = None if settings.enabled is False else keys or _keys(settings)
@@ -233,13 +241,15 @@ class Policy:
     def revoke(self, *, jti: str | None = None, subject: str | None = None, expires_at: float | None = None) -> None:
         """Revoke the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
 
-        Revoked tokens open no connection and no subscription; open connections end at their next heartbeat. The rule
-        holds in this process only. See `Revocations.add` for the arguments.
+        Revoked tokens open no connection and no subscription; open connections end at their next heartbeat. With a
+        fleet, the rule holds in all its processes. See `Revocations.add` for the arguments.
 
         Raises:
             StreamingConfigError: If neither `jti` nor `subject` is given.
         """
-        self._revocations.add(jti=jti, subject=subject, expires_at=expires_at)
+        rules = self._revocations.add(jti=jti, subject=subject, expires_at=expires_at)
+        if self.shared_revocations is not None:
+            self.shared_revocations.share(rules)
 
     async def still_valid(self, principal: Principal, *, address: str | None = None) -> bool:
         """Return whether the principal's token is not revoked, by `revoke` or by the application.

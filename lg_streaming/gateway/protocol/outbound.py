@@ -158,7 +158,7 @@ class ConnectionStatus(Outbound):
     login_timeout_s: float | None = None
     protocol: int = PROTOCOL_VERSION
     warnings: list[ServerWarning] | None = None
-    """What clients may miss; absent: none. ``several_processes``: each process has executions of its own."""
+    """Reasons why clients may miss executions; absent: none. ``several_processes``: the processes share no log."""
 
 
 class Metadata(BaseModel):

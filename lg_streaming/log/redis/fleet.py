@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -19,6 +19,7 @@ from lg_streaming.log.redis.channels import Channels, Subscribe
 from lg_streaming.log.redis.claims import Claims
 from lg_streaming.log.redis.lease import Abandon, Lease, new_process_id, runs_key
 from lg_streaming.log.redis.mailbox import Mailbox
+from lg_streaming.log.redis.rates import Rates
 from lg_streaming.log.redis.shared_values import Counters, Values
 from lg_streaming.log.redis.store import Store, encode_json
 
@@ -82,6 +83,7 @@ class RedisFleet:
         self._on_lease_lost: tuple[Callable[[str], None], ...] = ()
         self._report: Callable[[], Mapping[str, Any]] = dict
         self._values = Values(self._store)
+        self._rates = Rates(self._store)
         self._closed = False
         self._begin()
         restart_after_fork(self)
@@ -207,6 +209,11 @@ class RedisFleet:
 
         return remove
 
+    def spawn(self, job: Callable[[], Awaitable[object]]) -> None:
+        """See `Fleet.spawn`."""
+        if not self._closed:
+            self._io.spawn(_await(job))
+
     # --- claims ---------------------------------------------------------------------------------------------
 
     async def claim(self, name: str) -> bool:
@@ -251,6 +258,16 @@ class RedisFleet:
     async def count(self, kind: str, key: str, change: int) -> int:
         """See `Fleet.count`. After an error the change counts, and reaches Redis later."""
         return await self._run(lambda: self._counters.count(kind, key, change), registered=True)
+
+    # --- rates ----------------------------------------------------------------------------------------------
+
+    async def hit(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
+        """See `Fleet.hit`."""
+        return await self._run(lambda: self._rates.hit(kind, key, amount, seconds))
+
+    async def allows(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
+        """See `Fleet.allows`."""
+        return await self._run(lambda: self._rates.allows(kind, key, amount, seconds))
 
     # --- the processes --------------------------------------------------------------------------------------
 
@@ -428,6 +445,10 @@ class RedisFleet:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, LogUnavailableError):
             logger.error("a task of the fleet failed", exc_info=error)
+
+
+async def _await(job: Callable[[], Awaitable[object]]) -> None:
+    await job()
 
 
 def _call(handler: Callable[[Any], None], argument: object) -> None:
