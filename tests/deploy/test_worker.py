@@ -64,8 +64,9 @@ async def test_a_run_of_a_worker_is_watched_and_answered_through_a_web_process(
     types = [update.type for update in updates]
     assert types.index("human_prompt") < types.index("human_response")
     assert updates[-1].type == "workflow_complete"
-    nodes = {update.node_id: update.data for update in updates if update.type == "node_complete"}
-    assert nodes["review"]["update"] == ({} if accepted else {"report": ""})
+    (response,) = (update for update in updates if update.type == "human_response")
+    assert response.data["response"] is accepted
+    assert {update.node_id for update in updates if update.type == "node_complete"} == {"write", "review"}
 
 
 async def test_a_run_of_a_worker_is_cancelled_through_a_web_process(
