@@ -121,10 +121,10 @@ class Follower:
         self._notifications, self._connected = None, None
         self._running, self._follows_all, self.available = False, False, True
 
-    @property
-    def watched(self) -> Mapping[str, object]:
-        """Followed executions by id."""
-        return self._watches
+    def follows(self, execution_id: str) -> bool:
+        """Return whether notifications of an execution reach this process, or will when its tail is read."""
+        watch = self._watches.get(execution_id)
+        return watch is not None and (watch.tail is not None or watch.following is not None)
 
     # --- from any thread ----------------------------------------------------------------------------------------
 

@@ -221,6 +221,8 @@ class RedisLog:
     async def _reopen(self, runs: Mapping[str, str]) -> None:
         """Begin executions anew that Redis has lost during a run, so that readers get a gap at once."""
         for execution_id, run_id in runs.items():
+            if execution_id not in self._open_runs:
+                continue  # it was dropped, or has ended
             batch = Batch(execution_id, [], f"{self.fleet.process_id}-reopen", round(time.time() * 1000))
             keys, arguments = self._append_call(batch)
             await self._scripts.run(APPEND, keys, *arguments, 0, "", "", run_id, "")
@@ -278,7 +280,7 @@ class RedisLog:
         self._acknowledge(batch, epoch.decode(), head)
         if other_process:
             self._hand_over(execution_id, other_process.decode(), other_run.decode(), batch)
-        if appended and execution_id not in self._follower.watched:
+        if appended and not self._follower.follows(execution_id):
             self._notify(execution_id)
         return repeated
 
@@ -484,6 +486,7 @@ class RedisLog:
     async def _drop(self, execution_id: str) -> None:
         with self._lock:
             self._acknowledged.pop(execution_id, None)
+            self._open_runs.pop(execution_id, None)
         keys = self.keys.execution(execution_id)
         names = (keys.updates, keys.state, keys.idempotency)
         await self._scripts.run(DROP, names, keys.channel, self.keys.all_updates, execution_id)
