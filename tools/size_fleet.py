@@ -41,7 +41,7 @@ class Load:
     duration: float = _option(60.0, "seconds that an execution runs")
     processes: int = _option(8, "processes that run graphs")
     ttl: float = _option(900.0, "seconds that updates are kept after an execution's last one (retention.ttl)")
-    batch: float = _option(0.005, "seconds for which a process collects updates before it appends them")
+    batch: float = _option(0.002, "seconds between two rounds of appends of a process, on average")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +109,8 @@ class Demand:
 def delays(demand: Demand, busy: float, seed: int) -> tuple[float, float]:
     """Simulate one Redis that is busy for this share of the time; return p50 and p99 of an append, in seconds.
 
-    Redis serves one request after another. Each process sends its appends together, once in each batch time. Reads
-    come at random between them.
+    Redis serves one request after another. Each process sends its appends together, in rounds. A round takes 0.5 to
+    1.5 times the batch time. Reads come at random between them.
     """
     chance, load = random.Random(seed), demand.load  # noqa: S311 (a simulation)
     scale = busy / demand.cpu
@@ -118,10 +118,11 @@ def delays(demand: Demand, busy: float, seed: int) -> tuple[float, float]:
     end = _APPENDS / appends
     arrivals: list[tuple[float, int]] = []
     for _ in range(load.processes):
-        at = chance.random() * load.batch
+        # The simulation begins in the middle of a round; longer rounds are more likely to be met.
+        at = chance.random() * math.sqrt(0.25 + 2 * chance.random()) * load.batch
         while at < end:
             arrivals.append((at, _poisson(chance, appends * load.batch / load.processes)))
-            at += load.batch
+            at += load.batch * (0.5 + chance.random())
     arrivals += [(chance.random() * end, -1) for _ in range(_poisson(chance, reads * end))]
     waited, free = list[float](), 0.0
     for at, count in sorted(arrivals):

@@ -179,14 +179,14 @@ class HubFleet(RunControl):
             raise PromptError(execution_id=execution_id)
         payload = {"execution_id": execution_id, "prompt_id": prompt_id, "response": self._to_json(response)}
         holder, here = state.process, self._fleet.process_id
-        if holder not in {None, here}:
+        if holder is not None and holder != here:
             try:
-                await self._request(cast("str", holder), "respond", payload)
+                await self._request(holder, "respond", payload)
                 return
             except PromptError:
                 pass  # a guest of the run may have asked
             except NoAnswerError as error:
-                if await self._is_live(cast("str", holder)):
+                if await self._is_live(holder):
                     raise
                 raise NoAnswerError(
                     "the process that holds the run has ended: its prompts cannot be answered",

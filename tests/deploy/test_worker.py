@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Generator
 from contextlib import ExitStack
@@ -25,8 +26,12 @@ pytestmark = pytest.mark.row("PYEV-20")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    folder = tmp_path_factory.mktemp("worker")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("worker")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Generator[str]:
     with ExitStack() as stack:
         redis = stack.enter_context(redis_server(folder))
         stack.enter_context(worker(folder, redis))
@@ -64,22 +69,27 @@ async def test_a_run_of_a_worker_is_watched_and_answered_through_a_web_process(
     types = [update.type for update in updates]
     assert types.index("human_prompt") < types.index("human_response")
     assert updates[-1].type == "workflow_complete"
-    nodes = {update.node_id: update.data for update in updates if update.type == "node_complete"}
-    assert nodes["review"]["update"] == ({} if accepted else {"report": ""})
+    (response,) = (update for update in updates if update.type == "human_response")
+    assert response.data["response"] is accepted
+    assert {update.node_id for update in updates if update.type == "node_complete"} == {"write", "review"}
 
 
 async def test_a_run_of_a_worker_is_cancelled_through_a_web_process(
-    server: str, client: SSEClient | SocketIOClient
+    folder: Path, server: str, client: SSEClient | SocketIOClient
 ) -> None:
     execution_id = await start(server)
+    reason = f"no time for {execution_id}"
     updates: list[StreamUpdate] = []
     async for update in client.subscribe(execution_id):
         updates.append(update)
         if update.type == "token" and not text_of(updates[:-1]):
-            assert await client.cancel(execution_id, reason="no time")
+            assert await client.cancel(execution_id, reason=reason)
     assert len(text_of(updates)) < len(REPORT)
     assert updates[-1].type == "workflow_cancelled"
-    assert updates[-1].data["reason"] == "no time"
+    assert updates[-1].data["reason"] == reason
+    async with asyncio.timeout(20):
+        while f"CancelledError: {reason}" not in (folder / "worker.log").read_text():  # of the job, which ends too
+            await asyncio.sleep(0.05)
 
 
 async def test_the_worker_on_the_page_on_scaling(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_single_appends_at_random_times_wait_as_in_the_theory_of_such_queues(
     for busy in (0.5, 0.7):
         _, p99 = sizing.delays(demand, busy, seed=1)
         expected = demand.append_time * (1 + md1_quantile(busy, 0.99))
-        assert p99 == pytest.approx(expected, rel=0.15)
+        assert p99 == pytest.approx(expected, rel=0.2)
 
 
 def md1_quantile(busy: float, share: float) -> float:

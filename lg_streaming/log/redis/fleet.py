@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -106,6 +107,9 @@ class RedisFleet:
         self._sending = False
         self._registered = False
         self._data_lost = False
+        self._renewed_at = -math.inf
+        self._steady_since = math.inf
+        """Time of the first of the renewals without a failure or a gap between them."""
         self._failure = ""
 
     def after_fork(self) -> None:
@@ -320,9 +324,11 @@ class RedisFleet:
                 async with self._renewing:
                     await self._renew()
             except LogUnavailableError:
+                self._steady_since = math.inf
                 pause = min(LOG_BACKOFF.seconds(attempt, random.random), interval)
                 attempt += 1
             except Exception as error:
+                self._steady_since = math.inf
                 pause = interval
                 if self._failure != str(error):
                     self._failure = str(error)
@@ -363,8 +369,19 @@ class RedisFleet:
         if waiting:
             self._mailbox.take_soon()
         self._mailbox.check()
-        for process_id in dead - {self.process_id}:
-            self._start_task(self._lease.reap(process_id))
+        if self._is_steady(asyncio.get_running_loop().time()):
+            for process_id in dead - {self.process_id}:
+                self._start_task(self._lease.reap(process_id))
+
+    def _is_steady(self, now: float) -> bool:
+        """Return whether this process has renewed its lease without a gap for the length of a lease.
+
+        Before that, others may only seem dead: Redis was away for all, or this process was paused.
+        """
+        if now - self._renewed_at > self._seconds / 2 or self._steady_since == math.inf:
+            self._steady_since = now
+        self._renewed_at = now
+        return now - self._steady_since >= self._seconds
 
     async def _record_runs(self, runs: Sequence[str]) -> None:
         key = runs_key(self._store, self.process_id)
