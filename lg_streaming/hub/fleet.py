@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -193,7 +193,7 @@ class HubFleet(RunControl):
                     execution_id=execution_id,
                     details=error.details,
                 ) from None
-        await self._respond_to_guest(payload, self._fleet.live - {here, holder})
+        await self._respond_to_guest(payload, [each for each in self._fleet.live if each not in {here, holder}])
 
     def _to_json(self, response: object) -> Any:
         encoded, limit = self._publisher.encode(response), min(self._registry.settings.limits.update_bytes, _MAX_ANSWER)
@@ -201,7 +201,7 @@ class HubFleet(RunControl):
             raise UpdateTooLargeError(f"a response may have {limit} bytes, not {len(encoded)}")
         return orjson.loads(encoded)
 
-    async def _respond_to_guest(self, payload: Mapping[str, Any], others: frozenset[str | None]) -> None:
+    async def _respond_to_guest(self, payload: Mapping[str, Any], others: Sequence[str]) -> None:
         """Answer a prompt that one of the other processes published to a run that it does not hold.
 
         Raises:
