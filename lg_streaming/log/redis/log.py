@@ -149,13 +149,13 @@ class RedisLog:
     def client(self) -> AsyncClient:
         """Return the client of the I/O thread. Call it there."""
         if self._async is None:
-            self._async = connect_async(self.target)
+            self._async = connect_async(self.target, timeout=self._settings.timeout)
         return self._async
 
     def _sync_client(self) -> SyncClient:
         with self._lock:
             if self._sync is None:
-                self._sync = connect_sync(self.target)
+                self._sync = connect_sync(self.target, timeout=self._settings.timeout)
             return self._sync
 
     # --- appending ----------------------------------------------------------------------------------------------
