@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
@@ -86,6 +87,7 @@ def run_doctor(options: DoctorOptions, console: Console) -> int:
         DoctorError: If the URL of the log cannot be used.
         MissingExtraError: If the log needs ``pip install 'lg-streaming[redis]'``.
     """
+    logging.getLogger("lg_streaming").addHandler(logging.NullHandler())  # the findings have the errors of the log
     findings = asyncio.run(_examine(options))
     if options.as_json:
         report = {"status": worst(findings), "findings": [asdict(each) for each in findings]}

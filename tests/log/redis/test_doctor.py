@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -307,6 +308,14 @@ async def test_without_the_right_to_info_the_facts_are_not_known(redis_of_this_t
     found: dict[str, Finding] = {each.check: each for each in await check_redis(as_bob(redis_of_this_test.url), "lg")}
     assert found["rights"].level == "failure"
     assert found["data"].message.startswith("not known")
+
+
+def test_errors_of_the_log_are_findings_and_nothing_else(redis_of_this_test: RedisServer) -> None:
+    allow(redis_of_this_test, "on", "~lg:*", "+ping", "+client|setname")
+    command = [sys.executable, "-m", "lg_streaming", "doctor", "--log", as_bob(redis_of_this_test.url)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert SECRET not in done.stdout
 
 
 async def test_another_prefix_is_no_one_elses(redis_of_this_test: RedisServer) -> None:
