@@ -51,7 +51,7 @@ async def check_redis(url: str, prefix: str) -> Sequence[Finding]:
 
     Args:
         url: URL of the log.
-        prefix: Prefix of its keys. The checks write below ``<prefix>:doctor-…``, and remove that.
+        prefix: Prefix of its keys. The checks write below ``<prefix>:doctor-…``. They remove that, or let it expire.
 
     Raises:
         StreamingConfigError: If the URL cannot be used.
