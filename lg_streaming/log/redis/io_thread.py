@@ -13,7 +13,7 @@ from lg_streaming.fork import bury, new_lock, restart_after_fork
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 __all__ = ["IoThread"]
 
@@ -42,6 +42,8 @@ class IoThread:
 
     def __init__(self, name: str = "lg-streaming-redis") -> None:
         self._name = name
+        self.on_close: Callable[[], Coroutine[Any, Any, None]] | None = None
+        """Last coroutine of the loop, when all others have ended: it closes the connections."""
         self._lock = new_lock()
         self._here = threading.local()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -118,6 +120,8 @@ class IoThread:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.get_loop().run_forever()
             runner.run(_cancel_all())
+            if self.on_close is not None:
+                runner.run(self.on_close())
 
     async def _until_close(self, coroutine: Coroutine[Any, Any, T]) -> T:
         try:
