@@ -129,6 +129,8 @@ class IoThread:
         except asyncio.CancelledError:
             if self._loop is asyncio.get_running_loop():
                 raise
+            if task := asyncio.current_task():
+                task.add_done_callback(_retrieve)  # where the future was cancelled as well, no one else does
             # The caller would take the cancellation by `close` for its own.
             raise LogUnavailableError("the connection to Redis was closed") from None
 
@@ -139,6 +141,11 @@ async def _cancel_all() -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+def _retrieve(task: asyncio.Task[object]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _log_exception(future: concurrent.futures.Future[object]) -> None:
