@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any, Final
@@ -164,6 +165,8 @@ class _Checks:
                 self._add("script", "failure", "an update was appended, but not found", "Look at the eviction.")
         finally:
             await log.aclose()
+            with suppress(exceptions.ResponseError):
+                await self._client.delete(f"{self._prefix}:processes")  # it stays where the log closes as it begins
 
     async def _notifications(self) -> None:
         notifications = Notifications(self._client)
