@@ -305,9 +305,10 @@ class Follower:
                     logger.warning("the notifications of the log are interrupted: %s", error.exceptions[0])
             except* Exception:
                 logger.exception("the notifications of the log failed")
-            self._lose()
-            with contextlib.suppress(Exception):
-                await notifications.aclose()
+            finally:  # also where the loop ends
+                self._lose()
+                with contextlib.suppress(Exception):
+                    await notifications.aclose()
             await asyncio.sleep(LOG_BACKOFF.seconds(failures, random.random))
             failures += 1
 

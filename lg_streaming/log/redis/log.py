@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -98,6 +99,7 @@ class RedisLog:
         self._new_epoch = new_epoch
         self._lock = new_lock()
         self._io = IoThread()
+        self._io.on_close = self._close_client
         self._listeners: tuple[Listener, ...] = ()
         self._position_listeners: tuple[PositionListener, ...] = ()
         self._follower = Follower(
@@ -149,13 +151,13 @@ class RedisLog:
     def client(self) -> AsyncClient:
         """Return the client of the I/O thread. Call it there."""
         if self._async is None:
-            self._async = connect_async(self.target)
+            self._async = connect_async(self.target, timeout=self._settings.timeout)
         return self._async
 
     def _sync_client(self) -> SyncClient:
         with self._lock:
             if self._sync is None:
-                self._sync = connect_sync(self.target)
+                self._sync = connect_sync(self.target, timeout=self._settings.timeout)
             return self._sync
 
     # --- appending ----------------------------------------------------------------------------------------------
@@ -516,7 +518,6 @@ class RedisLog:
         if self._closed:
             return
         await self.fleet.aclose()
-        await self._io.run(self._close_client())
         await asyncio.to_thread(self._io.close)
         sync, self._sync = self._sync, None
         if sync is not None:
@@ -529,7 +530,8 @@ class RedisLog:
     async def _close_client(self) -> None:
         client, self._async = self._async, None
         if client is not None:
-            await client.aclose()
+            with contextlib.suppress(Exception):  # it may be broken
+                await client.aclose()
 
 
 _FAR: Final = 2**53
