@@ -193,7 +193,8 @@ class HubFleet(RunControl):
                     execution_id=execution_id,
                     details=error.details,
                 ) from None
-        await self._respond_to_guest(payload, self._fleet.live - {here, holder})
+        others = [each.process_id for each in await self._fleet.processes() if each.process_id not in {here, holder}]
+        await self._respond_to_guest(payload, others)
 
     def _to_json(self, response: object) -> Any:
         encoded, limit = self._publisher.encode(response), min(self._registry.settings.limits.update_bytes, _MAX_ANSWER)
@@ -201,7 +202,7 @@ class HubFleet(RunControl):
             raise UpdateTooLargeError(f"a response may have {limit} bytes, not {len(encoded)}")
         return orjson.loads(encoded)
 
-    async def _respond_to_guest(self, payload: Mapping[str, Any], others: frozenset[str | None]) -> None:
+    async def _respond_to_guest(self, payload: Mapping[str, Any], others: Sequence[str]) -> None:
         """Answer a prompt that one of the other processes published to a run that it does not hold.
 
         Raises:
