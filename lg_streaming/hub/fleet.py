@@ -193,7 +193,8 @@ class HubFleet(RunControl):
                     execution_id=execution_id,
                     details=error.details,
                 ) from None
-        await self._respond_to_guest(payload, [each for each in self._fleet.live if each not in {here, holder}])
+        others = [each.process_id for each in await self._fleet.processes() if each.process_id not in {here, holder}]
+        await self._respond_to_guest(payload, others)
 
     def _to_json(self, response: object) -> Any:
         encoded, limit = self._publisher.encode(response), min(self._registry.settings.limits.update_bytes, _MAX_ANSWER)

@@ -19,7 +19,9 @@ __all__ = ["RELEASED", "SinkClaim", "claim_name"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 _RETRY: Final = 2.0
-"""Seconds between two attempts to claim: the holder may have died."""
+"""Seconds until a waiting sink notices that a process has died, or tries again after an error."""
+_FALLBACK: Final = 15.0
+"""Seconds between two attempts to claim without a cause: a message about a release may be lost."""
 _STORE_INTERVAL: Final = 1.0
 """Seconds between two stored positions."""
 _KIND: Final = "sink"
@@ -53,6 +55,7 @@ class SinkClaim:
         self._explicit = explicit
         self._lost = False
         self._stored_at = -_STORE_INTERVAL
+        self._live: frozenset[str] | None = None  # the processes before the last attempt; None after an error
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken: asyncio.Event | None = None
 
@@ -65,10 +68,7 @@ class SinkClaim:
         waited = False
         while not await self._try():
             waited = True
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_RETRY):
-                    await self._woken.wait()
-            self._woken.clear()
+            await self._wait_for_cause(self._woken)
         self.held = True
         if self._explicit and not waited:
             return None
@@ -79,11 +79,25 @@ class SinkClaim:
                 await asyncio.sleep(_RETRY)
 
     async def _try(self) -> bool:
+        self._live = self._fleet.live
         try:
             return await self._fleet.claim(self.name)
         except LogUnavailableError as error:
             logger.debug("%s cannot be claimed now: %s", self.name, error)
+            self._live = None
             return False
+
+    async def _wait_for_cause(self, woken: asyncio.Event) -> None:
+        """Wait until the claim was released, a process has died, or the last attempt had an error: without requests."""
+        until = time.monotonic() + _FALLBACK
+        while time.monotonic() < until:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY):
+                    await woken.wait()
+            before, self._live = self._live, self._fleet.live
+            if woken.is_set() or before is None or not before <= self._live:
+                break
+        woken.clear()
 
     def wake(self) -> None:
         """Try again at once: the claim was released. From any thread."""
