@@ -204,10 +204,9 @@ class RedisFleet:
             self._io.spawn(self._send())
 
     def on_message(self, topic: str, handler: MessageHandler) -> Callable[[], None]:
-        """See `Fleet.on_message`."""
+        """See `Fleet.on_message`. Messages arrive once another method, or the log, is used."""
         with self._lock:
             self._message_handlers[topic] = (*self._message_handlers.get(topic, ()), handler)
-        self.start()
 
         def remove() -> None:
             with self._lock:
