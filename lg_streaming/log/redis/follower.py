@@ -392,7 +392,8 @@ class Follower:
         for watch in watches:
             head, tail = heads[watch.execution_id], watch.tail
             if tail is None:
-                self._notify(watch.execution_id)
+                if head is not None:
+                    self._notify(watch.execution_id)
             elif head is None or head.epoch != tail.state.epoch or head.seq > tail.state.head:
                 watch.tail = None
                 self._notify(watch.execution_id)

@@ -275,6 +275,8 @@ class RedisLog:
             return to_unavailable(answer)
         execution_id = batch.execution_id
         status, epoch, head, repeated, other_process, other_run, appended = answer
+        if status in {_RUN_REFUSED, _OWNER_REFUSED}:
+            self._open_runs.pop(execution_id, None)
         if status == _RUN_REFUSED:
             return RunRefusedError(execution_id=execution_id)
         if status == _OWNER_REFUSED:

@@ -90,6 +90,7 @@ local head, oldest, state, run, holder = tonumber(x.h), tonumber(x.l), x.s, x.r 
 local before, former_process, former_run = head, '', ''
 local room = string.sub(ARGV[16], 1, 5) == 'room:'
 local guests, left, changed_guests, refused = {}, {}, false, 0
+local renewed = exists and ARGV[12] ~= '' and ARGV[12] ~= x.e
 local owner = ''
 if not x.o and ARGV[5] ~= '' then owner = ARGV[5] end
 local wrong_owner = x.o and ARGV[5] ~= '' and x.o ~= ARGV[5]
@@ -140,6 +141,8 @@ for i = 21, #ARGV, 5 do
       elseif first == 'i' then
         accepted = false
       end
+    elseif open() and renewed and first ~= 'f' then  -- the record of its guests was lost
+      guests[of], changed_guests = 'S' .. me, true
     else
       refused = refused + n
       accepted = nil
