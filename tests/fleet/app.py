@@ -109,6 +109,10 @@ class Fleeting:
         self.graph = make_graph(os.environ.get("CHECKPOINTS"))
         self.tasks: dict[str, asyncio.Task[Any]] = {}
 
+    def load(self) -> None:
+        """Read the checkpoints that another process has written."""
+        self.graph = make_graph(os.environ["CHECKPOINTS"])
+
     def start(self, execution_id: str, **state: Any) -> None:
         """Run the graph as an execution, in the background."""
         self._start(execution_id, state)
@@ -118,8 +122,11 @@ class Fleeting:
         self._start(execution_id, Command(resume=answer))
 
     def _start(self, execution_id: str, given: Any) -> None:
-        config = self.streaming.config(execution_id)
-        self.tasks[execution_id] = asyncio.create_task(self.graph.ainvoke(given, config))
+        self.tasks[execution_id] = asyncio.create_task(self._run(execution_id, given))
+
+    async def _run(self, execution_id: str, given: Any) -> None:
+        async with self.streaming.execution(execution_id):  # a cancelled run cancels this task
+            await self.graph.ainvoke(given, self.streaming.config(execution_id))
 
     async def outcome(self, execution_id: str) -> str:
         """Return how the graph's task ended."""
