@@ -69,7 +69,10 @@ class FileSaver(InMemorySaver):
         self._save()
 
     def _save(self) -> None:
-        plain = [{key: dict(value) if isinstance(value, dict) else value for key, value in each.items()} for each in self._stores]
+        plain = [
+            {key: dict(value) if isinstance(value, dict) else value for key, value in each.items()}
+            for each in self._stores
+        ]
         new = self._path.with_suffix(f".{os.getpid()}")
         new.write_bytes(pickle.dumps(plain))
         new.replace(self._path)

@@ -13,8 +13,6 @@ from tests.fleet.processes import PATIENCE, Fleet, Member, finals, numbers, unti
 from tests.support.redis_server import RedisServer
 
 
-
-
 async def state_of(member: Member, execution_id: str) -> str | None:
     return await member.do(f"state = await hub.describe({execution_id!r}); return state and state.state")
 
@@ -56,7 +54,10 @@ async def test_an_interrupted_run_of_a_killed_process_is_resumed_in_another(flee
     await until(lambda: is_in(b, "e", "interrupted"), "the graph asks")
     process_id = await a.do("return hub.log.fleet.process_id")
     a.kill()
-    await until(lambda: b.do(f"return not any(each.process_id == {process_id!r} for each in await hub.log.fleet.processes())"), "it is gone")
+    await until(
+        lambda: b.do(f"return not any(each.process_id == {process_id!r} for each in await hub.log.fleet.processes())"),
+        "it is gone",
+    )
 
     async def released() -> bool:
         return await b.do("return (await hub.describe('e')).process is None")
@@ -154,7 +155,9 @@ async def test_a_pause_shorter_than_the_lease_does_no_harm(fleet: Fleet) -> None
     assert await a.do("return await p.outcome('e'), p.refused") == ["returned", 0]
 
 
-async def test_no_run_is_abandoned_while_redis_is_away_for_longer_than_the_lease(redis_of_fleet: RedisServer, redis_prefix: str, tmp_path: Path) -> None:
+async def test_no_run_is_abandoned_while_redis_is_away_for_longer_than_the_lease(
+    redis_of_fleet: RedisServer, redis_prefix: str, tmp_path: Path
+) -> None:
     async with Fleet.of(redis_of_fleet, redis_prefix, tmp_path) as fleet:
         members = [await fleet.start() for _ in range(3)]
         for number, member in enumerate(members):

@@ -120,6 +120,8 @@ class RedisLog:
             restore_runs=self._restore_runs,
             subscribe=self._follower.subscribe,
         )
+        self.fleet.on_lease_lost(self._lose_runs)
+        self.fleet.on_message("run_taken", self._forget_run)
         self._index = ExecutionIndex(self.keys, self._retention.record_ttl, clock)
         self._start_empty()
         restart_after_fork(self)
@@ -172,15 +174,16 @@ class RedisLog:
     def append_all(self, batches: Sequence[Batch]) -> Sequence[int | Exception]:
         """See `EventLog.append_all`. One round trip for all batches, or two if one begins an execution."""
         self._use()
+        process_id = self.fleet.process_id
         commands: list[tuple[str | bytes | int, ...]] = []
         for batch in batches:
-            keys, arguments = self._append_call(batch)
+            keys, arguments = self._append_call(batch, process_id)
             commands.append(("EVALSHA", APPEND.sha, len(keys), *keys, *arguments))
         try:
             pipeline = cast("Any", self._sync_client().pipeline(transaction=False))
             added = [batch for batch in batches if batch.execution_id not in self._acknowledged]
             self._index.add(pipeline, [batch.execution_id for batch in added])
-            begun, ended = self._record_runs(batches)
+            begun, ended = self._record_runs(batches, process_id)
             for command in begun:
                 pipeline.execute_command(*command)
             skipped = len(pipeline)
@@ -198,13 +201,16 @@ class RedisLog:
         except Exception as error:  # noqa: BLE001 (returned, as the protocol requires)
             failure = to_unavailable(error)
             return [failure] * len(batches)
+        if begun and process_id != self.fleet.process_id:  # these runs may have missed the end of the others
+            self._io.spawn(self._abandon_all([command[2] for command in begun], process_id))
         return [self._to_result(batch, answer) for batch, answer in zip(batches, answers, strict=True)]
 
-    def _record_runs(self, batches: Sequence[Batch]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    def _record_runs(
+        self, batches: Sequence[Batch], process_id: str
+    ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
         """Return the commands that record which runs this process holds: before the batches, and after them."""
         begun: list[tuple[str, ...]] = []
         ended: list[tuple[str, ...]] = []
-        process_id = self.fleet.process_id
         for batch in batches:
             execution_id, change = batch.execution_id, last_change(batch.updates)
             if change is None or execution_id.startswith(ROOM_PREFIX):
@@ -226,8 +232,19 @@ class RedisLog:
             if execution_id not in self._open_runs:
                 continue  # it was dropped, or has ended
             batch = Batch(execution_id, [], f"{self.fleet.process_id}-reopen", round(time.time() * 1000))
-            keys, arguments = self._append_call(batch)
+            keys, arguments = self._append_call(batch, self.fleet.process_id)
             await self._scripts.run(APPEND, keys, *arguments, 0, "", "", run_id, "")
+
+    def _lose_runs(self, process_id: str) -> None:
+        """Forget the runs of a former id of this process, which was declared dead, and end those that are open yet."""
+        runs, self._open_runs = list(self._open_runs), {}
+        self._io.spawn(self._abandon_all(runs, process_id))
+
+    def _forget_run(self, payload: Any) -> None:
+        """Forget a run that waited for a human here, and that another process has taken over."""
+        execution_id = payload["execution_id"]
+        if payload["process_id"] == self.fleet.process_id and self._open_runs.get(execution_id) == payload["run_id"]:
+            self._open_runs.pop(execution_id, None)
 
     def _use(self) -> None:
         """Connect, at the first use and at the first after `aclose`."""
@@ -240,7 +257,7 @@ class RedisLog:
         cast("Any", self._sync_client()).script_load(APPEND.text)
 
     def _append_call(
-        self, batch: Batch, *, mode: str = "", holder: str = "", live: str = ""
+        self, batch: Batch, process_id: str, *, mode: str = "", holder: str = "", live: str = ""
     ) -> tuple[Sequence[str], Sequence[str | bytes | int]]:
         """Return keys and arguments of ``append.lua``."""
         execution_id, updates = batch.execution_id, batch.updates
@@ -249,7 +266,7 @@ class RedisLog:
         return (keys.updates, keys.state, keys.idempotency), (
             batch.producer,
             batch.number,
-            self.fleet.process_id,
+            process_id,
             self._new_epoch(),
             batch.owner or "",
             repr(updates[-1].timestamp) if updates else "0",
@@ -354,7 +371,8 @@ class RedisLog:
             return False
         batch = Batch(execution_id, [make_update(run.decode())], f"end-{secrets.token_hex(8)}", 1)
         mode = "release" if release else "end"
-        keys, arguments = self._append_call(batch, mode=mode, holder=process_id, live=",".join(live))
+        own = self.fleet.process_id
+        keys, arguments = self._append_call(batch, own, mode=mode, holder=process_id, live=",".join(live))
         answer = await self._scripts.run(APPEND, keys, *arguments)
         return answer[0] == _APPENDED
 
@@ -369,6 +387,10 @@ class RedisLog:
             return PendingUpdate("workflow_abandoned", scope, "high", now, body)
 
         await self._end_for(execution_id, process_id, make_update, release=True, live=tuple(self.fleet.live))
+
+    async def _abandon_all(self, execution_ids: Sequence[str], process_id: str) -> None:
+        for execution_id in execution_ids:
+            await self._abandon(execution_id, process_id)
 
     async def _add_owner(self, execution_id: str, owner: str) -> None:
         found = await self.fetch(execution_id, 0, 0)
