@@ -27,7 +27,7 @@ from starlette.routing import Route
 
 from lg_streaming import StreamingModule, StreamingSettings, current_emitter, stream_token
 
-__all__ = ["make"]
+__all__ = ["make", "make_sync_graph"]
 
 
 class State(TypedDict, total=False):
@@ -101,6 +101,18 @@ def make_graph(path: str | None) -> Any:
     saver = FileSaver(Path(path)) if path else InMemorySaver()
     graph = StateGraph(State).add_node("write", write).add_node("ask", ask)
     return graph.add_edge(START, "write").add_edge("write", "ask").add_edge("ask", END).compile(checkpointer=saver)
+
+
+def make_sync_graph(count: int) -> Any:
+    """Return a graph whose one node writes so many tokens at once."""
+
+    @stream_token(buffer_size=1)
+    def write(_: State) -> State:
+        for number in range(count):
+            current_emitter().token(f"{number} ")
+        return {}
+
+    return StateGraph(State).add_node("write", write).add_edge(START, "write").compile()
 
 
 class Fleeting:
