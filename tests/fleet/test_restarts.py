@@ -35,9 +35,7 @@ async def test_a_restart_with_its_data_loses_nothing(redis_on_disk: RedisServer,
         assert producing.slowest < 0.3
 
 
-async def test_a_restart_without_data_is_a_gap(
-    redis_of_this_test: RedisServer, redis_prefix: str, scale: int
-) -> None:
+async def test_a_restart_without_data_is_a_gap(redis_of_this_test: RedisServer, redis_prefix: str, scale: int) -> None:
     server = redis_of_this_test
     async with process(server.url, redis_prefix) as writer, process(server.url, redis_prefix) as other:
         await asyncio.to_thread(writer.open, "a", owner="ann")
@@ -58,9 +56,7 @@ async def test_a_restart_without_data_is_a_gap(
         assert list(await other.log.list_ids(owner="ann")) == ["a"]
 
 
-async def test_a_silent_run_survives_a_restart_without_data(
-    redis_of_this_test: RedisServer, redis_prefix: str
-) -> None:
+async def test_a_silent_run_survives_a_restart_without_data(redis_of_this_test: RedisServer, redis_prefix: str) -> None:
     server = redis_of_this_test
     async with process(server.url, redis_prefix) as writer, process(server.url, redis_prefix) as other:
         await asyncio.to_thread(writer.open, "a")

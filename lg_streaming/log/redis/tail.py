@@ -53,6 +53,12 @@ class Tail:
         """State at the newest update."""
         return self._view.state
 
+    @property
+    def last(self) -> StoredUpdate | None:
+        """Newest update, if the tail has it."""
+        state, records, base = self._view
+        return records[state.head - base - 1] if state.head > base else None
+
     def read(self, after: int, limit: int) -> ReadResult | None:
         """Return up to ``limit`` records after ``after``; None if the tail begins later."""
         state, records, base = self._view
