@@ -105,8 +105,12 @@ class Reading:
             subscription.close()
 
     @property
+    def records(self) -> list[StoredUpdate]:
+        return [each for each in self.items if isinstance(each, StoredUpdate)]
+
+    @property
     def steps(self) -> list[int]:
-        return [number_of(each) for each in self.items if isinstance(each, StoredUpdate) and each.type == "step"]
+        return [number_of(each) for each in self.records if each.type == "step"]
 
     @property
     def gaps(self) -> list[Gap]:
@@ -114,7 +118,7 @@ class Reading:
 
     @property
     def types(self) -> list[str]:
-        return [each.type for each in self.items if isinstance(each, StoredUpdate)]
+        return [each.type for each in self.records]
 
     async def reach(self, count: int) -> None:
         await until(lambda: count in self.steps, f"{self.execution_id}: step {count} of {self.steps[-3:]}")
@@ -170,7 +174,7 @@ class Producing:
                 self.published += 1
                 if self._pause:
                     self._stop.wait(self._pause)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 (`finish` raises it)
             self.error = error
 
     async def finish(self) -> int:

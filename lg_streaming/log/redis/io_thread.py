@@ -22,12 +22,10 @@ T = TypeVar("T")
 logger: logging.Logger = logging.getLogger(__name__)
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop  # noqa: PLC0415 (not on Windows)
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
+try:  # here, because two threads that import it wait for each other
+    from uvloop import new_event_loop
+except ImportError:  # as on Windows
+    from asyncio import new_event_loop
 
 
 class IoThread:
@@ -107,7 +105,7 @@ class IoThread:
         return not thread.is_alive()
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        loop = _new_loop()
+        loop = new_event_loop()
         self._thread = threading.Thread(target=self._serve, args=(loop,), name=self._name, daemon=True)
         self._loop = loop
         self._thread.start()
@@ -125,12 +123,15 @@ class IoThread:
         except asyncio.CancelledError:
             if self._loop is asyncio.get_running_loop():
                 raise
+            if (task := asyncio.current_task()) is not None:
+                task.add_done_callback(asyncio.Task.exception)  # its caller may have gone
             # The caller would take the cancellation by `close` for its own.
             raise LogUnavailableError("the connection to Redis was closed") from None
 
 
 async def _cancel_all() -> None:
     """Cancel all other tasks, and those that they begin when they end."""
+    await asyncio.sleep(0)  # a task that was cancelled before it begins would leave its coroutine unawaited
     while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
         for task in tasks:
             task.cancel()

@@ -226,16 +226,17 @@ class RedisLog:
                 await self._add_owner(execution_id, owner)
 
     async def repair_runs(self) -> None:
-        """Find what Redis has lost of the executions whose open runs this process holds, on the I/O thread.
+        """Renew executions whose open runs this process holds, and of which Redis has lost updates, on the I/O thread.
+
+        An execution that is missing may have been dropped: its next update begins it anew. If Redis has lost all data,
+        `_reopen` begins it before.
 
         Raises:
             LogUnavailableError: If Redis cannot be reached.
         """
-        runs = dict(self._open_runs)
-        held = {each: known for each in runs if (known := self._acknowledged.get(each)) is not None}
+        held = {each: known for each in tuple(self._open_runs) if (known := self._acknowledged.get(each)) is not None}
         if held:
-            missing = await self._repair.find_lost(held)
-            await self._reopen({each: runs[each] for each in missing if each in self._open_runs})
+            await self._repair.renew_lost(held)
 
     async def renew_epoch(self, execution_id: str, epoch: str) -> None:
         """See `LossRepair.renew_epoch`."""

@@ -59,25 +59,21 @@ class LossRepair:
         ):
             logger.warning("Redis has lost updates of execution %r: its readers get a gap", execution_id)
 
-    async def find_lost(self, acknowledged: Mapping[str, Acknowledged]) -> list[str]:
-        """Compare executions with what was acknowledged: renew those with losses, return those that are missing.
+    async def renew_lost(self, acknowledged: Mapping[str, Acknowledged]) -> None:
+        """Renew the epochs of executions that lack what Redis has acknowledged. Those that are missing stay so.
 
         Raises:
             LogUnavailableError: If Redis cannot be reached.
         """
         ids = list(acknowledged)
-        missing: list[str] = []
         losses: list[tuple[str, str]] = []
         flat = await self._held(ids, [acknowledged[each].producer for each in ids])
         for at, execution_id in enumerate(ids):
             epoch, head, number = flat[3 * at : 3 * at + 3]
             known = acknowledged[execution_id]
-            if not epoch:
-                missing.append(execution_id)
-            elif epoch.decode() == known.epoch and (int(head) < known.head or int(number) < known.number):
+            if epoch.decode() == known.epoch and (int(head) < known.head or int(number) < known.number):
                 losses.append((execution_id, known.epoch))
         await asyncio.gather(*(self.renew_epoch(*each) for each in losses))
-        return missing
 
     async def _held(self, execution_ids: list[str], producers: list[str]) -> list[bytes]:
         size = 1 if self._one_by_one else 500
