@@ -124,7 +124,7 @@ class IoThread:
             if self._loop is asyncio.get_running_loop():
                 raise
             if (task := asyncio.current_task()) is not None:
-                task.add_done_callback(asyncio.Task.exception)  # its caller may have gone
+                task.add_done_callback(lambda ended: ended.exception())  # its caller may have gone
             # The caller would take the cancellation by `close` for its own.
             raise LogUnavailableError("the connection to Redis was closed") from None
 

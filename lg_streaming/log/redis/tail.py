@@ -64,7 +64,7 @@ class Tail:
         state, records, base = self._view
         if after < base and state.oldest <= base:
             return None  # Redis has earlier ones
-        begin = max(0, after - base)
+        begin = max(0, after - base, state.oldest - 1 - base)  # the tail may have evicted ones
         return ReadResult(state, records[begin : min(begin + limit, state.head - base)])
 
     def extend(self, records: Sequence[StoredUpdate], *, oldest: int, owner: str | None, process: str | None) -> None:
