@@ -357,7 +357,8 @@ class Follower:
 
     def _lose(self) -> None:
         self._notifications = None
-        self._connected = asyncio.Event()
+        if self._connected is not None:
+            self._connected.clear()  # the same event, on which others wait already
         for watch in self._by_channel.values():
             watch.subscribed = False
             watch.note_last()
