@@ -83,6 +83,7 @@ class Reading:
     ) -> None:
         self.items: list[StoredUpdate | Gap] = []
         self.position: Position | None = after
+        self.ended = False
         self._limit = limit
         self._pause = pause
         self._subscription = hub.subscribe(execution_id, after=after, **options)
@@ -97,7 +98,7 @@ class Reading:
                 if page.gap is not None:
                     self.items.append(page.gap)
                 self.items += page.records
-                self.position = page.position
+                self.position, self.ended = page.position, page.ended
                 if page.ended:
                     return
                 await asyncio.sleep(self._pause())
@@ -200,7 +201,7 @@ def data_of(record: StoredUpdate) -> dict[str, Any]:
 
 def check_everything(reading: Reading, last: int) -> None:
     """Check that a reader got exactly 1 to ``last``, at rising positions of one epoch, and the end."""
-    assert reading.gaps == []
+    assert reading.gaps == [], reading.gaps
     assert "updates_lost" not in reading.types
     steps = reading.steps
     assert steps == list(range(1, last + 1)), first_difference(steps)

@@ -101,7 +101,7 @@ async def test_a_history_that_is_longer_than_the_tail(shared_redis: RedisServer,
         await asyncio.to_thread(writer.open, "a")
         live = Reading(other, "a")
         await Producing(writer, "a", count=3_000, pause=0).finish()
-        late = [Reading(other, "a", limit=limit) for limit in (7, 333, 5_000)]
+        late = [Reading(other, "a", limit=limit) for limit in (40, 333, 5_000)]
         last = await Producing(writer, "a", first=3_001, count=2_000, pause=0).finish()
         late.append(Reading(other, "a"))
         await writer.close("a")

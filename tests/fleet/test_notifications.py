@@ -215,3 +215,34 @@ async def test_an_observer_gets_what_silently_dropped_notifications_were_about(
             assert observing.steps("a") == [1, 2, 3]
             assert observing.types("b") == ["workflow_start", "step", "workflow_complete"]
             observing.close()
+
+
+async def test_a_position_that_is_newer_than_what_a_process_knows(shared_redis: RedisServer, redis_prefix: str) -> None:
+    """A client goes from one process to another, which has not been notified yet: nothing is missing."""
+    async with tcp_proxy(shared_redis.port) as proxy:
+        dropping = False
+        proxy.new_filter = lambda: NotificationFilter(lambda messages: [] if dropping else messages)
+        async with (
+            process(shared_redis.url, redis_prefix) as writer,
+            process(url_of(proxy.port), redis_prefix, check_interval=60) as other,
+        ):
+            await asyncio.to_thread(writer.open, "a")
+            here, there = Reading(writer, "a"), Reading(other, "a")
+            writer.publish("a", "step", {"n": 1})
+            await there.reach(1)
+            dropping = True
+            writer.publish("a", "step", {"n": 2})
+            await here.reach(2)
+            moved = Reading(other, "a", after=here.position)
+            await there.reach(2)  # the new reader has shown that updates are there
+            assert moved.items == []
+            await other.log.drop("a")
+            writer.publish("a", "step", {"n": 3})
+            await here.reach(3)
+            position = here.position
+            async with other.subscribe("a", after=position) as subscription:
+                result = await subscription.start()
+                assert result.recovered
+                assert result.position == position
+            for reading in (here, there, moved):
+                await reading.stop()

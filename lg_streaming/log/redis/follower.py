@@ -14,13 +14,14 @@ from lg_streaming.events import Position
 from lg_streaming.fork import new_lock
 from lg_streaming.log.redis.notifications import Notifications
 from lg_streaming.log.redis.records import decode_records
+from lg_streaming.log.redis.script_runner import retrieve_error
 from lg_streaming.log.redis.seen_heads import SeenHeads
 from lg_streaming.log.redis.tail import Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from lg_streaming.log.base import ReadResult, StoredUpdate
+    from lg_streaming.log.base import LogState, ReadResult, StoredUpdate
     from lg_streaming.log.redis.channels import ChannelHandler
     from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.io_thread import IoThread
@@ -188,8 +189,18 @@ class Follower:
 
         return unwatch
 
+    def state(self, execution_id: str) -> LogState | None:
+        """Return the known state of a followed execution; None if it has to be read from Redis. Raises like `read`."""
+        watch = self._watches.get(execution_id)
+        tail = watch.tail if watch is not None else None
+        if tail is not None and not self.available:
+            raise LogUnavailableError(execution_id=execution_id)
+        return tail.state if tail is not None else None
+
     def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         """Return records of a followed execution without a request; None if they have to be read from Redis.
+
+        A position after the known head comes from a process that has newer updates, so Redis is asked.
 
         Raises:
             LogUnavailableError: If nothing new is known, and notifications are lost at present.
@@ -198,7 +209,7 @@ class Follower:
         tail = watch.tail if watch is not None else None
         if tail is None:
             return None
-        found = tail.read(after, limit)
+        found = tail.read(after, limit) if after <= tail.state.head else None
         if not self.available and (found is None or not found.records):
             raise LogUnavailableError(execution_id=execution_id)
         return found
@@ -216,7 +227,18 @@ class Follower:
             return
         if watch.following is None:
             watch.following = asyncio.create_task(self._begin(watch), name="lg-streaming follow")
+            watch.following.add_done_callback(retrieve_error)
         await asyncio.shield(watch.following)
+
+    def check_tail(self, execution_id: str, state: LogState | None) -> None:
+        """Drop the tail of an execution if Redis has a newer state, so that all readers get that."""
+        watch = self._watches.get(execution_id)
+        tail = watch.tail if watch is not None else None
+        if watch is None or tail is None:
+            return
+        if state is None or state.epoch != tail.state.epoch or state.head > tail.state.head:
+            watch.drop_tail()
+            self._notify(execution_id)
 
     def subscribe(self, channel: str, handler: ChannelHandler) -> Callable[[], None]:
         """Subscribe to a further channel, also after each reconnection: see `Subscribe`."""

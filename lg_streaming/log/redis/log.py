@@ -25,7 +25,7 @@ from lg_streaming.log.redis.io_thread import IoThread
 from lg_streaming.log.redis.keys import Keys
 from lg_streaming.log.redis.records import decode_records
 from lg_streaming.log.redis.repair import Acknowledged, LossRepair
-from lg_streaming.log.redis.script_runner import ScriptRunner
+from lg_streaming.log.redis.script_runner import ScriptRunner, retrieve_error
 from lg_streaming.log.redis.scripts import APPEND, DROP, HEADS, READ
 from lg_streaming.log.redis.target import RedisTarget
 from lg_streaming.settings import RedisSettings, RetentionSettings
@@ -466,12 +466,23 @@ class RedisLog:
     async def _read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         await self._follower.follow(execution_id)
         found = self._follower.read(execution_id, after, limit)
-        return found if found is not None else await self.fetch(execution_id, after, limit)
+        if found is None:
+            found = await self.fetch(execution_id, after, limit)
+            self._follower.check_tail(execution_id, found.state if found is not None else None)
+        return found
 
     async def state(self, execution_id: str) -> LogState | None:
-        """See `EventLog.state`."""
-        found = await self.read(execution_id, _FAR, 0)
-        return found.state if found is not None else None
+        """See `EventLog.state`. For a watched execution it is the state that its readers get."""
+        state = self._follower.state(execution_id)
+        return state if state is not None else await self._io.run(self._state(execution_id))
+
+    async def _state(self, execution_id: str) -> LogState | None:
+        await self._follower.follow(execution_id)
+        state = self._follower.state(execution_id)
+        if state is None:
+            found = await self.fetch(execution_id, _FAR, 0)
+            state = found.state if found is not None else None
+        return state
 
     async def fetch(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         """Read from Redis, on the I/O thread. Equal reads that wait at one time share a request."""
@@ -479,6 +490,7 @@ class RedisLog:
         task = self._reads.get(key)
         if task is None:
             task = self._reads[key] = asyncio.create_task(self._fetch(key))
+            task.add_done_callback(retrieve_error)
         return await asyncio.shield(task)
 
     async def _fetch(self, key: tuple[str, int, int]) -> ReadResult | None:

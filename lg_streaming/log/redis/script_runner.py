@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.scripts import Script
 
-__all__ = ["ScriptRunner"]
+__all__ = ["ScriptRunner", "retrieve_error"]
 
 _MAX_BATCH: Final = 500
+
+
+def retrieve_error(task: asyncio.Task[Any]) -> None:
+    """Mark the error of a task as retrieved: all that wait for it may have been cancelled."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _Call(NamedTuple):
