@@ -274,8 +274,9 @@ class StreamingModule:
     def revoke(self, *, jti: str | None = None, subject: Owner | None = None, expires_at: float | None = None) -> None:
         """Revoke the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
 
-        The revocation holds at once, in this process, until it ends; use `revoked` for several processes.
-        A token without `iat` counts as issued before.
+        The revocation holds at once in this process, until it ends. With a log of several processes it holds in all of
+        them: within milliseconds, or within a heartbeat in a process that was disconnected or has just started. It is
+        then kept until ``expires_at``, or for a year. A token without `iat` counts as issued before.
 
         Args:
             jti: The id of the token.

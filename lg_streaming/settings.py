@@ -222,7 +222,7 @@ class LimitSettings(_Section):
     connections: Annotated[int | None, option(count("connections", none="for no limit"))] = 10_000
     """Open connections to this process."""
     connections_per_subject: Annotated[int | None, option(count("connections", none="for no limit"))] = 20
-    """Open connections with tokens of the same ``sub``."""
+    """Open connections with tokens of the same ``sub``, over all processes that share the log."""
     connections_per_address: Annotated[int | None, option(count("connections", none="for no limit"))] = 100
     """Open connections from the same address; with IPv6, from the same /64 network. Behind a proxy the server needs
     the callers' real addresses, see the guide on deployment."""

@@ -206,6 +206,36 @@ def _secret_from_environment() -> str | None:
 
 
 @app.command()
+def doctor(
+    *,
+    log: options.Log = None,
+    prefix: options.Prefix = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    acl: Annotated[
+        bool, typer.Option("--acl", help="Print the ACL rule of a Redis user, and examine nothing.")
+    ] = False,
+    user: Annotated[str, typer.Option(help="Name of the user, with --acl.")] = "lg_streaming",
+) -> None:
+    """Examine the log that processes share: server, rights, scripts, persistence, memory, latency and clock.
+
+    Each finding is ok, a warning or a failure. The exit code is 1 with a failure.
+    """
+    from lg_streaming.cli.doctor import DoctorError, DoctorOptions, acl_command, run_doctor
+    from lg_streaming.errors import MissingExtraError
+
+    try:
+        doctor_options = DoctorOptions.make(log, prefix, as_json=as_json)
+        if acl:
+            typer.echo(acl_command(doctor_options, user))
+            return
+        raise typer.Exit(run_doctor(doctor_options, Console(highlight=False)))
+    except DoctorError as error:
+        raise _print_error(error, code=_EXIT_USAGE) from error
+    except MissingExtraError as error:
+        raise _print_error(error) from error
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from lg_streaming import __version__

@@ -167,3 +167,18 @@ Claims = Annotated[
         help="An additional claim, such as tenant='\"acme\"'. Repeatable.", metavar="NAME=JSON", show_default=False
     ),
 ]
+
+# ---------------------------------------------------------------- doctor
+Log = Annotated[
+    str | None,
+    typer.Option(
+        help="URL of the log, such as redis://127.0.0.1:6379/0. Other users of the machine see arguments; they do not "
+        "see your environment. (default: $LG_STREAMING_LOG)",
+        metavar="URL",
+        show_default=False,
+    ),
+]
+Prefix = Annotated[
+    str | None,
+    typer.Option(help="Prefix of the keys. (default: $LG_STREAMING_REDIS__PREFIX, or lg)", show_default=False),
+]

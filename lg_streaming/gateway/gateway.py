@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,7 @@ from lg_streaming.gateway.http.metrics import Metrics
 from lg_streaming.gateway.http.rest import RestRoutes
 from lg_streaming.gateway.http.sse import ServerSentEvents
 from lg_streaming.gateway.session.context import GatewayContext
+from lg_streaming.gateway.session.fleet_link import FleetLink
 from lg_streaming.gateway.session.subscriptions import ClientStats
 from lg_streaming.gateway.transports.base import TransportLimits
 from lg_streaming.gateway.transports.connection import ConnectionServices
@@ -82,6 +84,7 @@ class Gateway:
             cors_headers=gateway.cors_headers,
             authorize=authorize,
             revoked=revoked,
+            fleet=hub.log.fleet,
         )
         self._context = GatewayContext(
             hub=hub, settings=self.settings, policy=self.policy, events=GatewayEvents(observer)
@@ -105,6 +108,12 @@ class Gateway:
         self._lifecycle.on_start += [self._warn, self._bring_limits]
         self._lifecycle.on_stop.append(self._take_limits_back)
         self._leave_front_door: Callable[[], None] | None = None
+        hub.metrics.reporter.add("gateway", self._counts)
+        fleet = hub.log.fleet
+        self._fleet = None if fleet is None else FleetLink(fleet, self._context, self._send_here)
+        if self._fleet is not None:
+            self._lifecycle.on_start.append(self._fleet.start)
+            self._lifecycle.on_stop.append(self._fleet.stop)
         self.router: APIRouter = APIRouter()
         """The HTTP routes, under ``gateway.prefix``."""
         # The stream's route comes first: the path of an execution itself matches everything that begins like it.
@@ -115,6 +124,16 @@ class Gateway:
         self._rest.add_health(self.router)
         if "rest" in gateway.transports:
             self._rest.add_routes(self.router)
+
+    def _counts(self) -> dict[str, int]:
+        statistics = self.statistics()
+        return {
+            "connections": self.connections,
+            "subscriptions": statistics.subscriptions,
+            "updates_sent": statistics.updates_sent,
+            "messages_received": statistics.messages_received,
+            "login_failures": statistics.login_failures,
+        }
 
     def statistics(self) -> GatewayStatistics:
         """Return counts since the gateway was made, and present numbers."""
@@ -148,20 +167,28 @@ class Gateway:
             data: Any value; values without a JSON form are described as text.
 
         Returns:
-            Whether this process has such a connection.
+            Whether this process has such a connection. With a log of several processes, the message is otherwise sent
+            to all of them, and the one that has the connection passes it on.
 
         Raises:
             BadRequestError: If the type is empty or longer than 256 characters.
             UpdateTooLargeError: If the data has more than `limits.update_bytes`.
         """
         content = _message(self._context, type, data)
+        sent = self._send_here(connection_id, type, orjson.Fragment(content))
+        if not sent and self._fleet is not None:
+            self._fleet.send_to(connection_id, type, content)
+        return sent
+
+    def _send_here(self, connection_id: str, type: str, content: orjson.Fragment) -> bool:
         connection, loop = self._connections.connections.get(connection_id), self._lifecycle.loop
         if connection is None or loop is None:
             return False
         if running_loop() is loop:
             connection.send(type, content)
         else:
-            loop.call_soon_threadsafe(connection.send, type, content)
+            with contextlib.suppress(RuntimeError):  # the server has ended just now
+                loop.call_soon_threadsafe(connection.send, type, content)
         return True
 
     def broadcast_to_execution(self, execution_id: str, type: str, data: object = None) -> int:
@@ -233,6 +260,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Start with the application, on the server's event loop. The gateway may start again after a shutdown."""
+        if self._fleet is not None:
+            await self._fleet.load()
         self._lifecycle.start()
 
     def _warn(self) -> None:
@@ -287,7 +316,7 @@ _warned: Final[list[str]] = []
 """Weaknesses of the server that this process has logged."""
 
 
-def _message(context: GatewayContext, type: str, data: object) -> orjson.Fragment:
+def _message(context: GatewayContext, type: str, data: object) -> bytes:
     """Encode the data of a `message` as JSON.
 
     Raises:
@@ -299,4 +328,4 @@ def _message(context: GatewayContext, type: str, data: object) -> orjson.Fragmen
     content, limit = context.hub.publisher.encode(data), context.settings.limits.update_bytes
     if len(content) > limit:
         raise UpdateTooLargeError(f"a message may have {limit} bytes of data, not {len(content)}")
-    return orjson.Fragment(content)
+    return content

@@ -8,11 +8,14 @@
   `carry` is the loop from a subscription to a receiver, with retries; `vetting` checks rights after a change of owner.
 - Many executions: `wildcard` (subscriptions by pattern), `wildcard_notifier`, `denials` (unreadable executions).
 - Sinks: `sink` (protocols), `attachments`, `attachment`, `sink_delivery` (pages with retries), `background_loop`.
+- Several processes: `run_control` (requests to runs), `fleet` (to those of other processes), `sink_claim`,
+  `fleet_statistics`.
 - Further: `observe` (observables), `lifespan` (shutdown, restart), `run_listeners` (ends of runs), `metrics`,
   `statistics`, `histogram`, `options` (keyword arguments).
 """
 
 from lg_streaming.hub.attachment import Attachment
+from lg_streaming.hub.fleet_statistics import FleetStatistics
 from lg_streaming.hub.histogram import Durations, Histogram
 from lg_streaming.hub.hub import StreamHub
 from lg_streaming.hub.metrics import ExecutionInfo, HubHealth
@@ -28,6 +31,7 @@ __all__ = [
     "CloseReason",
     "Durations",
     "ExecutionInfo",
+    "FleetStatistics",
     "Gap",
     "Histogram",
     "HubHealth",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lg_streaming.errors import SinkError
     from lg_streaming.events import Position
     from lg_streaming.hub.sink import AnySink, CloseReason, OnError, SendPolicy
+    from lg_streaming.hub.sink_claim import SinkClaim
     from lg_streaming.hub.subscription import Subscription
     from lg_streaming.log.base import EventLog
 
@@ -45,6 +46,7 @@ class Attachment:
         on_error: OnError,
         shared: bool,
         random: Callable[[], float],
+        claim: SinkClaim | None = None,
         on_stop: Callable[[Attachment], None],
         on_done: Callable[[Attachment], None],
     ) -> None:
@@ -70,6 +72,7 @@ class Attachment:
             stop=self.stop,
             on_progress=self._advance_to,
         )
+        self._claim = claim
         self._on_stop = on_stop
         self._on_done = on_done
         self._position: Position | None = None
@@ -163,8 +166,27 @@ class Attachment:
         self._moved.notify()
         self._on_its_loop(self._interrupt)
 
+    @property
+    def waiting(self) -> bool:
+        """True while another process serves the sink: see the option ``claim`` of `StreamHub.attach`."""
+        return self._claim is not None and not self._claim.held and self.reason is None
+
+    def wake_claim(self) -> None:
+        """Try to claim the sink again at once. From any thread."""
+        if self._claim is not None:
+            self._claim.wake()
+
+    def lose_claim(self) -> None:
+        """End the attachment at once: another process has taken its claim. From any thread."""
+        if self._claim is not None and self._claim.held:
+            self._claim.lose()
+            self.stop("replaced")
+
     def finish(self) -> None:
         """End the attachment once all updates in the log are sent. From any thread."""
+        if self.waiting:
+            self.stop("hub_closed")
+            return
         self._subscription.finish()
         self.request_flush()
 
@@ -183,7 +205,7 @@ class Attachment:
         self.request_flush()
         while True:
             generation = self._moved.generation
-            if self.reason is not None or (self._position is not None and self._position.seq >= seq):
+            if self.reason is not None or self.waiting or (self._position is not None and self._position.seq >= seq):
                 return
             await self._moved.wait(generation)
 
@@ -219,6 +241,15 @@ class Attachment:
         if position != self._position:
             self._position = position
             self._moved.notify()
+            if self._claim is not None:
+                self._claim.advance(position)
+
+    async def _begin(self) -> None:
+        """Wait for the claim, and begin where the process that held it before has ended."""
+        if self._claim is not None and self.reason is None:
+            start = await self._claim.acquire()
+            if start is not None:
+                self._subscription.start_after(start)
 
     async def run(self) -> None:
         """Send until the end, then notify and close the sink."""
@@ -226,6 +257,7 @@ class Attachment:
         self._delivering = True
         reason: CloseReason = "detached"
         try:
+            await self._begin()
             reason = await self._delivery.run()
         except asyncio.CancelledError:
             pass  # the attachment was stopped, or the event loop ends: the sink is notified of both
@@ -237,6 +269,8 @@ class Attachment:
         while self._task is not None and self._task.cancelling():
             self._task.uncancel()
         self.stop(reason)
+        if self._claim is not None:
+            await self._claim.release(self._position)
         if not self.shared:
             await self._delivery.close_sink(self.reason or reason)
 

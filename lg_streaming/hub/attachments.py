@@ -18,6 +18,7 @@ from lg_streaming.fork import new_rlock, restart_after_fork
 from lg_streaming.hub.attachment import Attachment
 from lg_streaming.hub.background_loop import BackgroundLoop
 from lg_streaming.hub.sink import AnySink, OnError, PageSink, PolicySink, SendPolicy, Sink
+from lg_streaming.hub.sink_claim import RELEASED, SinkClaim, claim_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -43,10 +44,15 @@ class SinkManager:
     Args:
         readers: Opens a subscription for each attachment.
         flush: Returns when the log has everything published so far.
+        position_ttl: Seconds for which the position of a claimed sink is kept.
     """
 
-    def __init__(self, readers: SubscriptionRegistry, flush: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, readers: SubscriptionRegistry, flush: Callable[[], Awaitable[None]], *, position_ttl: float = 86_400.0
+    ) -> None:
         self._readers = readers
+        self._fleet = readers.log.fleet
+        self._position_ttl = position_ttl
         self._flush_log = flush
         self._lock = new_rlock()
         self.by_execution: dict[str, dict[str, Attachment]] = {}
@@ -58,6 +64,9 @@ class SinkManager:
         self._errors_before = 0  # of attachments that are done
         self._closing = False
         self._loop = BackgroundLoop()
+        if self._fleet is not None:
+            self._fleet.on_claim_lost(self._on_claim_lost)
+            self._fleet.on_message(RELEASED, self._on_released)
         restart_after_fork(self)
 
     def after_fork(self) -> None:
@@ -93,6 +102,7 @@ class SinkManager:
         send_timeout: float | None = None,
         replace: bool = False,
         shared: bool = False,
+        claim: bool | None = None,
         **conditions: Unpack[FilterOptions],
     ) -> Attachment:
         """Attach a sink to an execution. See `StreamHub.attach`."""
@@ -136,6 +146,7 @@ class SinkManager:
                 on_error=on_error,
                 shared=shared,
                 random=random.random,
+                claim=self._claim(execution_id, sink, claim, explicit=after is not None),
                 on_stop=self._on_stop,
                 on_done=self._on_done,
             )
@@ -144,6 +155,33 @@ class SinkManager:
             self.by_sink.setdefault(id(sink), set()).add(attachment)
         self._start(attachment)
         return attachment
+
+    def _claim(
+        self,
+        execution_id: str,
+        sink: AnySink,
+        claim: bool | None,  # noqa: FBT001 (the option)
+        *,
+        explicit: bool,
+    ) -> SinkClaim | None:
+        if claim is None:
+            claim = getattr(sink, "claim_by_default", True) is not False
+        if self._fleet is None or not claim:
+            return None
+        name = claim_name(execution_id, sink.id)
+        return SinkClaim(self._fleet, name, ttl=self._position_ttl, explicit=explicit)
+
+    def _on_claim_lost(self, name: str) -> None:
+        for attachment in self._claiming(name):
+            attachment.lose_claim()
+
+    def _on_released(self, name: str) -> None:
+        for attachment in self._claiming(name):
+            attachment.wake_claim()
+
+    def _claiming(self, name: str) -> list[Attachment]:
+        with self._lock:
+            return [each for each in self._attachments if claim_name(each.execution_id, each.sink_id) == name]
 
     def _check_shared(self, sink: AnySink, *, shared: bool) -> None:
         for other in self.by_sink.get(id(sink), ()):

@@ -151,7 +151,7 @@ class BufferedLogWriter:
                 if not drafts:
                     return refused
                 size = sum(len(draft.body) for draft in drafts)
-            queue = execution.queue
+            queue: ExecutionQueue | None = execution.queue
             if queue is None:
                 queue = execution.queue = ExecutionQueue(execution, self._generation)
                 self._ready.append(queue)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from lg_streaming.hub.callbacks import RegisteredHandler
 from lg_streaming.publisher import RunOutcome
+from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,7 @@ class RunCanceller:
         return self._registry.settings.limits.cancel_grace
 
     async def cancel(self, execution_id: str, reason: str | None = None) -> bool:
-        """Cancel the open run; return whether one was open. See `StreamHub.cancel`."""
+        """Cancel the open run of this process; return whether one was open. See `StreamHub.cancel`."""
         execution = self._registry.executions.get(execution_id)
         if execution is None or not self._request(execution, reason):
             return False
@@ -56,9 +57,9 @@ class RunCanceller:
             handlers = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
             execution.cancelling, execution.cancel_reason = True, reason
         if not handlers:
-            self._runs.end_run(execution.execution_id, _cancelled(reason), run_id)
+            self._runs.end_run(execution.execution_id, self.outcome(reason), run_id)
         elif not requested_before:
-            asyncio.get_running_loop().call_later(self._grace, self._force_end, execution, run_id)
+            current_timer().schedule_relative(self._grace, self._on_grace, (execution, run_id))
             self._callbacks.call(handlers, execution.execution_id, reason)
         return True
 
@@ -92,18 +93,24 @@ class RunCanceller:
             except Exception:
                 logger.exception("execution %r could not be ended", execution.execution_id)
 
+    def _on_grace(self, _: object, run: tuple[Execution, str] | None) -> None:
+        if run is not None:
+            self._force_end(*run)
+
     def _force_end(self, execution: Execution, run_id: str | None) -> None:
         """End a run that did not end within the grace period."""
         if run_id is None or execution.run_id != run_id or self._registry.closed:
             return
         self._registry.run_listeners.flush_execution(execution.execution_id)
-        if self._runs.finish_run(execution, run_id, _cancelled(execution.cancel_reason)):
+        if self._runs.finish_run(execution, run_id, self.outcome(execution.cancel_reason)):
             self._registry.run_listeners.close_execution(execution.execution_id)
 
     def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:
         """Call `handler(reason)` at each cancel; return a function that removes it. See `StreamHub.on_cancel`."""
-        return self._registry.get_or_create(execution_id).add_handler(lambda handlers: handlers.cancel, handler)
+        execution = self._registry.get_or_create(execution_id)
+        return execution.add_handler(lambda handlers: handlers.cancel, RegisteredHandler.here(handler))
 
-
-def _cancelled(reason: str | None) -> RunOutcome:
-    return RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})
+    @staticmethod
+    def outcome(reason: str | None) -> RunOutcome:
+        """Return the outcome of a run that is cancelled."""
+        return RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})

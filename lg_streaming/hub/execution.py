@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
     from lg_streaming.hub.due import Entry
-    from lg_streaming.hub.execution_queue import ExecutionQueue
     from lg_streaming.log.base import ExecutionState
     from lg_streaming.token_bucket import TokenBucket
 
@@ -80,8 +79,11 @@ class Execution:
     """Updates of earlier runs."""
     lost: int = 0
     """Updates lost since the last one that was accepted."""
-    queue: ExecutionQueue | None = None
-    """Its drafts that a blocking log does not have yet; None without any. Guarded by the buffer's lock."""
+    queue: Any = None
+    """Its drafts that a blocking log does not have yet, as an `ExecutionQueue`; None without any.
+
+    Guarded by the buffer's lock.
+    """
     due: Entry | None = None
     """Its entry in the sweep's queue."""
     idle_check: Entry | None = None

@@ -11,6 +11,7 @@ from typing_extensions import Unpack
 from lg_streaming.hub.attachments import SinkManager
 from lg_streaming.hub.callbacks import CallbackRunner
 from lg_streaming.hub.cancellation import RunCanceller
+from lg_streaming.hub.fleet import HubFleet
 from lg_streaming.hub.lifespan import HubLifespan
 from lg_streaming.hub.metrics import HubMetrics
 from lg_streaming.hub.options import AttachOptions, EmitOptions, PublishOptions, RunOptions, SubscribeOptions
@@ -18,6 +19,7 @@ from lg_streaming.hub.prompts import PromptManager
 from lg_streaming.hub.publisher import HubPublisher
 from lg_streaming.hub.readers import SubscriptionRegistry
 from lg_streaming.hub.registry import ExecutionRegistry
+from lg_streaming.hub.run_control import RunControl
 from lg_streaming.hub.runs import RunManager
 from lg_streaming.hub.statistics import Counters
 from lg_streaming.hub.writer import UpdateWriter
@@ -98,12 +100,17 @@ class StreamHub:
             max_per_execution=self.settings.limits.max_subscribers_per_execution,
             before_subscribe=self.registry.maybe_sweep,
         )
-        self.sinks: SinkManager = SinkManager(self.readers, self.writer.flush)
+        self.sinks: SinkManager = SinkManager(
+            self.readers, self.writer.flush, position_ttl=self.settings.retention.record_ttl
+        )
         self.metrics: HubMetrics = HubMetrics(self.registry, self.writer, self.readers, self.sinks)
         callbacks = CallbackRunner()
         self._canceller = RunCanceller(self.runs, callbacks)
         self.writer.on_refused = self._canceller.abandon
         self._prompts = PromptManager(self.registry, self.writer, callbacks)
+        fleet = self.log.fleet
+        control = self.publisher, self._canceller, self._prompts
+        self._control = RunControl(*control) if fleet is None else HubFleet(fleet, *control)
         self.lifespan: HubLifespan = HubLifespan(self.publisher, self.readers, self.sinks, self._canceller, callbacks)
         streams = self.publisher.token_streams = OpenTokenStreams(monotonic)
         self.runs.run_listeners.add(streams)
@@ -178,21 +185,29 @@ class StreamHub:
         Handlers are called once for each run, and the run ends with its own outcome. After `limits.cancel_grace`
         seconds it ends as cancelled in any case, and its later updates are dropped.
 
-        Runs and handlers live in the process that runs the graph. In another process this method finds no run, even if
-        both use the same log: send the request to the process of the run.
+        A run that another process holds is cancelled there, with its handlers. This method waits up to
+        `redis.request_timeout` seconds for the answer. A run whose process is dead ends as cancelled at once. Handlers
+        of further processes that publish to the run are called too, as far as they receive the message.
 
         Args:
             execution_id: The execution.
             reason: The reason, passed to handlers and readers.
+
+        Raises:
+            NoAnswerError: If the process that holds the run is alive, and did not answer in time. It may still cancel
+                the run.
+            LogUnavailableError: If this process has no such run, and the log cannot be reached.
         """
-        return await self._canceller.cancel(execution_id, reason)
+        return await self._control.cancel(execution_id, reason)
 
     def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:
         """Call `handler(reason)` when a run of the execution is cancelled; return a function that removes the handler.
 
-        The handler, which may be a coroutine function, makes the run stop. It is called on the event loop of `cancel`,
-        at most once for each run, and must not block. Its exceptions are logged. It stays until it is removed, or the
-        hub forgets the execution (`retention.ttl` seconds after its last update).
+        The handler, which may be a coroutine function, makes the run stop. It is called on the event loop on which it
+        was registered, if that runs, or else on the one of `cancel`. It is called at most once for each run, and must
+        not block. Its exceptions are logged. It stays until it is removed, or the hub forgets the execution
+        (`retention.ttl` seconds after its last update). Register it in the process that runs the graph; any process may
+        cancel.
 
         Raises:
             BadRequestError: If the id cannot name an execution.
@@ -206,12 +221,18 @@ class StreamHub:
         prompt, and passed to the handlers of `on_response`. The method returns when the log has it. It does not resume
         a graph. A run keeps its newest 1,000 open prompts, until it ends, in the process that runs the graph.
 
+        A prompt of another process is answered there, within `redis.request_timeout` seconds. Handlers there get the
+        JSON form of the response. Of several processes that answer a prompt, exactly one succeeds.
+
         Raises:
             PromptError: If the prompt does not exist, was answered, or its run has ended.
+            NoAnswerError: If the process that holds the run is gone, or did not answer in time. In the second case it
+                may still have taken the response: read the execution to see it.
+            LogUnavailableError: If this process has no such prompt, and the log cannot be reached.
             UpdateTooLargeError: If the response exceeds `limits.update_bytes`; the prompt stays open.
             HubClosedError: If the hub was closed.
         """
-        await self._prompts.respond(execution_id, prompt_id, response)
+        await self._control.respond(execution_id, prompt_id, response)
 
     def on_response(self, execution_id: str, handler: ResponseHandler) -> Callable[[], None]:
         """Call `handler(prompt_id, response)` when a prompt of the execution is answered; like `on_cancel`."""
@@ -303,6 +324,10 @@ class StreamHub:
 
         An option of the decorator itself has precedence. Earlier changes of other options stay.
 
+        With a log of several processes, the change holds in all of them, within milliseconds where the execution runs.
+        A process where a run of it begins later applies the change soon after the start, for up to
+        ``retention.record_ttl`` seconds. Of two changes of one option the later wins.
+
         Args:
             execution_id: The execution; it need not have started.
             token: Options of ``@stream_token``, as in ``settings.token_defaults``.
@@ -313,7 +338,7 @@ class StreamHub:
             BadRequestError: If the id cannot name an execution.
             pydantic.ValidationError: If an option is unknown, or its value cannot be used.
         """
-        self.publisher.configure(execution_id, token=token, event=event, progress=progress)
+        self._control.configure(execution_id, token=token, event=event, progress=progress)
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -393,6 +418,13 @@ class StreamHub:
             send_timeout: Replaces ``policy.timeout``, which is 10 seconds by default.
             replace: Whether another sink with the same id is detached first, instead of an error.
             shared: Whether the sink serves other executions as well: at the end it is neither notified nor closed.
+            claim: Whether only one of the processes that attach a sink with this id to the execution serves it. None:
+                yes, unless the id is random or the sink is a `QueueSink`. No effect with a log of one process.
+
+        A claimed sink waits while another process serves its id. It takes over, from the position of the other, when
+        that is detached, or its process ends or dies. After a death up to a second of updates is sent again. A process
+        that was paused so long that its claim was taken stops at once, with the reason ``"replaced"``. Where no process
+        serves the id, the stored position holds as well, unless ``after`` is passed.
 
         Raises:
             BadRequestError: If an argument cannot be used, or the sink is closed. If another sink with its id is

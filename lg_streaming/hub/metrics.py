@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from lg_streaming.codec import to_datetime
 from lg_streaming.errors import BadRequestError
+from lg_streaming.hub.fleet_statistics import FleetReporter
 from lg_streaming.hub.statistics import HubStatistics
 from lg_streaming.log.base import ExecutionState
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from lg_streaming.events import Priority
     from lg_streaming.hub.attachments import SinkManager
     from lg_streaming.hub.execution import Execution
+    from lg_streaming.hub.fleet_statistics import FleetStatistics
     from lg_streaming.hub.readers import SubscriptionRegistry
     from lg_streaming.hub.registry import ExecutionRegistry
     from lg_streaming.hub.writer import UpdateWriter
@@ -87,6 +89,34 @@ class HubMetrics:
         self._writer = writer
         self._readers = readers
         self._sinks = sinks
+        self.reporter: FleetReporter = FleetReporter(registry.log, lambda: registry.hub_id, registry.clock)
+        """The reporter of counts to other processes."""
+        self.reporter.add("hub", self._counts)
+
+    async def fleet(self) -> FleetStatistics:
+        """Return the live processes that share the log, with their counts and the sums of these.
+
+        A report is as old as the last renewal of its process's lease. With a log of one process, only this process is
+        there.
+
+        Raises:
+            LogUnavailableError: If the log cannot be reached.
+        """
+        return await self.reporter.collect()
+
+    def _counts(self) -> dict[str, int]:
+        statistics = self.statistics()
+        return {
+            "executions": statistics.executions,
+            "running": statistics.running,
+            "subscriptions": statistics.subscriptions,
+            "sinks": statistics.sinks,
+            "published": statistics.published,
+            "delivered": statistics.delivered,
+            "dropped": sum(statistics.dropped.values()),
+            "waiting": statistics.waiting,
+            "append_failures": statistics.append_failures,
+        }
 
     def executions(self, state: ExecutionState | Iterable[ExecutionState] | None = None) -> list[ExecutionInfo]:
         """List the executions, oldest first. See `StreamHub.executions`."""

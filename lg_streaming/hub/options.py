@@ -85,3 +85,4 @@ class AttachOptions(FilterOptions, total=False):
     send_timeout: float | None
     replace: bool
     shared: bool
+    claim: bool | None

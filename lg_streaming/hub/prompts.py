@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lg_streaming.errors import HubClosedError, PromptError
+from lg_streaming.errors import PromptError
+from lg_streaming.hub.callbacks import RegisteredHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,10 +31,14 @@ class PromptManager:
         self._writer = writer
         self._callbacks = callbacks
 
+    def is_open(self, execution_id: str, prompt_id: str) -> bool:
+        """Return whether the prompt waits for an answer in this process."""
+        execution = self._registry.executions.get(execution_id)
+        return execution is not None and prompt_id in execution.prompts
+
     async def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
-        """Answer a prompt of the open run. See `StreamHub.respond`."""
-        if self._registry.closed:
-            raise HubClosedError
+        """Answer a prompt that this process has published. See `StreamHub.respond`."""
+        self._registry.ensure_open()
         execution = self._registry.executions.get(execution_id)
         scope = execution.prompts.get(prompt_id) if execution is not None else None
         if execution is None or scope is None:
@@ -53,4 +58,5 @@ class PromptManager:
 
     def on_response(self, execution_id: str, handler: ResponseHandler) -> Callable[[], None]:
         """Call `handler(prompt_id, response)` for each response; return a function that removes it."""
-        return self._registry.get_or_create(execution_id).add_handler(lambda handlers: handlers.response, handler)
+        execution = self._registry.get_or_create(execution_id)
+        return execution.add_handler(lambda handlers: handlers.response, RegisteredHandler.here(handler))

@@ -6,6 +6,7 @@ import itertools
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from lg_streaming.errors import HubClosedError
 from lg_streaming.events import ROOM_PREFIX, check_execution_id
 from lg_streaming.fork import new_rlock, release_owned, restart_after_fork
 from lg_streaming.hub.due import DueQueue, void
@@ -84,6 +85,15 @@ class ExecutionRegistry:
         self.open_runs.clear()
         self.run_ended = Notifier()
         self._start_empty()
+
+    def ensure_open(self) -> None:
+        """Check that the hub is open.
+
+        Raises:
+            HubClosedError: If it was closed.
+        """
+        if self.closed:
+            raise HubClosedError
 
     def is_running(self, execution_id: str) -> bool:
         """Return whether a run of the execution is open."""

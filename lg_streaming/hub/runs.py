@@ -77,6 +77,8 @@ class RunManager:
         self.writer = writer
         self.run_listeners: RunListeners = registry.run_listeners
         """Listeners above the hub: see `RunListener`."""
+        self.on_open: Callable[[str], None] | None = None
+        """Called with the execution after a run was opened, under the execution's lock: it must not block."""
         self._executions = registry.executions
         self._lock = registry.lock
         self._new_id = new_id
@@ -244,6 +246,8 @@ class RunManager:
                 execution.run_id, execution.run_scope = None, scope
                 registry.open_runs.pop(execution.execution_id, None)
             raise
+        if self.on_open is not None:
+            self.on_open(execution.execution_id)
         return run_id
 
     # --- an open run --------------------------------------------------------------------------------------

@@ -146,6 +146,10 @@ class Subscription:
             return 0
         return max(0, state.head - self._seq) if self._epoch in (None, state.epoch) else state.head
 
+    def start_after(self, position: Position) -> None:
+        """Begin after ``position`` in place of the start position. It has no effect after the first read."""
+        self._after = position
+
     async def start(self) -> SubscribeResult:
         """Resolve the start position in the log. Otherwise the first read does it.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lg_streaming.codec import Redact
     from lg_streaming.errors import RunRefusedError
     from lg_streaming.hub.execution import Execution
+    from lg_streaming.hub.execution_queue import ExecutionQueue
     from lg_streaming.hub.statistics import Counters
     from lg_streaming.log.base import EventLog, PendingUpdate
     from lg_streaming.settings import StreamingSettings
@@ -143,7 +144,8 @@ class UpdateWriter:
         first = drafts[0]
         if first.type == "workflow_start":  # the owner was refused, and only the log has the right one
             with execution.lock:
-                if execution.queue is None or not execution.queue.has_other_runs(first.scope.run_id):
+                queue: ExecutionQueue | None = execution.queue
+                if queue is None or not queue.has_other_runs(first.scope.run_id):
                     execution.owner = None
         self.counters.drops.note("refused", execution, execution.execution_id, first.type, amount=len(drafts))
         self.counters.drops.report()

@@ -217,8 +217,11 @@ class EventLog(Protocol):
     recheck: float | None
     """Seconds after which a reader reads again without a notification, because one may be lost. None: the log finds
     lost notifications itself, or loses none."""
-    fleet: Fleet | None
-    """Processes that share the log; None for a log of one process."""
+
+    @property
+    def fleet(self) -> Fleet | None:
+        """Processes that share the log; None for a log of one process."""
+        ...
 
     def append(self, batch: Batch) -> int:
         """Append ``batch``, all or nothing, and assign each update the next sequence number.
@@ -245,6 +248,21 @@ class EventLog(Protocol):
 
         Returns:
             For each batch what `append` returns, or the exception that it raises.
+        """
+        ...
+
+    async def end_for(
+        self, execution_id: str, process_id: str | None, make_update: Callable[[str], PendingUpdate]
+    ) -> bool:
+        """Append the final update of an open run in place of the process that holds it; return whether it held it.
+
+        Args:
+            execution_id: The execution.
+            process_id: The process, which is dead or has forgotten the run; None for a run that no process holds.
+            make_update: Returns the final update of the run of an id.
+
+        Raises:
+            LogUnavailableError: If the log cannot be reached.
         """
         ...
 

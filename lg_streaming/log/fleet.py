@@ -39,8 +39,13 @@ class Fleet(Protocol):
     runs that it held as abandoned, and take over its claims.
     """
 
-    process_id: str
-    """Id of this process, unique in the fleet. A forked child has another."""
+    @property
+    def process_id(self) -> str:
+        """Id of this process, unique in the fleet.
+
+        A forked child has another, and so has a process that the others declared dead, as after a long pause.
+        """
+        ...
 
     # --- requests to one process ----------------------------------------------------------------------------
 
@@ -62,7 +67,7 @@ class Fleet(Protocol):
 
         Raises:
             StreamingError: If the handler raised it there.
-            NoAnswerError: If the process is gone, or did not answer in time. ``details`` say which.
+            NoAnswerError: If the process is gone, or did not answer in time. ``details`` contain the known facts.
             LogUnavailableError: If the log cannot be reached.
         """
         ...
@@ -75,6 +80,12 @@ class Fleet(Protocol):
 
     def on_message(self, topic: str, handler: MessageHandler) -> Callable[[], None]:
         """Call ``handler(payload)`` for each message of a topic; return a function that stops that."""
+        ...
+
+    # --- work for the parts above ---------------------------------------------------------------------------
+
+    def spawn(self, job: Callable[[], Awaitable[object]]) -> None:
+        """Run ``await job()`` as a task of the fleet's event loop. Returns at once; an exception is logged."""
         ...
 
     # --- claims ---------------------------------------------------------------------------------------------
@@ -114,6 +125,19 @@ class Fleet(Protocol):
 
     async def count(self, kind: str, key: str, change: int) -> int:
         """Add to this process's share of a counter; return the sum over the live processes."""
+        ...
+
+    # --- rates ----------------------------------------------------------------------------------------------
+
+    async def hit(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
+        """Count a hit of a key and return True; over ``amount`` hits in ``seconds``, count nothing and return False.
+
+        The hits of all processes count, in a sliding window. Raises LogUnavailableError, like `allows`.
+        """
+        ...
+
+    async def allows(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
+        """Return whether a key has a hit left. Counts nothing."""
         ...
 
     # --- the processes --------------------------------------------------------------------------------------

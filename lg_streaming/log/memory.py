@@ -18,7 +18,7 @@ from lg_streaming.settings import RetentionSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lg_streaming.log.base import Batch, Listener, LogState, PositionListener, ReadResult
+    from lg_streaming.log.base import Batch, Listener, LogState, PendingUpdate, PositionListener, ReadResult
     from lg_streaming.log.fleet import Fleet
 
 __all__ = ["MemoryLog"]
@@ -131,6 +131,13 @@ class MemoryLog:
     def append_all(self, batches: Sequence[Batch]) -> Sequence[int | Exception]:
         """See `EventLog.append_all`."""
         return [self.append(batch) for batch in batches]
+
+    async def end_for(
+        self, execution_id: str, process_id: str | None, make_update: Callable[[str], PendingUpdate]
+    ) -> bool:
+        """Return False: no other process holds a run of this log."""
+        del execution_id, process_id, make_update
+        return False
 
     def watch(self, execution_id: str) -> Callable[[], None]:  # noqa: ARG002 (part of the protocol)
         """See `EventLog.watch`: a no-op."""

@@ -50,6 +50,8 @@ class CallbackSink:
         if not callable(function) or (on_closed is not None and not callable(on_closed)):
             raise StreamingConfigError(f"a callback is a function, not {function!r:.80}")
         self.id: str = id or f"callback-{secrets.token_hex(4)}"
+        self.claim_by_default: bool = id is not None
+        """True if one process of several serves the sink: see the option ``claim`` of `StreamHub.attach`."""
         self.policy: SendPolicy = policy or SendPolicy()
         self._function = function
         self._on_closed = on_closed

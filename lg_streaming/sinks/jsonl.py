@@ -76,11 +76,14 @@ class JsonLinesSink:
             path = Path(file)
             self._out: LineFile | _GivenFile = LineFile(path, fsync=fsync, follow_symlinks=follow_symlinks)
             self.id: str = id or f"jsonl-{path}"
+            self.claim_by_default: bool = True
+            """True if one process of several serves the sink: see the option ``claim`` of `StreamHub.attach`."""
         else:
             if fsync or follow_symlinks:
                 raise BadRequestError("fsync and follow_symlinks need a path, not an open file")
             self._out = _GivenFile(file)
             self.id = id or f"jsonl-{secrets.token_hex(4)}"
+            self.claim_by_default = id is not None
         self.policy = _POLICY
         self._worker = BlockingCallRunner("lg-streaming-jsonl")
         self._closed = False

@@ -45,6 +45,8 @@ class LoggingSink:
         id: str | None = None,
     ) -> None:
         self.id: str = id or f"logging-{secrets.token_hex(4)}"
+        self.claim_by_default: bool = id is not None
+        """True if one process of several serves the sink: see the option ``claim`` of `StreamHub.attach`."""
         self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
         self._level = _parse_level(level)
         self._data = data

@@ -62,6 +62,8 @@ class QueueSink:
         except RuntimeError:
             raise StreamingConfigError("a QueueSink is made on the event loop that reads it") from None
         self.id: str = id or f"queue-{secrets.token_hex(4)}"
+        self.claim_by_default: bool = False
+        """False: the reader of the queue is in this process. See the option ``claim`` of `StreamHub.attach`."""
         self.maxsize = maxsize
         self.overflow: Overflow = overflow
         # it may wait for its reader without a limit: later updates are in the log, and no other sink waits

@@ -1,4 +1,7 @@
-"""Helpers for tests of streaming graphs. None needs a network."""
+"""Helpers for tests of streaming graphs. None needs a network.
+
+The package `log_contract` has the contract suite for logs. It needs pytest and hypothesis.
+"""
 
 from lg_streaming.testing.collecting import Collected, collect, collect_sync
 from lg_streaming.testing.models import Answer, AnswerScript, ScriptedChatModel, ScriptedError

@@ -102,7 +102,7 @@ def test_the_page_of_testing_has_every_option_of_the_scripted_model() -> None:
     assert told == own
 
 
-@pytest.mark.parametrize("command", ["demo", "serve", "token"])
+@pytest.mark.parametrize("command", ["demo", "doctor", "serve", "token"])
 def test_the_page_of_the_command_line_has_every_option(command: str) -> None:
     told = {
         option

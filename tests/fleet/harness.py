@@ -7,10 +7,11 @@ that they get. A reader has everything, each update once and in order, or a gap 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -62,6 +63,57 @@ async def until(condition: Callable[[], object], what: str, timeout: float = PAT
     while not condition():
         assert time.monotonic() < deadline, f"not in time: {what}"
         await asyncio.sleep(0.005)
+
+
+_PROGRAM = """
+import asyncio, sys
+from lg_streaming.hub import StreamHub
+
+async def main():
+    hub = StreamHub({"log": sys.argv[1], "redis": {"prefix": sys.argv[2], "lease": 60}})
+    steps = {}
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        execution_id, count = line.split()
+        hub.open(execution_id)
+        for _ in range(int(count)):
+            steps[execution_id] = steps.get(execution_id, 0) + 1
+            hub.publish(execution_id, "step", {"n": steps[execution_id]})
+        await hub.writer.flush()
+        print("published", flush=True)
+
+asyncio.run(main())
+"""
+
+
+class Program:
+    """A producer in a process of its own, which a test may kill."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def publish(self, execution_id: str, count: int) -> None:
+        """Publish further steps, and wait until Redis has them."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(f"{execution_id} {count}\n".encode())
+        assert await asyncio.wait_for(stdout.readline(), PATIENCE) == b"published\n"
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+@asynccontextmanager
+async def program(url: str, prefix: str) -> AsyncGenerator[Program]:
+    """A `Program`; killed at the end."""
+    pipe = asyncio.subprocess.PIPE
+    running = await asyncio.create_subprocess_exec(sys.executable, "-c", _PROGRAM, url, prefix, stdin=pipe, stdout=pipe)
+    try:
+        yield Program(running)
+    finally:
+        with suppress(ProcessLookupError):
+            running.kill()
+        await running.communicate()
 
 
 class Reading:

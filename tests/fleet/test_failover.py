@@ -13,8 +13,8 @@ from tests.fleet.harness import (
     check_accounted,
     check_everything,
     data_of,
-    log_of,
     process,
+    program,
     until,
 )
 from tests.support.redis_server import RedisPair, RedisServer, redis_pair, wait_until
@@ -98,22 +98,20 @@ async def test_lost_writes_are_a_gap(pair: RedisPair, redis_prefix: str) -> None
 
 async def test_lost_writes_of_a_dead_producer_are_a_gap(pair: RedisPair, redis_prefix: str) -> None:
     """Only the reader's process has what Redis has lost."""
-    async with process(pair.url, redis_prefix) as other:
-        async with process(pair.url, redis_prefix, lease=60) as writer:
-            await asyncio.to_thread(writer.open, "a")
-            reading = Reading(other, "a")
-            await Producing(writer, "a", count=50).finish()
-            await reading.reach(50)
-            pair.wait_for_replica()
-            replica = detach(pair)
-            await Producing(writer, "a", first=51, count=50).finish()
-            await reading.reach(100)
-            log_of(writer).fleet._closed = True  # it leaves no trace  # noqa: SLF001
-            log_of(writer)._open_runs.clear()  # noqa: SLF001
-            await promote(pair, replica)
-            await until(lambda: reading.gaps, "the gap")
+    async with process(pair.url, redis_prefix) as other, program(pair.url, redis_prefix) as producer:
+        await producer.publish("a", 50)
+        reading = Reading(other, "a")
+        await reading.reach(50)
+        pair.wait_for_replica()
+        replica = detach(pair)
+        await producer.publish("a", 50)
+        await reading.reach(100)
+        producer.kill()
+        await promote(pair, replica)
+        await until(lambda: reading.gaps, "the gap")
         assert reading.gaps[0].reason == "epoch_changed"
         await reading.reach(50)
+        assert reading.steps.count(51) == 1
         await reading.stop()
 
 
@@ -175,3 +173,28 @@ async def check_resumed(hub: object, position: Position) -> None:
         page = await read_when_available(subscription.next_page, 500)
         assert page.gap is not None
         assert page.gap.reason == "epoch_changed"
+
+
+async def test_the_start_of_a_run_is_lost(pair: RedisPair, redis_prefix: str) -> None:
+    """Redis has the former run only, of which it also lost the end; the producer's run goes on."""
+    async with process(pair.url, redis_prefix) as writer, process(pair.url, redis_prefix) as other:
+        await asyncio.to_thread(writer.open, "a")
+        reading = Reading(other, "a", follow=True)
+        writer.publish("a", "step", {"n": 1})
+        await reading.reach(1)
+        pair.wait_for_replica()
+        replica = detach(pair)
+        await writer.close("a")
+        writer.open("a")
+        writer.publish("a", "step", {"n": 2})
+        await reading.reach(2)
+        await promote(pair, replica)
+        await until(lambda: reading.gaps, "the gap")
+        writer.publish("a", "step", {"n": 3})
+        await writer.close("a")
+        await reading.reach(3)
+        await until(lambda: reading.types[-1] == "workflow_complete", "the end")
+        state = await other.log.state("a")
+        assert state is not None
+        assert state.state == "completed"
+        await reading.stop()

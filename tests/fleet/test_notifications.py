@@ -151,42 +151,45 @@ async def test_an_observer_gets_what_came_while_notifications_were_lost(
 ) -> None:
     """Executions that run on, begin, end, or begin and end, and then are silent."""
     server = redis_of_this_test
-    async with tcp_proxy(server.port) as proxy:
-        async with process(server.url, redis_prefix) as writer, process(url_of(proxy.port), redis_prefix) as other:
-            for name in ("quiet", "old", "runs", "ends"):
-                writer.open(name)
-            writer.publish("quiet", "step", {"n": 1})
-            writer.publish("old", "step", {"n": 1})
-            await writer.writer.flush()
-            observing = Observing(other)
-            await observing.ready()
-            for name in ("runs", "ends"):
-                writer.publish(name, "step", {"n": 1})
-            await writer.writer.flush()
-            for name in ("runs", "ends"):
-                await observing.reach(name, 1)
-            proxy.freeze()
-            proxy.reset()
-            for name in ("old", "runs", "ends", "begins"):
-                writer.publish(name, "step", {"n": 2}, missing="open")
-            await writer.close("ends")
-            writer.publish("short", "step", {"n": 2}, missing="open")
-            await writer.close("short")
-            await writer.writer.flush()
-            proxy.thaw()
-            for name in ("old", "runs", "ends", "begins", "short"):
-                await observing.reach(name, 2)
-            await until(lambda: "workflow_complete" in observing.types("short"), "the end")
-            assert observing.steps("runs") == observing.steps("ends") == [1, 2]
-            assert observing.steps("old") == observing.steps("begins") == observing.steps("short") == [2]
-            assert observing.types("ends")[-1] == "workflow_complete"
-            assert observing.types("begins") == ["workflow_start", "step"]
-            for name in ("old", "runs"):
-                writer.publish(name, "step", {"n": 3})
-            await observing.reach("old", 3)
-            assert observing.steps("old") == [2, 3]
-            assert observing.types("quiet") == []
-            observing.close()
+    async with (
+        tcp_proxy(server.port) as proxy,
+        process(server.url, redis_prefix) as writer,
+        process(url_of(proxy.port), redis_prefix) as other,
+    ):
+        for name in ("quiet", "old", "runs", "ends"):
+            writer.open(name)
+        writer.publish("quiet", "step", {"n": 1})
+        writer.publish("old", "step", {"n": 1})
+        await writer.writer.flush()
+        observing = Observing(other)
+        await observing.ready()
+        for name in ("runs", "ends"):
+            writer.publish(name, "step", {"n": 1})
+        await writer.writer.flush()
+        for name in ("runs", "ends"):
+            await observing.reach(name, 1)
+        proxy.freeze()
+        proxy.reset()
+        for name in ("old", "runs", "ends", "begins"):
+            writer.publish(name, "step", {"n": 2}, missing="open")
+        await writer.close("ends")
+        writer.publish("short", "step", {"n": 2}, missing="open")
+        await writer.close("short")
+        await writer.writer.flush()
+        proxy.thaw()
+        for name in ("old", "runs", "ends", "begins", "short"):
+            await observing.reach(name, 2)
+        await until(lambda: "workflow_complete" in observing.types("short"), "the end")
+        assert observing.steps("runs") == observing.steps("ends") == [1, 2]
+        assert observing.steps("old") == observing.steps("begins") == observing.steps("short") == [2]
+        assert observing.types("ends")[-1] == "workflow_complete"
+        assert observing.types("begins") == ["workflow_start", "step"]
+        for name in ("old", "runs"):
+            writer.publish(name, "step", {"n": 3})
+        await observing.reach("old", 3)
+        assert observing.steps("old") == [2, 3]
+        assert observing.types("quiet") == []
+        observing.close()
 
 
 async def test_an_observer_gets_what_silently_dropped_notifications_were_about(

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from lg_streaming.gateway.auth.policy import ANONYMOUS
-from lg_streaming.gateway.auth.tickets import Tickets
+from lg_streaming.gateway.auth.policy import ANONYMOUS, Policy
 from lg_streaming.gateway.auth.url_credentials import take_credentials
+from lg_streaming.settings import AuthSettings
 
 JWT = b"eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.s3cret"
 
@@ -30,9 +30,9 @@ JWT = b"eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.s3cret"
         (b"a=" + JWT + b".four.five", b"a=***"),
     ],
 )
-def test_a_token_is_found_at_odd_places(query: bytes, shown: bytes) -> None:
+async def test_a_token_is_found_at_odd_places(query: bytes, shown: bytes) -> None:
     scope: dict[str, Any] = {"query_string": query}
-    found = take_credentials(Tickets(), scope)
+    found = await take_credentials(Policy(AuthSettings()).use_ticket, scope)
     assert scope["query_string"] == shown
     assert found.token_name is not None
     assert "s3cret" not in found.token_name
@@ -40,17 +40,19 @@ def test_a_token_is_found_at_odd_places(query: bytes, shown: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["Ticket", "ticket%20", "ticket[]", "TICKET"])
-def test_a_ticket_under_an_odd_spelling_is_void(name: str) -> None:
-    tickets = Tickets()
+async def test_a_ticket_under_an_odd_spelling_is_void(name: str) -> None:
+    policy = Policy(AuthSettings())
+    tickets = policy.tickets
     mine = tickets.issue(ANONYMOUS)[0]
     scope: dict[str, Any] = {"query_string": f"{name}={mine}".encode()}
-    assert take_credentials(tickets, scope).ticket is not None
+    assert (await take_credentials(policy.use_ticket, scope)).ticket is not None
     assert scope["query_string"] == f"{name}=***".encode()
     assert len(tickets) == 0
 
 
-def test_a_long_query_that_nearly_holds_tokens_costs_little() -> None:
+async def test_a_long_query_that_nearly_holds_tokens_costs_little() -> None:
+    use = Policy(AuthSettings()).use_ticket
     for piece in (b"eyJ", b"eyJaaaa.", b"&eyJaaaa", b"eyJaaaa!", b";", b"=", b"%65yJ"):
         began = time.process_time()
-        take_credentials(Tickets(), {"query_string": piece * (16_384 // len(piece))})
+        await take_credentials(use, {"query_string": piece * (16_384 // len(piece))})
         assert time.process_time() - began < 0.1, piece

@@ -89,23 +89,23 @@ granian_worker.__module__ = "granian.server.mp"
 users_worker.__module__ = "shop.jobs"
 
 
-@pytest.mark.parametrize(
-    ("process", "env", "arguments", "sign"),
-    [
-        (None, {}, [], None),
-        (None, {"WEB_CONCURRENCY": "1"}, [], None),
-        (None, {"WEB_CONCURRENCY": "many"}, [], None),
-        (None, {"WEB_CONCURRENCY": "3"}, [], "WEB_CONCURRENCY: 3 workers"),
-        ((users_worker, {"config": SimpleNamespace(workers=2)}), {}, ["--workers", "2"], None),
-        ((hypercorn_worker, {"config": SimpleNamespace(workers=2)}), {}, [], "hypercorn: 2 workers"),
-        ((hypercorn_worker, {"config": SimpleNamespace(workers=1)}), {"WEB_CONCURRENCY": "3"}, [], None),
-        ((hypercorn_worker, {}), {}, [], None),
-        ((granian_worker, {}), {"GRANIAN_WORKERS": "2"}, [], "granian: 2 workers"),
-        ((granian_worker, {}), {"GRANIAN_WORKERS": "2"}, ["granian", "--workers", "1"], None),
-        ((granian_worker, {}), {}, ["granian", "--workers=4", "app:app"], "granian: 4 workers"),
-        ((granian_worker, {}), {}, ["granian", "--workers"], None),
-    ],
-)
+SIGNS: list[tuple[tuple[Any, dict[str, Any]] | None, dict[str, str], list[str], str | None]] = [
+    (None, {}, [], None),
+    (None, {"WEB_CONCURRENCY": "1"}, [], None),
+    (None, {"WEB_CONCURRENCY": "many"}, [], None),
+    (None, {"WEB_CONCURRENCY": "3"}, [], "WEB_CONCURRENCY: 3 workers"),
+    ((users_worker, {"config": SimpleNamespace(workers=2)}), {}, ["--workers", "2"], None),
+    ((hypercorn_worker, {"config": SimpleNamespace(workers=2)}), {}, [], "hypercorn: 2 workers"),
+    ((hypercorn_worker, {"config": SimpleNamespace(workers=1)}), {"WEB_CONCURRENCY": "3"}, [], None),
+    ((hypercorn_worker, {}), {}, [], None),
+    ((granian_worker, {}), {"GRANIAN_WORKERS": "2"}, [], "granian: 2 workers"),
+    ((granian_worker, {}), {"GRANIAN_WORKERS": "2"}, ["granian", "--workers", "1"], None),
+    ((granian_worker, {}), {}, ["granian", "--workers=4", "app:app"], "granian: 4 workers"),
+    ((granian_worker, {}), {}, ["granian", "--workers"], None),
+]
+
+
+@pytest.mark.parametrize(("process", "env", "arguments", "sign"), SIGNS)
 async def test_signs(
     monkeypatch: pytest.MonkeyPatch,
     process: tuple[Any, dict[str, Any]] | None,
@@ -128,18 +128,13 @@ _SERVED = """
 import logging
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from lg_streaming.log import MemoryLog
-
 class Lines(logging.Handler):
     def emit(self, record):
         lines.append(record.getMessage())
 
-class SharedLog(MemoryLog):
-    fleet = object()
-
 lines = []
 logging.getLogger("lg_streaming.gateway").addHandler(Lines(logging.WARNING))
-streaming = StreamingModule(StreamingSettings(auth={"enabled": False}), log=SharedLog() if shared else None)
+streaming = StreamingModule(StreamingSettings(auth={"enabled": False}))
 app = FastAPI()
 streaming.install(app)
 
@@ -169,18 +164,16 @@ needs_fork = pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
 
 @needs_fork
 def test_a_child_of_a_server_that_publishes_warns_once() -> None:
-    found = run_forking(_SERVED, serving=True, publishes=True, shared=False)
+    found = run_forking(_SERVED, serving=True, publishes=True)
     assert (found["before"], len(found["warned"])) == (0, 1)
     assert "'one'" in found["warned"][0]
     assert found["warnings"] == ["several_processes"]
 
 
 @needs_fork
-@pytest.mark.parametrize(
-    ("serving", "publishes", "shared"), [(True, False, False), (False, True, False), (True, True, True)]
-)
-def test_other_children_do_not_warn(serving: bool, publishes: bool, shared: bool) -> None:
-    found = run_forking(_SERVED, serving=serving, publishes=publishes, shared=shared)
+@pytest.mark.parametrize(("serving", "publishes"), [(True, False), (False, True)])
+def test_other_children_do_not_warn(serving: bool, publishes: bool) -> None:
+    found = run_forking(_SERVED, serving=serving, publishes=publishes)
     assert found["warned"] == []
-    if not serving or shared:
+    if not serving:
         assert found["warnings"] is None

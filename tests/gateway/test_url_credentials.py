@@ -10,9 +10,10 @@ import httpx2
 import pytest
 from websockets.asyncio.client import connect
 
-from lg_streaming.gateway.auth.policy import ANONYMOUS
+from lg_streaming.gateway.auth.policy import ANONYMOUS, Policy
 from lg_streaming.gateway.auth.tickets import Tickets
 from lg_streaming.gateway.auth.url_credentials import credentials_in, take_credentials
+from lg_streaming.settings import AuthSettings
 from tests.gateway.site import SECRET, Site, raw_client, site
 from tests.gateway.tokens import token
 
@@ -166,14 +167,15 @@ async def test_a_ticket_opens_a_web_socket_once_and_no_socket_io(place: Site) ->
     assert len(place.gateway.policy.tickets) == 0
 
 
-def test_nothing_else_of_a_query_changes() -> None:
+async def test_nothing_else_of_a_query_changes() -> None:
+    use = Policy(AuthSettings()).use_ticket
     scope: dict[str, Any] = {"query_string": b"a=1&ticket=x&&b=%2F&ticket=y&c&auth=1&last=%ff"}
-    found = take_credentials(Tickets(), scope)
+    found = await take_credentials(use, scope)
     assert scope["query_string"] == b"a=1&ticket=***&&b=%2F&ticket=***&c&auth=***&last=%ff"
     assert found.token_name == "auth"
-    assert take_credentials(Tickets(), scope) is found
+    assert await take_credentials(use, scope) is found
     plain: dict[str, Any] = {"query_string": b"after=1:2&cursor=gAAAAA"}
-    take_credentials(Tickets(), plain)
+    await take_credentials(use, plain)
     assert plain["query_string"] == b"after=1:2&cursor=gAAAAA"
     assert credentials_in({}).ticket is None
 

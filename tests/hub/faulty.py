@@ -9,6 +9,7 @@ from typing import Literal
 from lg_streaming.errors import LogUnavailableError, RunRefusedError
 from lg_streaming.events import Position
 from lg_streaming.log import Batch, LogState, MemoryLog, ReadResult, StoredUpdate
+from lg_streaming.log.base import PendingUpdate
 from lg_streaming.log.fleet import Fleet
 from tests.log.drafts import read_now
 
@@ -109,6 +110,12 @@ class FaultyLog:
             except Exception as error:  # noqa: BLE001 (what the protocol promises)
                 results.append(error)
         return results
+
+    async def end_for(
+        self, execution_id: str, process_id: str | None, make_update: Callable[[str], PendingUpdate]
+    ) -> bool:
+        self._check()
+        return await self.memory.end_for(execution_id, process_id, make_update)
 
     def watch(self, execution_id: str) -> Callable[[], None]:
         return self.memory.watch(execution_id)

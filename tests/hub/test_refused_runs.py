@@ -220,3 +220,17 @@ async def test_a_hub_that_closes_calls_no_handler(hub: StreamHub, log: FaultyLog
     await closing
     assert called == []
     assert dropped(hub) == {"refused": 1}
+
+
+async def test_an_async_handler_runs_on_the_loop_of_its_registration(hub: StreamHub, log: FaultyLog) -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def stop(_: str | None) -> None:
+        loops.append(asyncio.get_running_loop())
+
+    hub.open("e")
+    hub.on_cancel("e", stop)
+    await end_elsewhere(hub, log)
+    hub.publish("e", "token")
+    await until(lambda: len(loops) == 1)
+    assert loops == [asyncio.get_running_loop()]

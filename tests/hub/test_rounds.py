@@ -43,6 +43,19 @@ def data_of(log: FaultyLog, execution_id: str) -> list[object]:
     return contents(record.update for record in log.stored(execution_id))
 
 
+def watch_wakes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The events that are set from now on."""
+    wakes: list[object] = []
+    wake = threading.Event.set
+
+    def watched(event: threading.Event) -> None:
+        wakes.append(event)
+        wake(event)
+
+    monkeypatch.setattr(threading.Event, "set", watched)
+    return wakes
+
+
 def sizes(batches: Sequence[Batch]) -> dict[str, int]:
     return {batch.execution_id: len(batch.updates) for batch in batches}
 
@@ -139,10 +152,12 @@ async def test_a_burst_shares_a_batch_and_the_first_update_leaves_at_once(
     monkeypatch.setattr("lg_streaming.hub.buffered_writer._SPACING", PATIENCE)
     hub.open("e")
     await until(lambda: len(log.rounds) == 1)  # the first round waits for nothing
-    for value in range(10):
-        hub.publish("e", "token", value)
-        await asyncio.sleep(0)
-    assert len(log.rounds) == 1
+    hub.publish("e", "token", 0)
+    await asyncio.sleep(0.02)  # long enough for a round that did not wait
+    with monkeypatch.context() as watched:
+        wakes = watch_wakes(watched)
+        publish_many(hub, "e", range(1, 10))
+    assert (wakes, len(log.rounds)) == ([], 1)
     await hub.writer.flush()
     assert [len(batches[0].updates) for batches in log.rounds] == [1, 10]
     publish_many(hub, "f", [1])
@@ -196,9 +211,19 @@ async def test_a_flush_waits_for_no_later_update(hub: StreamHub, log: FaultyLog)
     third = asyncio.create_task(hub.writer.flush())
     await asyncio.sleep(0)
     assert not second.done()
-    log.unreachable = set()
+    log.unreachable = {"b", "c"}
+    hub.publish("c", "token", 1)
+    fourth = asyncio.create_task(hub.writer.flush())
+    await asyncio.sleep(0)
+    log.unreachable = {"c"}
     await asyncio.wait_for(asyncio.gather(second, third), PATIENCE)
     assert data_of(log, "b") == [1]
+    hub.publish("b", "token", 2)
+    await until(lambda: data_of(log, "b") == [1, 2])
+    assert not fourth.done()
+    log.unreachable = set()
+    await asyncio.wait_for(fourth, PATIENCE)
+    assert data_of(log, "c") == [1]
 
 
 async def test_many_flushes_cost_as_much_as_few(make_hub: MakeHub, log: FaultyLog) -> None:
@@ -319,3 +344,30 @@ async def test_the_log_is_closed_after_the_last_append_and_is_used_again_after_a
     hub.publish("f", "token", 1)
     await hub.aclose()
     assert log.closed_at == [51, 53]
+
+
+async def test_a_publisher_wakes_a_busy_thread_for_an_end_alone(
+    hub: StreamHub, log: FaultyLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await held_up(hub, log)
+    wakes = watch_wakes(monkeypatch)
+    publish_many(hub, "e", range(100))
+    assert wakes == []
+    hub.runs.end_run("e", RunOutcome("workflow_complete", {}))
+    assert len(wakes) == 1
+    log.release()
+
+
+async def test_an_outage_that_ends_ends_for_all_at_once(
+    make_hub: MakeHub, log: FaultyLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lg_streaming.hub.buffered_writer._LAST_DELAY", 10 * PATIENCE)
+    hub = make_hub(log=log)
+    log.away = True
+    for name in "abc":
+        hub.open(name)
+        await until(lambda: hub.statistics().append_failures >= 12)
+    log.away = False
+    hub.open("d")
+    await asyncio.wait_for(hub.writer.flush(), PATIENCE)
+    assert all(len(log.stored(name)) == 1 for name in "abcd")

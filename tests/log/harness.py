@@ -10,12 +10,21 @@ from lg_streaming.log import EventLog, MemoryLog
 from lg_streaming.log.redis.log import RedisLog
 from lg_streaming.settings import RedisSettings, RetentionSettings
 from lg_streaming.testing.log_contract import LogHarness
-from tests.log.factories import Clock
 
 if TYPE_CHECKING:
     from tests.support.redis_server import RedisServer
 
 PREFIXES = itertools.count()
+
+
+class Clock:
+    """Clock that a test sets, in seconds since 1970."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class MemoryHarness(LogHarness):
@@ -42,7 +51,7 @@ class RedisHarness(LogHarness):
         self.offset = 0.0
 
     def make(self, retention: RetentionSettings) -> EventLog:
-        self.retention, self.settings = retention, RedisSettings(prefix=f"t{next(PREFIXES)}")
+        self.retention, self.settings = retention, RedisSettings(prefix=f"t{next(PREFIXES)}", check_interval=0.5)
         self.logs.clear()
         return self.connect()
 
@@ -54,10 +63,10 @@ class RedisHarness(LogHarness):
         self.offset += seconds
         with self.server.client() as client:
             for key in cast("list[bytes]", client.keys(f"{self.settings.prefix}:{{*")):
-                left = cast("int", client.pttl(key)) - round(seconds * 1000)
+                left = client.pttl(key) - round(seconds * 1000)
                 client.pexpire(key, max(left, 0))
         for log in self.logs:
-            log._swept_at -= seconds
+            log._swept_at -= seconds  # pyright: ignore[reportPrivateUsage]
         return True
 
     async def lose_data(self) -> bool:

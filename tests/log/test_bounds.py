@@ -14,7 +14,7 @@ from lg_streaming.log.sorted_keys import SortedKeys
 from lg_streaming.publisher import Scope
 from lg_streaming.settings import RetentionSettings
 from tests.log.drafts import draft
-from tests.log.factories import Clock
+from tests.log.harness import Clock
 from tests.support.heap import young_heap
 
 MIB = 1024 * 1024

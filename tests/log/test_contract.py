@@ -6,6 +6,7 @@ from lg_streaming.testing.log_contract import LogContract, LogHarness, check_ran
 from tests.log.harness import MemoryHarness
 
 
+@pytest.mark.row("HIVE-33", "PYEV-D11")
 class TestMemoryLog(LogContract):
     random_examples = 100
 
@@ -16,4 +17,4 @@ class TestMemoryLog(LogContract):
 
 @pytest.mark.soak
 def test_random_steps_for_long() -> None:
-    check_random_steps(MemoryHarness(), examples=3_000, steps=100)
+    check_random_steps(MemoryHarness(), examples=1_000, steps=100)

@@ -4,12 +4,10 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request
 
 from lg_streaming import StreamingModule, StreamingSettings
-from lg_streaming.log import MemoryLog
 from lg_streaming.settings import AuthSettings, LimitSettings
 
 NOT_AN_APP = "just text"
@@ -78,16 +76,10 @@ async def _broken(_: FastAPI) -> AsyncGenerator[None]:
 fails_to_start = FastAPI(lifespan=_broken)
 
 
-class _SharedLog(MemoryLog):
-    """Log that counts as shared, although it is not."""
-
-    fleet: Any = object()
-
-
 def make_shared() -> FastAPI:
     """Return an app that several processes may serve; each names its process."""
     app = FastAPI()
-    StreamingModule(settings(), log=_SharedLog()).install(app)
+    StreamingModule(settings()).install(app)
 
     @app.get("/process")
     async def process() -> int:  # pyright: ignore[reportUnusedFunction]

@@ -28,8 +28,15 @@ WARNING = "several processes serve this application"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SO_REUSEPORT")
 
 
+@pytest.fixture(scope="module")
+def shared() -> Generator[dict[str, str]]:
+    """The environment of processes that share a log."""
+    with redis_server() as redis:
+        yield {"LG_STREAMING_LOG": redis.url}
+
+
 def processes(url: str, is_enough: Callable[[set[int]], bool], **options: object) -> set[int]:
-    """The processes that answer, each request over a connection of its own."""
+    """The processes that answer, each request over a new connection."""
     found: set[int] = set()
     until = time.monotonic() + PATIENCE
     while not is_enough(found):
@@ -68,8 +75,8 @@ def test_workers_of_an_application_that_there_is_not() -> None:
     assert (code, output.count("Error: there is no module")) == (2, 1)
 
 
-def test_workers_share_an_address_are_replaced_and_end_together() -> None:
-    with served("--workers=2", app=SHARED, fresh=True) as server:
+def test_workers_share_an_address_are_replaced_and_end_together(shared: dict[str, str]) -> None:
+    with served("--workers=2", app=SHARED, env=shared, fresh=True) as server:
         assert server.told == [
             f"Serving {server.url} over HTTP/1.1 and WebSocket, without TLS, in 2 processes. Ctrl-C ends it.\n"
         ]
@@ -88,8 +95,8 @@ def test_workers_share_an_address_are_replaced_and_end_together() -> None:
     wait_until(lambda: all(is_gone(pid) for pid in first | second))
 
 
-def test_workers_end_with_a_supervisor_that_is_killed() -> None:
-    with served("--workers=2", app=SHARED, fresh=True) as server:
+def test_workers_end_with_a_supervisor_that_is_killed(shared: dict[str, str]) -> None:
+    with served("--workers=2", app=SHARED, env=shared, fresh=True) as server:
         found = processes(server.url, lambda found: len(found) == 2)
         server.process.kill()
         wait_until(lambda: all(is_gone(pid) for pid in found))
@@ -104,7 +111,7 @@ async def test_workers_with_a_log_on_redis_serve_each_others_executions() -> Non
             async with httpx2.AsyncClient(base_url=running.url) as http:
                 assert (await http.get("/health")).json() == {"status": "ok", "protocol": 1}
                 await http.post("/publish/shared", params={"count": 3})
-            for _ in range(8):  # each over a connection of its own, to any of the two
+            for _ in range(8):  # each over a new connection, to any of the two
                 async with (
                     httpx2.AsyncClient(base_url=running.url) as http,
                     EventSource(http, "/executions/shared/stream").open() as events,
@@ -114,8 +121,8 @@ async def test_workers_with_a_log_on_redis_serve_each_others_executions() -> Non
             await asyncio.to_thread(server.__exit__, None, None, None)
 
 
-def test_workers_over_http2(pki: Pki) -> None:
-    with served("--workers=2", "--http2", *pki.options, app=SHARED, fresh=True) as server:
+def test_workers_over_http2(pki: Pki, shared: dict[str, str]) -> None:
+    with served("--workers=2", "--http2", *pki.options, app=SHARED, env=shared, fresh=True) as server:
         processes(server.url, lambda found: len(found) == 2, verify=pki.context)
         server.stop(signal.SIGINT)
     assert server.process.returncode == 130

@@ -10,7 +10,7 @@ T = TypeVar("T")
 _STARTS = re.compile(
     r"""
     ^ (?: from | import ) \s+ (?:
-        multiprocessing | pty | subprocess | tests\.serving\.process
+        multiprocessing | pty | subprocess | tests\.serving\.process | tests\.deploy\.\w+
         | tests\.support (?: \. | \s+ import \s+ (?: \w+ , \s )* ) (?: browser | forks | warm )
     ) \b
     | \b (?:

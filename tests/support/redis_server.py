@@ -118,7 +118,7 @@ class RedisServer:
         raise AssertionError(f"{self._command[0]} does not start: {self.log()}")
 
     def log(self) -> str:
-        """What the server has logged."""
+        """Lines that the server has logged."""
         path = self.folder / "log"
         return path.read_text(errors="replace") if path.exists() else ""
 

@@ -2,6 +2,7 @@
 
 - `policy`: the rules: origin, token, revocation, ownership, grants, `authorize`.
 - `claims`: checks of tokens; `keys`, `jwks`: the keys; `principal`: the account and grants of a token.
-- `tickets`, `url_credentials`: tickets in addresses; `revocation`: revoked tokens.
+- `tickets`, `shared_tickets`, `url_credentials`: tickets in addresses; `revocation`: revoked tokens.
+- `shared_revocations`: revocations of several processes.
 - `peer`: the request of a caller: origin, host, address, signs of a proxy.
 """

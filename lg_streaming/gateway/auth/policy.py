@@ -25,6 +25,8 @@ from lg_streaming.gateway.auth.jwks import RemoteKeys
 from lg_streaming.gateway.auth.keys import static_keys
 from lg_streaming.gateway.auth.principal import ANONYMOUS, CLAIM, Action, Grant, Principal, grants_of
 from lg_streaming.gateway.auth.revocation import Revocations, Revoked
+from lg_streaming.gateway.auth.shared_revocations import SharedRevocations
+from lg_streaming.gateway.auth.shared_tickets import SharedTickets
 from lg_streaming.gateway.auth.tickets import Tickets
 from lg_streaming.gateway.limits.rates import address_key
 from lg_streaming.gateway.limits.workers import Workers
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.auth.keys import Keys
     from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.auth.tickets import UsedTicket
+    from lg_streaming.log.fleet import Fleet
     from lg_streaming.settings import AuthSettings
 
 __all__ = ["ANONYMOUS", "Action", "Authorize", "Grant", "Policy", "Principal", "Revoked", "caller_of"]
@@ -66,6 +69,7 @@ class Policy:
         clock: Seconds since 1970.
         answer_timeout: Seconds after which a missing answer of the application counts as a denial.
         keys: Source of the keys of tokens; default: the keys of the settings.
+        fleet: The processes that share revocations and tickets; None for this process alone.
 
     Raises:
         StreamingConfigError: If authentication is on without a key, or the key cannot be read.
@@ -82,6 +86,7 @@ class Policy:
         clock: Callable[[], float] = time.time,
         answer_timeout: float = 10.0,
         keys: Keys | None = None,
+        fleet: Fleet | None = None,
     ) -> None:
         self._settings = settings
         self._origins = frozenset(origin.lower().rstrip("/") for origin in cors_origins)
@@ -91,8 +96,13 @@ class Policy:
         self._answer_timeout = answer_timeout
         self._workers = Workers("rights")
         self._revocations = Revocations(clock, leeway=settings.leeway)
+        self.shared_revocations: SharedRevocations | None = (
+            None if fleet is None else SharedRevocations(fleet, self._revocations, clock)
+        )
+        """The exchange of revocations with other processes."""
         self.tickets: Tickets = Tickets(clock=clock)
-        """The tickets that were handed out."""
+        """Unused tickets that this process has issued."""
+        self._shared_tickets = None if fleet is None else SharedTickets(self.tickets, fleet)
         keys = None if settings.enabled is False else keys or _keys(settings)
         self._remote_keys = keys if isinstance(keys, RemoteKeys) else None
         self._reader = None if keys is None else ClaimsReader(settings, keys, clock)
@@ -180,7 +190,7 @@ class Policy:
             TokenExpiredError: If the token was valid once.
             KeysUnavailableError: If the token's key cannot be fetched now.
         """
-        used = self.tickets.use(ticket) if isinstance(ticket, str) else ticket  # first: a ticket is void once it came
+        used = await self.use_ticket(ticket) if isinstance(ticket, str) else ticket  # first: it is void once it came
         self.check_origin(peer)
         if self.local_only and (reason := self.exposed or peer.why_not_local) is not None:
             raise UnauthorizedError(
@@ -196,6 +206,21 @@ class Policy:
         if token is None:
             raise UnauthorizedError("a token is required")
         return await self.verify(token, address=peer.address)
+
+    async def issue_ticket(self, principal: Principal, *, execution_id: str | None = None) -> tuple[str, float]:
+        """Issue a ticket, which each process of the fleet accepts; see `Tickets.issue`.
+
+        Raises:
+            LogUnavailableError: If the fleet cannot be reached.
+        """
+        tickets = self._shared_tickets
+        if tickets is None:
+            return self.tickets.issue(principal, execution_id=execution_id)
+        return await tickets.issue(principal, execution_id=execution_id)
+
+    async def use_ticket(self, ticket: str) -> UsedTicket:
+        """Void a ticket, and return it. It never fails: see `UsedTicket.holder`."""
+        return self.tickets.use(ticket) if self._shared_tickets is None else await self._shared_tickets.use(ticket)
 
     def token_of(self, peer: Peer) -> str | None:
         """Return the token of a request's header, or of its cookie if the request's origin is trusted."""
@@ -233,13 +258,15 @@ class Policy:
     def revoke(self, *, jti: str | None = None, subject: str | None = None, expires_at: float | None = None) -> None:
         """Revoke the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
 
-        Revoked tokens open no connection and no subscription; open connections end at their next heartbeat. The rule
-        holds in this process only. See `Revocations.add` for the arguments.
+        Revoked tokens open no connection and no subscription; open connections end at their next heartbeat. With a
+        fleet, the rule holds in all its processes. See `Revocations.add` for the arguments.
 
         Raises:
             StreamingConfigError: If neither `jti` nor `subject` is given.
         """
-        self._revocations.add(jti=jti, subject=subject, expires_at=expires_at)
+        rules = self._revocations.add(jti=jti, subject=subject, expires_at=expires_at)
+        if self.shared_revocations is not None:
+            self.shared_revocations.share(rules)
 
     async def still_valid(self, principal: Principal, *, address: str | None = None) -> bool:
         """Return whether the principal's token is not revoked, by `revoke` or by the application.

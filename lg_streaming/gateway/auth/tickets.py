@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from lg_streaming.errors import TokenExpiredError, UnauthorizedError
+from lg_streaming.errors import StreamingError, TokenExpiredError, UnauthorizedError
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.auth.principal import Principal
@@ -32,13 +32,18 @@ class UsedTicket:
     """A ticket that was used and is void now: its principal, or None if it was not valid."""
 
     principal: Principal | None
+    error: StreamingError | None = None
+    """Reason for which the ticket could not be read."""
 
     def holder(self) -> Principal:
         """Return the ticket's principal.
 
         Raises:
             UnauthorizedError: If the ticket was void, or never issued.
+            LogUnavailableError: If the fleet that shares the tickets could not be reached.
         """
+        if self.error is not None:
+            raise self.error
         if self.principal is None:
             raise UnauthorizedError("the ticket is not valid: it is good for one use, and not for long")
         return self.principal
@@ -51,7 +56,7 @@ class Tickets:
     a ticket ends when the principal's token expires. A ticket is 256 random bits, so it reveals nothing.
 
     Tickets live in this process's memory, as executions do with the log `memory://`: only the process that issued a
-    ticket accepts it.
+    ticket accepts it. See `SharedTickets` for several processes.
 
     Args:
         lifetime: Seconds until a ticket is void.
@@ -81,6 +86,7 @@ class Tickets:
         self._in_all = in_all
         self._open: dict[str, _Ticket] = {}
         self._held: Counter[str] = Counter()
+        self._void: list[str] = []
 
     def __len__(self) -> int:
         return len(self._open)
@@ -131,7 +137,17 @@ class Tickets:
         """Drop expired tickets, then the oldest ones above the limits."""
         while self._open and next(iter(self._open.values())).until <= now:
             self._take(next(iter(self._open)))
+        self._void.clear()
         if subject is not None and self._held[subject] >= self._per_subject:
-            self._take(next(name for name, each in self._open.items() if each.principal.subject == subject))
+            self._drop(next(name for name, each in self._open.items() if each.principal.subject == subject))
         while len(self._open) >= self._in_all:
-            self._take(next(iter(self._open)))
+            self._drop(next(iter(self._open)))
+
+    def _drop(self, ticket: str) -> None:
+        self._take(ticket)
+        self._void.append(ticket)
+
+    def take_void(self) -> list[str]:
+        """Return the tickets that became void because of the limits, at the last issue."""
+        void, self._void = self._void, []
+        return void

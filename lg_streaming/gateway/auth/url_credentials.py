@@ -15,9 +15,11 @@ from urllib.parse import unquote_plus
 from lg_streaming.errors import BadRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from lg_streaming.gateway.auth.tickets import Tickets, UsedTicket
+    from lg_streaming.gateway.auth.tickets import UsedTicket
+
+    UseTicket = Callable[[str], Awaitable[UsedTicket]]
 
 __all__ = ["UrlCredentials", "credentials_in", "for_a_log", "take_credentials", "token_refused"]
 
@@ -31,6 +33,8 @@ _SEPARATORS: Final = re.compile(rb"([&;])")
 _PATH: Final = re.compile(r"([/?;&])")
 _HIDDEN: Final = b"***"
 _LONGEST_NAME: Final = 80
+_MAX_TICKETS: Final = 16
+"""Most tickets of one address that are redeemed, each with a request to the fleet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,14 @@ def credentials_in(scope: Mapping[str, Any]) -> UrlCredentials:
     return cast("UrlCredentials", scope.get(_KEY, _NONE))
 
 
-def take_credentials(tickets: Tickets, scope: MutableMapping[str, Any]) -> UrlCredentials:
+async def take_credentials(use: UseTicket, scope: MutableMapping[str, Any]) -> UrlCredentials:
     """Redeem the tickets in an address, record a token's option, and hide both from the access log.
 
-    All of several tickets become void, and the last one counts. Harmless when repeated.
+    All of several tickets become void, up to 16, and the last one counts. Harmless when repeated.
+
+    Args:
+        use: Voids a ticket.
+        scope: ASGI scope of the request.
     """
     query = cast("bytes", scope.get("query_string", b""))
     if not query or _KEY in scope:
@@ -61,6 +69,7 @@ def take_credentials(tickets: Tickets, scope: MutableMapping[str, Any]) -> UrlCr
     is_question = scope.get("method") == "OPTIONS"  # a browser asks at the same address before it sends the request
     ticket: UsedTicket | None = None
     token_name: str | None = None
+    used = 0
     is_plain = True
     parts: list[bytes] = []
     for part in _SEPARATORS.split(query):
@@ -72,8 +81,9 @@ def take_credentials(tickets: Tickets, scope: MutableMapping[str, Any]) -> UrlCr
         parts.append(credential.shown)
         if credential.ticket is None:
             token_name = credential.name
-        elif not is_question:
-            ticket = tickets.use(credential.ticket)
+        elif not is_question and used < _MAX_TICKETS:
+            used += 1
+            ticket = await use(credential.ticket)
     if is_plain:  # one more key would make the scope of each connection larger
         return _NONE
     found = UrlCredentials(ticket, token_name)

@@ -131,7 +131,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        take_credentials(self._policy.tickets, scope)
+        await take_credentials(self._policy.use_ticket, scope)
         self._context.gateway.lifecycle.wake()
         request = Request(scope, receive)
         response = await self._answer(request, Peer.from_scope(scope))

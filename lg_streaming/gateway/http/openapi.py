@@ -14,6 +14,7 @@ from lg_streaming.gateway.protocol.http_models import (
     ErrorResponse,
     ExecutionInfo,
     Executions,
+    FleetInfo,
     Health,
     HistoryQuery,
     ListQuery,
@@ -47,6 +48,7 @@ _OUT: Final[tuple[type[BaseModel], ...]] = (
     ErrorResponse,
     ExecutionInfo,
     Executions,
+    FleetInfo,
     Health,
     Responded,
     Ticket,
@@ -98,6 +100,11 @@ def _of_the_server() -> _Json:
         "/health/live": {"get": _operation("Whether the process answers at all.", {200: Health}, errors=())},
         "/health/ready": {"get": _operation("Whether requests should be sent here.", health, errors=())},
         "/metrics": {"get": _METRICS},
+        "/fleet": {
+            "get": _operation(
+                "The processes that share the log, for those who may read 'lg_streaming/fleet'.", {200: FleetInfo}
+            )
+        },
         "/tickets": {
             "post": _operation(
                 "A credential for one request, for where a browser can send no header.",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 from cryptography.fernet import Fernet, InvalidToken
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
     from lg_streaming.gateway.protocol.http_models import HistoryQuery, ListQuery
     from lg_streaming.gateway.session.session import Session
-    from lg_streaming.hub import Subscription
+    from lg_streaming.hub import FleetStatistics, Subscription
     from lg_streaming.log.base import EventLog, LogState, StoredUpdate
+    from lg_streaming.log.fleet import Fleet
 
-__all__ = ["Cursors", "HistoryReader", "execution_info", "list_executions"]
+__all__ = ["Cursors", "HistoryReader", "execution_info", "fleet_info", "list_executions"]
 
 _PAGE_BYTES: Final = 1_048_576
 _MOST_LOOKED_AT: Final = 500
@@ -32,6 +33,10 @@ _AT_ONCE: Final = 50
 """Executions that are checked before other tasks of the event loop may run."""
 _PATIENCE: Final = 2.0
 """Seconds; an application's `authorize` may be slow, and is called for each execution."""
+_SECRETS: Final = "secret"
+_CURSOR_KEY: Final = "cursor_key"
+_YEAR: Final = 366 * 86_400.0
+_RETRY: Final = 0.05
 
 
 # ---------------------------------------------------------------- updates
@@ -81,7 +86,13 @@ async def _wait(session: Session, subscription: Subscription, query: HistoryQuer
     """
     expires_in = session.expires_in
     patience = query.wait if expires_in is None else max(0.0, min(query.wait, expires_in))
-    lease = session.context.admission.connections.enter(session.peer.address, session.principal.subject)
+    admission, caller = session.context.admission, (session.peer.address, session.principal.subject)
+    lease = admission.connections.enter(*caller)
+    try:
+        fleet_lease = None if admission.fleet is None else await admission.fleet.enter(*caller)
+    except BaseException:
+        lease.release()
+        raise
     reading = asyncio.create_task(subscription.next_page(query.limit), name="lg_streaming.poll")
     leaving = asyncio.create_task(wait_disconnected(receive), name="lg_streaming.poll.leaving")
     try:
@@ -89,6 +100,8 @@ async def _wait(session: Session, subscription: Subscription, query: HistoryQuer
         return reading.result() if reading.done() else None
     finally:
         lease.release()
+        if fleet_lease is not None:
+            fleet_lease.release()
         for task in (reading, leaving):
             task.cancel()
         await asyncio.gather(reading, leaving, return_exceptions=True)
@@ -133,21 +146,30 @@ def _page_json(execution_id: str, cut: _VisiblePage, state: LogState | None, *, 
 
 
 # ---------------------------------------------------------------- executions
-@dataclass(frozen=True, slots=True)
 class Cursors:
     """Encryption of execution ids as cursors.
 
-    A page may end at an execution whose id its reader must not learn, so a cursor is encrypted. It is valid in this
-    process only, as executions of the log `memory://` are.
+    A page may end at an execution whose id its reader must not learn, so a cursor is encrypted. It is valid in all
+    processes that share the log.
+
+    Args:
+        fleet: The processes, which share the key; None for this process alone.
     """
 
-    _fernet: Fernet = field(default_factory=lambda: Fernet(Fernet.generate_key()))
+    def __init__(self, fleet: Fleet | None = None) -> None:
+        self._fleet = fleet
+        self._fernet: Fernet | None = Fernet(Fernet.generate_key()) if fleet is None else None
 
-    def encode(self, execution_id: str) -> str:
-        """Return the cursor of the end of a page."""
-        return self._fernet.encrypt(execution_id.encode()).decode()
+    async def _cipher(self) -> Fernet:
+        if self._fernet is None and self._fleet is not None:
+            self._fernet = Fernet(await _shared_key(self._fleet))
+        return cast("Fernet", self._fernet)
 
-    def decode(self, cursor: str | None) -> str:
+    async def encode(self, execution_id: str) -> str:
+        """Return the cursor of the end of a page. Raises LogUnavailableError, like `decode`."""
+        return (await self._cipher()).encrypt(execution_id.encode()).decode()
+
+    async def decode(self, cursor: str | None) -> str:
         """Return the id after which the next page starts; an empty one is before all others.
 
         Raises:
@@ -156,9 +178,23 @@ class Cursors:
         if cursor is None:
             return ""
         try:
-            return self._fernet.decrypt(cursor).decode()
+            return (await self._cipher()).decrypt(cursor).decode()
         except (InvalidToken, ValueError):
             raise BadRequestError("this cursor is not known here: begin with the first page again") from None
+
+
+async def _shared_key(fleet: Fleet) -> str:
+    """Return the key of cursors, which the first process makes."""
+    while True:
+        key = await fleet.get(_SECRETS, _CURSOR_KEY)
+        if isinstance(key, str):
+            return key
+        if await fleet.claim(_CURSOR_KEY):
+            if await fleet.get(_SECRETS, _CURSOR_KEY) is None:
+                await fleet.put(_SECRETS, _CURSOR_KEY, Fernet.generate_key().decode(), ttl=_YEAR)
+            fleet.release(_CURSOR_KEY)
+        else:
+            await asyncio.sleep(_RETRY)
 
 
 async def list_executions(session: Session, query: ListQuery, cursors: Cursors) -> dict[str, Any]:
@@ -172,7 +208,7 @@ async def list_executions(session: Session, query: ListQuery, cursors: Cursors) 
         LogUnavailableError: If the log cannot be reached.
     """
     sources = session.policy.sources(session.principal, query.owner)
-    known, complete = await _next_ids(session.hub.log, sources, cursors.decode(query.cursor))
+    known, complete = await _next_ids(session.hub.log, sources, await cursors.decode(query.cursor))
     until = session.context.clock.monotonic() + _PATIENCE
     found: list[dict[str, Any]] = []
     looked_at = 0
@@ -192,7 +228,7 @@ async def list_executions(session: Session, query: ListQuery, cursors: Cursors) 
     at_end = complete and looked_at == len(known)
     return {
         "executions": found,
-        "next_cursor": None if at_end else cursors.encode(known[looked_at - 1]),
+        "next_cursor": None if at_end else await cursors.encode(known[looked_at - 1]),
     }
 
 
@@ -225,4 +261,23 @@ def execution_info(execution_id: str, state: LogState) -> dict[str, Any]:
         "updated_at": format_time(state.updated_at),
         "progress": state.progress,
         "metadata": state.metadata,
+    }
+
+
+def fleet_info(statistics: FleetStatistics) -> dict[str, Any]:
+    """Return the description of the processes that share the log."""
+    return {
+        "processes": [
+            {
+                "process_id": process.process_id,
+                "host": process.host,
+                "pid": process.pid,
+                "version": process.version,
+                "started_at": format_time(process.started_at),
+                "seen_at": format_time(process.seen_at),
+                "counts": process.report,
+            }
+            for process in statistics.processes
+        ],
+        "totals": statistics.totals,
     }

@@ -16,7 +16,7 @@ from lg_streaming.gateway.http.endpoint import (
     execution_id_of,
     json_body,
 )
-from lg_streaming.gateway.http.queries import Cursors, HistoryReader, execution_info, list_executions
+from lg_streaming.gateway.http.queries import Cursors, HistoryReader, execution_info, fleet_info, list_executions
 from lg_streaming.gateway.http.query_params import query_payload
 from lg_streaming.gateway.protocol.http_models import HistoryQuery, ListQuery, PromptResponse, TicketRequest
 from lg_streaming.gateway.protocol.inbound import CancelExecution, Respond
@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.http.context import HttpContext
 
-__all__ = ["RestRoutes"]
+__all__ = ["FLEET_ID", "RestRoutes"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+FLEET_ID: Final = "lg_streaming/fleet"
+"""The id that a caller must be allowed to read, like an execution: a grant on `**` covers it, one on `*` does not."""
 _LOG_TIMEOUT: Final = 1.0
 
 
@@ -51,7 +53,7 @@ class RestRoutes:
     def __init__(self, context: HttpContext) -> None:
         self._context = context
         self._pages = HistoryReader()
-        self._cursors = Cursors()
+        self._cursors = Cursors(context.gateway.hub.log.fleet)
 
     def add_health(self, router: Router) -> None:
         """Add the routes that do not depend on the transports: health, and tickets."""
@@ -67,6 +69,7 @@ class RestRoutes:
         """Add the routes to `router`; those of an execution itself come last, as its id matches any text."""
         context, prefix = self._context, self._context.gateway.settings.gateway.prefix
         router.routes += [
+            Route(f"{prefix}/fleet", Endpoint(context, GET=self._fleet)),
             Route(f"{prefix}/executions", Endpoint(context, GET=self._list)),
             ExecutionRoute(prefix, "updates", Endpoint(context, GET=self._updates)),
             ExecutionRoute(prefix, "responses", Endpoint(context, POST=self._respond)),
@@ -106,6 +109,13 @@ class RestRoutes:
             logger.debug("not ready: %r", error)
             return False
         return True
+
+    async def _fleet(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        query_payload(request)
+        if not await session.policy.allows(session.principal, "read", FLEET_ID, None, address=peer.address):
+            raise ForbiddenError(f"the processes are for those who may read {FLEET_ID!r}")
+        return json_response(fleet_info(await session.hub.metrics.fleet()))
 
     # ------------------------------------------------------------ executions
     async def _list(self, request: Request, peer: Peer) -> Response:
@@ -153,7 +163,7 @@ class RestRoutes:
         session = await self._enter(peer)
         query_payload(request)
         query = parse(TicketRequest, await self._body(request))
-        ticket, expires_in = session.policy.tickets.issue(session.principal, execution_id=query.execution_id)
+        ticket, expires_in = await session.policy.issue_ticket(session.principal, execution_id=query.execution_id)
         return json_response({"ticket": ticket, "expires_in_s": round(expires_in, 3)}, 201)
 
     # ------------------------------------------------------------ every request

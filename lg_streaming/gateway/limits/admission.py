@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lg_streaming.gateway.limits.fleet_limits import FleetLimits
 from lg_streaming.gateway.limits.rates import ConnectionCounter, RateLimiter, Requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lg_streaming.log.fleet import Fleet
     from lg_streaming.settings import LimitSettings
 
 __all__ = ["Admission"]
@@ -20,6 +22,7 @@ class Admission:
     Args:
         limits: The settings.
         clock: Seconds, monotonic.
+        fleet: The processes that share the log; None for this process alone.
     """
 
     connections: ConnectionCounter
@@ -28,8 +31,10 @@ class Admission:
     """Callers with a single request, until it is authenticated."""
     rates: RateLimiter
 
-    def __init__(self, limits: LimitSettings, clock: Callable[[], float]) -> None:
+    def __init__(self, limits: LimitSettings, clock: Callable[[], float], fleet: Fleet | None = None) -> None:
         self._limits = limits
+        self.fleet: FleetLimits | None = None if fleet is None else FleetLimits(fleet, limits, clock)
+        """Limits of all processes together. Ask them after those of this process."""
         self.requests: Requests = Requests(limits, clock)
         self.reset_counts()
         self.reset_rates()

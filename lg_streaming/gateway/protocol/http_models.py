@@ -23,10 +23,12 @@ __all__ = [
     "ErrorResponse",
     "ExecutionInfo",
     "Executions",
+    "FleetInfo",
     "GapInfo",
     "Health",
     "HistoryQuery",
     "ListQuery",
+    "ProcessInfo",
     "PromptResponse",
     "StreamQuery",
     "Ticket",
@@ -169,6 +171,29 @@ class Ticket(Outbound):
 
     ticket: str
     expires_in_s: float
+
+
+class ProcessInfo(Outbound):
+    """A process that shares the log."""
+
+    process_id: str
+    host: str
+    pid: int
+    version: str
+    """The version of lg_streaming there."""
+    started_at: str
+    seen_at: str
+    """The time of its last report."""
+    counts: dict[str, dict[str, int]]
+    """Its counts, by part: `hub`, and `gateway` if it has one."""
+
+
+class FleetInfo(Outbound):
+    """The processes that share the log, oldest first."""
+
+    processes: list[ProcessInfo]
+    totals: dict[str, dict[str, int]]
+    """The sums of the counts."""
 
 
 class Health(Outbound):

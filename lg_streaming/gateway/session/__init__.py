@@ -4,5 +4,6 @@
 - `subscriptions`: values of subscriptions and replies; `status`: status messages; `rooms`: members of rooms.
 - `timers`: heartbeat, and expiry of the token; `instrumentation`: reports events to metrics and log.
 - `context`: state that all transports share; `lifecycle`: start, drain and stop with the server.
-- `several_processes`: processes that serve one application without a shared log.
+- `several_processes`: processes that serve one application without a shared log; `fleet_link`: messages
+  between processes with one.
 """

@@ -79,7 +79,7 @@ class GatewayContext:
     rooms: Rooms = field(default_factory=Rooms, init=False)
 
     def __post_init__(self) -> None:
-        self.admission = Admission(self.settings.limits, self.clock.monotonic)
+        self.admission = Admission(self.settings.limits, self.clock.monotonic, self.hub.log.fleet)
         self.processes = SeveralProcesses(self.hub.log)
         self.lifecycle = Lifecycle(self.policy, self.processes)
         self.lifecycle.on_start.append(self.admission.reset_rates)

@@ -154,6 +154,7 @@ async def authenticate(session: Session, message: Authenticate) -> Reply:
         principal = await session.identify(message.token)
         if session.authenticated and principal.subject != session.principal.subject:
             raise UnauthorizedError("a fresh token must be of the same subject: reconnect to change it")
+        await session.claim_subject(principal)
     # All that can fail comes first: a caller is either the new one with its rights, or the old one with its own.
     subscriptions = list(session.subscriptions.values())
     forbidden = [

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.auth.policy import Action, Policy, Principal
     from lg_streaming.gateway.auth.tickets import UsedTicket
+    from lg_streaming.gateway.limits.fleet_limits import FleetLease
     from lg_streaming.gateway.limits.rates import Lease
     from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.hub import StreamHub, SubscribeResult, Subscription
@@ -67,6 +68,7 @@ class Session:
     """Subscriptions by execution; rooms are executions too."""
     events: PatternSubscription | None = None
     _lease: Lease | None = field(default=None, init=False)
+    _fleet_lease: FleetLease | None = field(default=None, init=False)
     _began: float = field(init=False)
     _bucket: TokenBucket | None = field(init=False)
     """None where messages have no limit."""
@@ -116,6 +118,8 @@ class Session:
         self._lease = context.admission.connections.enter(self.peer.address)
         try:
             await self._log_in(token, takes_tickets=takes_tickets, defer_auth=defer_auth)
+            if context.admission.fleet is not None:
+                self._fleet_lease = await context.admission.fleet.admit(self.peer.address, self.principal.subject)
         except BaseException:
             self._lease.release()
             raise
@@ -146,6 +150,8 @@ class Session:
             principal = await self.identify(None)
         finally:
             lease.release()
+        if context.admission.fleet is not None:
+            await context.admission.fleet.check_logins(self.peer.address)
         self.set_principal(principal)
         context.admission.requests.acquire(self.caller)
 
@@ -166,8 +172,20 @@ class Session:
         try:
             return await self.policy.authenticate(self.peer, token, ticket=ticket)
         except UnauthorizedError:
-            self.context.admission.rates.login_failed(self.peer.address)
+            admission = self.context.admission
+            admission.rates.login_failed(self.peer.address)
+            if admission.fleet is not None:
+                await admission.fleet.login_failed(self.peer.address)
             raise
+
+    async def claim_subject(self, principal: Principal) -> None:
+        """Count the connection for the principal's subject over all processes, at a login after the connection.
+
+        Raises:
+            TooManyConnectionsError: If the subject has too many connections.
+        """
+        if self._fleet_lease is not None and self.context.admission.fleet is not None:
+            await self.context.admission.fleet.claim_subject(self._fleet_lease, principal.subject)
 
     def opened(self, connection_id: str) -> None:
         """Register the admitted caller under the id of its connection."""
@@ -191,6 +209,8 @@ class Session:
         self.context.sessions.pop(self.connection_id, None)
         if self._lease is not None:
             self._lease.release()
+        if self._fleet_lease is not None:
+            self._fleet_lease.release()
         for subscription in list(self.subscriptions.values()):
             self.remove_subscription(subscription)
         if self.events is not None:

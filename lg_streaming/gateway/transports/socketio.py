@@ -57,7 +57,7 @@ class SocketIO:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Serve one connection."""
-        found = take_credentials(self._context.policy.tickets, scope)
+        found = await take_credentials(self._context.policy.use_ticket, scope)
         self._context.lifecycle.wake()
         if scope["type"] == "http" and found.token_name is not None:
             await error_response(token_refused(found.token_name))(scope, receive, send)

@@ -61,7 +61,7 @@ class PlainWebSocket:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        found = take_credentials(self._context.policy.tickets, scope)
+        found = await take_credentials(self._context.policy.use_ticket, scope)
         self._context.lifecycle.wake()
         if scope["type"] != "websocket":
             error = (

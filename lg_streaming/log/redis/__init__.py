@@ -7,6 +7,8 @@
 - `index`: the ids of executions.
 - `target`, `connection`: the servers that a URL names, their clients, and the errors that mean "not reachable now".
 - `notifications`: messages of Redis channels, over one server or a cluster.
+- `fleet`: `RedisFleet`, which implements `Fleet`, out of `lease`, `mailbox`, `claims` and `shared_values`.
+- `store`, `keyed_locks`, `channels`: commands, locks and subscriptions of the fleet.
 - `io_thread`: the thread with the event loop of these connections.
 """
 

@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.log.redis.keyed_locks import KeyedLocks
-from lg_streaming.log.redis.store import ScriptCall, load_script
+from lg_streaming.log.redis.scripts import Script
+from lg_streaming.log.redis.store import ScriptCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,8 +20,8 @@ __all__ = ["Claims"]
 logger: logging.Logger = logging.getLogger(__name__)
 
 _KEYS_PER_SCRIPT: Final = 500
-_CLAIM: Final = load_script("claim")
-_RELEASE: Final = load_script("release_claim")
+_CLAIM: Final = Script.load("claim.lua")
+_RELEASE: Final = Script.load("release_claim.lua")
 
 
 class Claims:

@@ -36,7 +36,6 @@ SyncClient = redis.Redis | redis.RedisCluster
 AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
 
 _CONNECT_TIMEOUT: Final = 2.0
-_READ_TIMEOUT: Final = 5.0
 _HEALTH_CHECK: Final = 10
 _CLIENT_NAME: Final = "lg_streaming"
 _TLS_VERSIONS: Final = {"TLSv1.2": TLSVersion.TLSv1_2, "TLSv1.3": TLSVersion.TLSv1_3}
@@ -59,16 +58,19 @@ _UNAVAILABLE_CODES: Final = frozenset(
 )
 
 
-def connect_sync(target: RedisTarget) -> SyncClient:
+def connect_sync(target: RedisTarget, *, timeout: float = 5.0) -> SyncClient:
     """Return a client for threads. Close it with ``close()``.
 
-    It connects at its first command. A client of a cluster connects here, so call this in a thread that may wait. A
-    timeout is 2 seconds for a connection and 5 for an answer, unless the URL sets others.
+    It connects at its first command. A client of a cluster connects here, so call this in a thread that may wait.
+
+    Args:
+        target: The servers, and options that take precedence.
+        timeout: Seconds that an answer may take. A connection may take two.
 
     Raises:
         LogUnavailableError: If no node of a cluster answers.
     """
-    options = _client_options(target)
+    options = _client_options(target, timeout)
     options["retry"] = Retry(NoBackoff(), 0)
     match target.kind:
         case "cluster":
@@ -84,12 +86,14 @@ def connect_sync(target: RedisTarget) -> SyncClient:
             return redis.Redis(**options, **_address(target))
 
 
-def connect_async(target: RedisTarget) -> AsyncClient:
+def connect_async(target: RedisTarget, *, timeout: float = 5.0) -> AsyncClient:
     """Return a client for one event loop. It connects at its first command; close it with ``aclose()``.
 
-    A timeout is 2 seconds for a connection and 5 for an answer, unless the URL sets others.
+    Args:
+        target: The servers, and options that take precedence.
+        timeout: Seconds that an answer may take. A connection may take two.
     """
-    options = _client_options(target)
+    options = _client_options(target, timeout)
     options["retry"] = AsyncRetry(NoBackoff(), 0)
     match target.kind:
         case "cluster":
@@ -129,12 +133,12 @@ class _AsyncSentinelPool(AsyncSentinelPool):
         await self.sentinel_manager.aclose()
 
 
-def _client_options(target: RedisTarget) -> dict[str, Any]:
+def _client_options(target: RedisTarget, timeout: float) -> dict[str, Any]:
     options: dict[str, Any] = {
         "username": target.username,
         "password": target.password,
         "socket_connect_timeout": _CONNECT_TIMEOUT,
-        "socket_timeout": _READ_TIMEOUT,
+        "socket_timeout": timeout,
         "health_check_interval": _HEALTH_CHECK,
         "client_name": _CLIENT_NAME,
         "driver_info": None,  # it costs each connection two commands, which Redis 7.0 does not have

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -19,6 +20,7 @@ from lg_streaming.log.redis.channels import Channels, Subscribe
 from lg_streaming.log.redis.claims import Claims
 from lg_streaming.log.redis.lease import Abandon, Lease, new_process_id, runs_key
 from lg_streaming.log.redis.mailbox import Mailbox
+from lg_streaming.log.redis.rates import Rates
 from lg_streaming.log.redis.shared_values import Counters, Values
 from lg_streaming.log.redis.store import Store, encode_json
 
@@ -36,6 +38,7 @@ T = TypeVar("T")
 logger: logging.Logger = logging.getLogger(__name__)
 
 _TIMEOUT: Final = 5.0
+_SUBSCRIBE_TIMEOUT: Final = 1.0
 
 
 class RedisFleet:
@@ -82,6 +85,7 @@ class RedisFleet:
         self._on_lease_lost: tuple[Callable[[str], None], ...] = ()
         self._report: Callable[[], Mapping[str, Any]] = dict
         self._values = Values(self._store)
+        self._rates = Rates(self._store)
         self._closed = False
         self._begin()
         restart_after_fork(self)
@@ -98,10 +102,14 @@ class RedisFleet:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._renewing = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._subscribed = asyncio.Event()
         self._outbox: deque[bytes] = deque()
         self._sending = False
         self._registered = False
         self._data_lost = False
+        self._renewed_at = -math.inf
+        self._steady_since = math.inf
+        """Time of the first of the renewals without a failure or a gap between them."""
         self._failure = ""
 
     def after_fork(self) -> None:
@@ -125,7 +133,7 @@ class RedisFleet:
                 self._serving = self._io.spawn(self._serve())
 
     async def aclose(self) -> None:
-        """Leave the fleet: end the runs that this process still holds, and release its claims. Repeated calls wait.
+        """Leave the fleet: end the runs that this process still holds, and release its claims.
 
         Requests to this process end with `NoAnswerError`. Without Redis, the others find out when the lease expires.
         """
@@ -142,7 +150,7 @@ class RedisFleet:
         """Leave the fleet, from a thread without a running event loop. Wait up to ``timeout`` seconds."""
         self._closed = True
         if self._serving is not None:
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, LogUnavailableError):
                 self._io.call(self._leave()).result(timeout)
 
     # --- runs -----------------------------------------------------------------------------------------------
@@ -200,16 +208,20 @@ class RedisFleet:
             self._io.spawn(self._send())
 
     def on_message(self, topic: str, handler: MessageHandler) -> Callable[[], None]:
-        """See `Fleet.on_message`."""
+        """See `Fleet.on_message`. Messages arrive once another method, or the log, is used."""
         with self._lock:
             self._message_handlers[topic] = (*self._message_handlers.get(topic, ()), handler)
-        self.start()
 
         def remove() -> None:
             with self._lock:
                 self._message_handlers[topic] = _without(self._message_handlers[topic], handler)
 
         return remove
+
+    def spawn(self, job: Callable[[], Awaitable[object]]) -> None:
+        """See `Fleet.spawn`."""
+        if not self._closed:
+            self._io.spawn(_await(job))
 
     # --- claims ---------------------------------------------------------------------------------------------
 
@@ -255,6 +267,16 @@ class RedisFleet:
     async def count(self, kind: str, key: str, change: int) -> int:
         """See `Fleet.count`. After an error the change counts, and reaches Redis later."""
         return await self._run(lambda: self._counters.count(kind, key, change), registered=True)
+
+    # --- rates ----------------------------------------------------------------------------------------------
+
+    async def hit(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
+        """See `Fleet.hit`."""
+        return await self._run(lambda: self._rates.hit(kind, key, amount, seconds))
+
+    async def allows(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
+        """See `Fleet.allows`."""
+        return await self._run(lambda: self._rates.allows(kind, key, amount, seconds))
 
     # --- the processes --------------------------------------------------------------------------------------
 
@@ -305,9 +327,11 @@ class RedisFleet:
                 async with self._renewing:
                     await self._renew()
             except LogUnavailableError:
+                self._steady_since = math.inf
                 pause = min(LOG_BACKOFF.seconds(attempt, random.random), interval)
                 attempt += 1
             except Exception as error:
+                self._steady_since = math.inf
                 pause = interval
                 if self._failure != str(error):
                     self._failure = str(error)
@@ -320,26 +344,47 @@ class RedisFleet:
 
     async def _renew(self) -> None:
         """Renew the lease and all that depends on it."""
+        if not self._registered:  # a process that the others find receives their messages
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SUBSCRIBE_TIMEOUT):
+                    await self._subscribed.wait()
         renewed = await self._lease.renew()
         if renewed is None:
             self._lose_lease()
+            self._registered = False
             renewed = await self._lease.renew()
+            taken, waiting = False, 0
+        else:
+            taken, waiting = renewed
         if renewed is None:
             raise LogUnavailableError("the new id of this process is in use")
-        taken, waiting = renewed
         self._data_lost |= taken
-        now, seen = await self._lease.refresh(renewed=True)
+        if taken:
+            self._counters.rewrite()
+        _, dead = await self._lease.refresh(renewed=True)
         await self._claims.renew()
-        await self._counters.renew(asyncio.get_running_loop().time(), lost=self._data_lost)
+        await self._counters.renew(asyncio.get_running_loop().time())
         if self._data_lost and self._open_runs is not None and (runs := list(self._open_runs())):
             await self._record_runs(runs)
+        if taken or not self._registered:
+            await self._announce("joined")
         self._registered, self._data_lost = True, False
         if waiting:
             self._mailbox.take_soon()
         self._mailbox.check()
-        for process_id, at in seen.items():
-            if at <= now - self._lease.milliseconds and process_id != self.process_id:
+        if self._is_steady(asyncio.get_running_loop().time()):
+            for process_id in dead - {self.process_id}:
                 self._start_task(self._lease.reap(process_id))
+
+    def _is_steady(self, now: float) -> bool:
+        """Return whether this process has renewed its lease without a gap for the length of a lease.
+
+        Before that, others may only seem dead: Redis was away for all, or this process was paused.
+        """
+        if now - self._renewed_at > self._seconds / 2 or self._steady_since == math.inf:
+            self._steady_since = now
+        self._renewed_at = now
+        return now - self._steady_since >= self._seconds
 
     async def _record_runs(self, runs: Sequence[str]) -> None:
         key = runs_key(self._store, self.process_id)
@@ -357,6 +402,7 @@ class RedisFleet:
         logger.error("another process declared this one dead: it is now %s, and was %s", self._lease.process_id, old)
         self._subscribe(self._mailbox.channel(self.process_id), self._mailbox.handle)
         self._claims.lose_all()
+        self._counters.rewrite()
         for handler in self._on_lease_lost:
             _call(handler, old)
 
@@ -366,13 +412,15 @@ class RedisFleet:
 
     def _handle_message(self, payload: bytes | None) -> None:
         if payload is None:
+            self._subscribed.set()
             return
         message = orjson.loads(payload)
         if message["from"] in self._own_ids:
             return
-        if message.get("left"):
-            self._mailbox.check(message["from"])
-            self._wake.set()
+        if change := message.get("change"):
+            if change == "left":
+                self._mailbox.check(message["from"])
+            self._wake.set()  # read the list of processes
             return
         for handler in self._message_handlers.get(message["topic"], ()):
             _call(handler, message["payload"])
@@ -420,8 +468,12 @@ class RedisFleet:
             await self._store.command("ZADD", self._store.key("processes"), 0, self.process_id)  # dead for the others
             raise
         finally:
-            left = orjson.dumps({"from": self.process_id, "left": True})
-            await self._store.command("PUBLISH", self._store.key("fleet"), left)
+            await self._announce("left")
+
+    async def _announce(self, change: str) -> None:
+        """Publish that this process has joined or left the fleet."""
+        message = orjson.dumps({"from": self.process_id, "change": change})
+        await self._store.command("PUBLISH", self._store.key("fleet"), message)
 
     def _start_task(self, coroutine: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -432,6 +484,10 @@ class RedisFleet:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, LogUnavailableError):
             logger.error("a task of the fleet failed", exc_info=error)
+
+
+async def _await(job: Callable[[], Awaitable[object]]) -> None:
+    await job()
 
 
 def _call(handler: Callable[[Any], None], argument: object) -> None:

@@ -159,10 +159,10 @@ class Follower:
         self._running, self._follows_all, self.available = False, False, True
         self._seen = None
 
-    @property
-    def watched(self) -> Mapping[str, object]:
-        """Followed executions by id."""
-        return self._watches
+    def follows(self, execution_id: str) -> bool:
+        """Return whether notifications of an execution reach this process, or will when its tail is read."""
+        watch = self._watches.get(execution_id)
+        return watch is not None and (watch.tail is not None or watch.following is not None)
 
     # --- from any thread ----------------------------------------------------------------------------------------
 
@@ -371,9 +371,10 @@ class Follower:
             except* Exception:
                 if self._failures == 0:
                     logger.exception("the notifications of the log failed")
-            self._lose()
-            with contextlib.suppress(Exception):
-                await notifications.aclose()
+            finally:  # also where the loop ends
+                self._lose()
+                with contextlib.suppress(Exception):
+                    await notifications.aclose()
             await asyncio.sleep(LOG_BACKOFF.seconds(self._failures, random.random))
             self._failures += 1
 
@@ -475,7 +476,8 @@ class Follower:
         for watch, last in zip(watches, newest, strict=True):
             head, tail = heads[watch.execution_id], watch.tail
             if tail is None:
-                self._notify(watch.execution_id)
+                if head is not None:
+                    self._notify(watch.execution_id)
             elif head is None or head.epoch != tail.state.epoch or head.seq > tail.state.head:
                 watch.drop_tail()
                 self._notify(watch.execution_id)

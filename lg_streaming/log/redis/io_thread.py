@@ -13,7 +13,7 @@ from lg_streaming.fork import bury, new_lock, restart_after_fork
 
 if TYPE_CHECKING:
     import concurrent.futures
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 __all__ = ["IoThread"]
 
@@ -40,6 +40,8 @@ class IoThread:
 
     def __init__(self, name: str = "lg-streaming-redis") -> None:
         self._name = name
+        self.on_close: Callable[[], Coroutine[Any, Any, None]] | None = None
+        """Last coroutine of the loop, when all others have ended: it closes the connections."""
         self._lock = new_lock()
         self._here = threading.local()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -116,6 +118,8 @@ class IoThread:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.get_loop().run_forever()
             runner.run(_cancel_all())
+            if self.on_close is not None:
+                runner.run(self.on_close())
 
     async def _until_close(self, coroutine: Coroutine[Any, Any, T]) -> T:
         try:
@@ -123,8 +127,8 @@ class IoThread:
         except asyncio.CancelledError:
             if self._loop is asyncio.get_running_loop():
                 raise
-            if (task := asyncio.current_task()) is not None:
-                task.add_done_callback(lambda ended: ended.exception())  # its caller may have gone
+            if task := asyncio.current_task():
+                task.add_done_callback(_retrieve)  # where the future was cancelled as well, no one else does
             # The caller would take the cancellation by `close` for its own.
             raise LogUnavailableError("the connection to Redis was closed") from None
 
@@ -136,6 +140,11 @@ async def _cancel_all() -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+def _retrieve(task: asyncio.Task[object]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _log_exception(future: concurrent.futures.Future[object]) -> None:

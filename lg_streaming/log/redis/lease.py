@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import logging
 import os
 import secrets
@@ -12,10 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from lg_streaming import __version__
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.log.fleet import ProcessInfo
-from lg_streaming.log.redis.store import load_script
+from lg_streaming.log.redis.scripts import Script
 
 if TYPE_CHECKING:
     from lg_streaming.log.redis.store import Store
@@ -29,14 +29,15 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 KEEP_MS: Final = 86_400_000
 """Time for which a dead process cannot come back."""
+_VERSION: Final = importlib.metadata.version("lg-streaming")
 _MAX_REPORT: Final = 65_536
 _RUNS_AT_ONCE: Final = 16
 _RUNS_PER_READ: Final = 256
 
-_RENEW: Final = load_script("renew_lease")
-_LIST: Final = load_script("list_processes")
-_BEGIN: Final = load_script("begin_reaping")
-_END: Final = load_script("end_reaping")
+_RENEW: Final = Script.load("renew_lease.lua")
+_LIST: Final = Script.load("list_processes.lua")
+_BEGIN: Final = Script.load("begin_reaping.lua")
+_END: Final = Script.load("end_reaping.lua")
 
 
 def new_process_id() -> str:
@@ -96,22 +97,22 @@ class Lease:
             self._encode_report(),
             socket.gethostname(),
             os.getpid(),
-            __version__,
+            _VERSION,
         )
         return None if state < 0 else (state == 1, waiting)
 
-    async def refresh(self, *, renewed: bool) -> tuple[float, dict[str, float]]:
-        """Read the last renewals of all processes, and set `live`. With ``renewed``, record that of this one first.
+    async def refresh(self, *, renewed: bool) -> tuple[frozenset[str], frozenset[str]]:
+        """Read the leases of all processes, and set `live`. With ``renewed``, record that of this one first.
 
         Returns:
-            The present time, and the time of each process's renewal, in milliseconds by the clock of Redis.
+            The processes that live, and those that are dead and not removed.
         """
-        now, flat = await self._store.run(_LIST, [self._store.key("processes")], *[self.process_id] * renewed)
-        seen = {flat[i].decode(): float(flat[i + 1]) for i in range(0, len(flat), 2)}
-        self.live = frozenset(
-            each for each, at in seen.items() if at > now - self.milliseconds or each == self.process_id
-        )
-        return now, seen
+        own = (self.process_id, self.milliseconds) if renewed else ()
+        now, flat = await self._store.run(_LIST, [self._store.key("processes")], *own)
+        ends = {flat[i].decode(): float(flat[i + 1]) for i in range(0, len(flat), 2)}
+        live = frozenset(each for each, end in ends.items() if end > now)
+        self.live = live | {self.process_id}
+        return live, frozenset(ends) - live
 
     async def reap(self, process_id: str) -> bool:
         """End the runs of a dead process, and remove it; return whether that is done. Leaving, it may be this one.
@@ -169,29 +170,24 @@ class Lease:
 
     async def processes(self) -> Sequence[ProcessInfo]:
         """Return the live processes, oldest first."""
-        now, seen = await self.refresh(renewed=False)
-        alive = [each for each, at in seen.items() if at > now - self.milliseconds]
-        found: list[ProcessInfo] = []
-        fields = await asyncio.gather(
-            *(
-                self._store.command("HMGET", *self.keys(each, "process"), "host", "pid", "version", "started", "report")
-                for each in alive
-            )
+        live, _ = await self.refresh(renewed=False)
+        fields = ("host", "pid", "version", "started", "seen", "report")
+        all_values = await asyncio.gather(
+            *(self._store.command("HMGET", *self.keys(each, "process"), *fields) for each in live)
         )
-        for process_id, (host, pid, version, started, report) in zip(alive, fields, strict=True):
-            if started is None:
-                continue  # it has left since
-            found.append(
-                ProcessInfo(
-                    process_id=process_id,
-                    host=host.decode(errors="replace"),
-                    pid=int(pid),
-                    version=version.decode(),
-                    started_at=int(started) / 1000,
-                    seen_at=seen[process_id] / 1000,
-                    report=orjson.loads(report),
-                )
+        found = [
+            ProcessInfo(
+                process_id=process_id,
+                host=host.decode(errors="replace"),
+                pid=int(pid),
+                version=version.decode(),
+                started_at=int(started) / 1000,
+                seen_at=int(seen) / 1000,
+                report=orjson.loads(report),
             )
+            for process_id, (host, pid, version, started, seen, report) in zip(live, all_values, strict=True)
+            if started is not None  # else it has left since
+        ]
         return sorted(found, key=lambda each: (each.started_at, each.process_id))
 
     def _encode_report(self) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -92,6 +93,7 @@ class RedisLog:
         self._new_epoch = new_epoch
         self._lock = new_lock()
         self._io = IoThread()
+        self._io.on_close = self._close_client
         self._listeners: tuple[Listener, ...] = ()
         self._position_listeners: tuple[PositionListener, ...] = ()
         self._follower = Follower(
@@ -144,13 +146,13 @@ class RedisLog:
     def client(self) -> AsyncClient:
         """Return the client of the I/O thread. Call it there."""
         if self._async is None:
-            self._async = connect_async(self.target)
+            self._async = connect_async(self.target, timeout=self._settings.timeout)
         return self._async
 
     def _sync_client(self) -> SyncClient:
         with self._lock:
             if self._sync is None:
-                self._sync = connect_sync(self.target)
+                self._sync = connect_sync(self.target, timeout=self._settings.timeout)
             return self._sync
 
     # --- appending ----------------------------------------------------------------------------------------------
@@ -217,6 +219,8 @@ class RedisLog:
         """Begin executions anew that Redis has lost during a run, so that readers get a gap at once."""
         producer, number = f"{self.fleet.process_id}-reopen", round(time.time() * 1000)
         for execution_id, run_id in runs.items():
+            if execution_id not in self._open_runs:
+                continue  # it was dropped, or has ended
             known = self._acknowledged.get(execution_id)
             owner = known.owner if known is not None else None
             keys, arguments = self._append_call(Batch(execution_id, [], producer, number, owner))
@@ -305,6 +309,8 @@ class RedisLog:
             return to_unavailable(answer)
         execution_id = batch.execution_id
         status, epoch, head, repeated, other_process, other_run, appended = answer
+        if status in {_RUN_REFUSED, _OWNER_REFUSED}:
+            self._open_runs.pop(execution_id, None)
         if status == _RUN_REFUSED:
             return RunRefusedError(execution_id=execution_id)
         if status == _OWNER_REFUSED:
@@ -312,7 +318,7 @@ class RedisLog:
         self._acknowledge(batch, epoch.decode(), head)
         if other_process:
             self._hand_over(execution_id, other_process.decode(), other_run.decode(), batch)
-        if appended and execution_id not in self._follower.watched:
+        if appended and not self._follower.follows(execution_id):
             self._notify(execution_id)
         return repeated
 
@@ -550,6 +556,7 @@ class RedisLog:
     async def _drop(self, execution_id: str) -> None:
         with self._lock:
             self._acknowledged.pop(execution_id, None)
+            self._open_runs.pop(execution_id, None)
         keys = self.keys.execution(execution_id)
         names = (keys.updates, keys.state, keys.idempotency)
         await self._scripts.run(DROP, names, keys.channel, self.keys.all_updates, execution_id)
@@ -579,7 +586,6 @@ class RedisLog:
         if self._closed:
             return
         await self.fleet.aclose()
-        await self._io.run(self._close_client())
         await asyncio.to_thread(self._io.close)
         sync, self._sync = self._sync, None
         if sync is not None:
@@ -592,7 +598,8 @@ class RedisLog:
     async def _close_client(self) -> None:
         client, self._async = self._async, None
         if client is not None:
-            await client.aclose()
+            with contextlib.suppress(Exception):  # it may be broken
+                await client.aclose()
 
 
 _FAR: Final = 2**53

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from lg_streaming.errors import LogUnavailableError, NoAnswerError, StreamingError
-from lg_streaming.log.redis.store import encode_json, load_script
+from lg_streaming.log.redis.scripts import Script
+from lg_streaming.log.redis.store import encode_json
 
 if TYPE_CHECKING:
     from lg_streaming.log.fleet import RequestHandler
@@ -30,10 +31,10 @@ _INLINE: Final = 16_384
 """Most bytes of an answer that its notification carries."""
 _ID_LENGTH: Final = 16
 _RETRY: Final = 0.1
-_SEND: Final = load_script("send_request")
-_TAKE: Final = load_script("take_requests")
-_ANSWER: Final = load_script("answer_request")
-_WITHDRAW: Final = load_script("withdraw_request")
+_SEND: Final = Script.load("send_request.lua")
+_TAKE: Final = Script.load("take_requests.lua")
+_ANSWER: Final = Script.load("answer_request.lua")
+_WITHDRAW: Final = Script.load("withdraw_request.lua")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,13 +84,17 @@ class Mailbox:
                 await self._send(waiting, body, timeout)
                 return _result_of(await answer)
         except TimeoutError:
+            if not waiting.entry:
+                raise LogUnavailableError(
+                    f"Redis did not confirm the request {name!r} within {timeout:g} s: it may have been carried out"
+                ) from None
             if (late := await self._look(waiting)) is not None:
                 return _result_of(late)
             raise self._no_answer(waiting, timeout) from None
         finally:
             del self._requests[request_id]
 
-    async def _send(self, waiting: _Request, body: bytes, timeout: float) -> None:
+    async def _send(self, waiting: _Request, body: bytes, timeout: float) -> None:  # noqa: ASYNC109 (sent along)
         process_id = waiting.process_id
         state, *rest = await self._store.run(
             _SEND,

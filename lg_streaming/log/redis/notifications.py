@@ -285,7 +285,7 @@ class _Link:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with suppress(Exception):  # it is of no use any more
-            await self._connection.disconnect(nowait=True)
+            await self._connection.disconnect()
 
     def _send(self, *command: str) -> None:
         self._outbox.append(command)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from lg_streaming.log.redis.keyed_locks import KeyedLocks
-from lg_streaming.log.redis.store import ScriptCall, load_script
+from lg_streaming.log.redis.scripts import Script
+from lg_streaming.log.redis.store import ScriptCall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Counters", "Values"]
 
-_PUT: Final = load_script("put_value")
-_SET_SHARE: Final = load_script("set_share")
+_PUT: Final = Script.load("put_value.lua")
+_SET_SHARE: Final = Script.load("set_share.lua")
 _VALUES_PER_READ: Final = 256
 _SHARE_SECONDS: Final = 3600.0
 _REFRESH_SECONDS: Final = 1200.0
@@ -92,8 +93,8 @@ class Counters:
         shares = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
         others = shares.keys() - {self._lease.process_id}
         if not others <= self._lease.live:
-            _, seen = await self._lease.refresh(renewed=False)
-            if gone := others - seen.keys():  # an id never comes back once it was removed
+            live, dead = await self._lease.refresh(renewed=False)
+            if gone := others - live - dead:  # an id never comes back once it was removed
                 await self._store.command("HDEL", self._key(counter), *gone)
         return sum(share for each, share in shares.items() if each in self._lease.live)
 
@@ -104,11 +105,15 @@ class Counters:
         else:
             self._shares.pop(counter, None)
 
-    async def renew(self, now: float, *, lost: bool) -> None:
-        """Write shares that could not be written, and all shares if their data is ``lost`` or will expire soon."""
-        if lost or now - self._refreshed_at > _REFRESH_SECONDS:
-            self._unwritten |= self._shares.keys()
+    def rewrite(self) -> None:
+        """Write all shares at the next renewal, because Redis has lost them or this process has another id."""
+        self._unwritten |= self._shares.keys()
+
+    async def renew(self, now: float) -> None:
+        """Write the shares that Redis lacks, and all shares before they expire."""
+        if now - self._refreshed_at > _REFRESH_SECONDS:
             self._refreshed_at = now
+            self.rewrite()
         written = {counter: self._shares.get(counter, 0) for counter in self._unwritten}
         await self._store.run_all(self._write(counter) for counter in written)
         # A share that has changed since may have been written in the other order.

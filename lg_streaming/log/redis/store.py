@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from importlib import resources
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import orjson
@@ -17,20 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from lg_streaming.log.redis.connection import AsyncClient
+    from lg_streaming.log.redis.scripts import Script
 
-__all__ = ["MAX_PAYLOAD", "Script", "ScriptCall", "Store", "encode_json", "load_script"]
+__all__ = ["MAX_PAYLOAD", "ScriptCall", "Store", "encode_json"]
 
 _AT_ONCE: Final = 500
 """Commands of one request."""
+_BYTES_AT_ONCE: Final = 4_194_304
+"""Bytes of arguments after which a request is full."""
 MAX_PAYLOAD: Final = 1_048_576
 """Most bytes of a payload as JSON."""
-
-
-class Script(NamedTuple):
-    """Lua script."""
-
-    source: str
-    digest: str
 
 
 class ScriptCall(NamedTuple):
@@ -39,12 +34,6 @@ class ScriptCall(NamedTuple):
     script: Script
     keys: Sequence[str]
     arguments: Sequence[str | bytes | float] = ()
-
-
-def load_script(name: str) -> Script:
-    """Return the script in ``lua/<name>.lua``."""
-    source = resources.files("lg_streaming.log.redis").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
 def encode_json(payload: object, what: str) -> bytes:
@@ -67,8 +56,21 @@ def encode_json(payload: object, what: str) -> bytes:
     return encoded
 
 
+class _Command(NamedTuple):
+    arguments: tuple[Any, ...]
+    script: Script | None
+    """Script of an EVALSHA, in case Redis has lost it."""
+    done: asyncio.Future[Any]
+
+    @property
+    def size(self) -> int:
+        return sum(len(each) for each in self.arguments if isinstance(each, (bytes, str)))
+
+
 class Store:
-    """Commands and scripts, whose errors are `LogUnavailableError` if a later try may succeed.
+    """Commands and scripts, in order, whose errors are `LogUnavailableError` if a later try may succeed.
+
+    Commands that are given while others are on their way go together in the next request.
 
     Args:
         client: Function that returns the client of this process, for the running event loop.
@@ -78,6 +80,9 @@ class Store:
     def __init__(self, client: Callable[[], AsyncClient], prefix: str) -> None:
         self._client = client
         self._prefix = prefix
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: deque[_Command] = deque()
+        self._sending: asyncio.Task[None] | None = None
 
     def key(self, *parts: str) -> str:
         """Return a key, or the name of a channel."""
@@ -95,54 +100,85 @@ class Store:
 
     async def command(self, *arguments: str | bytes | float) -> Any:
         """Execute one command."""
-        try:
-            return await cast("Any", self._client()).execute_command(*arguments)
-        except Exception as error:
-            raise to_unavailable(error) from error
+        return await self._submit(arguments, None)
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: str | bytes | float) -> Any:
         """Run one script."""
-        client = cast("Any", self._client())
-        try:
-            try:
-                return await client.execute_command("EVALSHA", script.digest, len(keys), *keys, *arguments)
-            except NoScriptError:
-                return await client.execute_command("EVAL", script.source, len(keys), *keys, *arguments)
-        except Exception as error:
-            raise to_unavailable(error) from error
+        return await self._submit(("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
 
     async def run_all(self, calls: Iterable[ScriptCall]) -> list[Any]:
-        """Run scripts in as few requests as possible; return their results."""
-        waiting, results = list(calls), list[Any]()
-        for start in range(0, len(waiting), _AT_ONCE):
-            if start:
-                await asyncio.sleep(0)
-            results += await self._run_some(waiting[start : start + _AT_ONCE])
-        return results
+        """Run scripts, and return their results."""
+        return await asyncio.gather(
+            *(
+                self._submit(("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
+                for script, keys, arguments in calls
+            )
+        )
 
-    async def _run_some(self, calls: Sequence[ScriptCall]) -> list[Any]:
-        if len(calls) == 1:
-            return [await self.run(calls[0].script, calls[0].keys, *calls[0].arguments)]
+    def _submit(self, arguments: tuple[Any, ...], script: Script | None) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # the first one, or that of a new thread or a forked child
+            self._loop, self._waiting, self._sending = loop, deque(), None
+        done: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append(_Command(arguments, script, done))
+        if self._sending is None:
+            self._sending = loop.create_task(self._send_all())
+        return done
+
+    async def _send_all(self) -> None:
+        commands: list[_Command] = []
         try:
-            results = await self._pipeline(
-                ("EVALSHA", script.digest, len(keys), *keys, *arguments) for script, keys, arguments in calls
-            )
-            unknown = [index for index, result in enumerate(results) if isinstance(result, NoScriptError)]
-            again = await self._pipeline(
-                ("EVAL", script.source, len(keys), *keys, *arguments)
-                for script, keys, arguments in (calls[index] for index in unknown)
-            )
-        except Exception as error:
-            raise to_unavailable(error) from error
-        for index, result in zip(unknown, again, strict=True):
-            results[index] = result
-        for result in results:
-            if isinstance(result, Exception):
-                raise to_unavailable(result) from result
+            while self._waiting:
+                commands = self._next()
+                try:
+                    results: list[Any] = await self._execute(commands)
+                except Exception as error:  # noqa: BLE001 (its caller gets it)
+                    results = [error] * len(commands)
+                for command, result in zip(commands, results, strict=True):
+                    if command.done.done():
+                        continue
+                    if isinstance(result, Exception):
+                        command.done.set_exception(to_unavailable(result))
+                    else:
+                        command.done.set_result(result)
+        finally:
+            self._sending = None
+            for command in (*commands, *self._waiting):  # with a cancellation, these have no result
+                command.done.cancel()
+            self._waiting.clear()
+
+    def _next(self) -> list[_Command]:
+        commands: list[_Command] = []
+        size = 0
+        while self._waiting and len(commands) < _AT_ONCE and size < _BYTES_AT_ONCE:
+            command = self._waiting.popleft()
+            if not command.done.done():
+                commands.append(command)
+                size += command.size
+        return commands
+
+    async def _execute(self, commands: Sequence[_Command]) -> list[Any]:
+        results = await self._send(commands)
+        unknown = [index for index, result in enumerate(results) if isinstance(result, NoScriptError)]
+        if unknown:
+            again = [commands[index] for index in unknown]
+            again = [
+                each._replace(arguments=("EVAL", each.script.text, *each.arguments[2:]))
+                for each in again
+                if each.script
+            ]
+            for index, result in zip(unknown, await self._send(again), strict=True):
+                results[index] = result
         return results
 
-    async def _pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
-        pipeline = cast("Any", self._client()).pipeline(transaction=False)
+    async def _send(self, commands: Sequence[_Command]) -> list[Any]:
+        client = cast("Any", self._client())
+        if len(commands) == 1:
+            try:
+                return [await client.execute_command(*commands[0].arguments)]
+            except Exception as error:  # noqa: BLE001 (its caller gets it)
+                return [error]
+        pipeline = client.pipeline(transaction=False)
         for command in commands:
-            pipeline.execute_command(*command)
+            pipeline.execute_command(*command.arguments)
         return cast("list[Any]", await pipeline.execute(raise_on_error=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lg_streaming.log.base import LogState, ReadResult
@@ -83,12 +82,13 @@ class Tail:
         if len(kept) > 2 * _MAX_UPDATES or self._bytes > 2 * _MAX_BYTES:
             kept, base = self._shortened(kept, base)
         self._view = _View(
-            replace(
-                state,
+            LogState(  # `replace` takes twice as long
+                epoch=state.epoch,
                 oldest=oldest,
                 head=newest.seq,
                 state=run.state,
                 owner=owner,
+                started_at=state.started_at,
                 updated_at=newest.timestamp,
                 final_seq=run.final.seq if run.final is not None else state.final_seq,
                 progress_record=run.progress,

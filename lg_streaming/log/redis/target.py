@@ -14,7 +14,7 @@ from lg_streaming.errors import StreamingConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["RedisTarget", "TargetKind"]
+__all__ = ["OPTIONS", "RedisTarget", "TargetKind"]
 
 TargetKind = Literal["server", "socket", "sentinel", "cluster"]
 
@@ -155,9 +155,9 @@ def _parse_db(path: str, db: int | None) -> int:
 def _parse_options(query: str, kind: TargetKind, *, tls: bool) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
-        parser = _OPTIONS.get(name)
+        parser = OPTIONS.get(name)
         if parser is None:
-            raise StreamingConfigError(f"unknown option {name!r} in the Redis URL: it may be {', '.join(_OPTIONS)}")
+            raise StreamingConfigError(f"unknown option {name!r} in the Redis URL: it may be {', '.join(OPTIONS)}")
         if name in options:
             raise StreamingConfigError(f"the option {name} is in the Redis URL twice")
         if name.startswith("ssl_") and not tls:
@@ -222,7 +222,7 @@ def _text(value: str) -> str:
     return value
 
 
-_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType(
+OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType(
     {
         "db": _integer(0),
         "socket_timeout": _seconds,
@@ -242,3 +242,4 @@ _OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType(
         "sentinel_password": _text,
     }
 )
+"""Options of a URL, and the functions that read their values."""

@@ -15,18 +15,17 @@ class TestMyLog(LogContract):
 - `machine`: the state machine of the random test.
 """
 
+import importlib.util
+
 from lg_streaming.errors import MissingExtraError
 
-try:
-    import hypothesis as _hypothesis
-    import pytest as _pytest
-except ModuleNotFoundError as error:
-    raise MissingExtraError(
-        f"the contract suite for logs needs {error.name}: pip install 'lg-streaming[log-contract]'"
-    ) from error
+for _name in ("pytest", "hypothesis"):
+    if importlib.util.find_spec(_name) is None:
+        raise MissingExtraError(f"the contract suite for logs needs {_name}: pip install 'lg-streaming[log-contract]'")
 
-_ = _hypothesis
-_pytest.register_assert_rewrite(__name__)  # failures show the compared values
+import pytest  # noqa: E402 (after the check)
+
+pytest.register_assert_rewrite(__name__)  # failures show the compared values
 
 from lg_streaming.testing.log_contract.contract import LogContract  # noqa: E402 (after the rewriting is registered)
 from lg_streaming.testing.log_contract.harness import LogHarness  # noqa: E402

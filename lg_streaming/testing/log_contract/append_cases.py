@@ -12,7 +12,7 @@ from lg_streaming.testing.log_contract.base import LogCases
 from lg_streaming.testing.log_contract.producer import Producer, append, append_all, encode_update
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["AppendCases"]
 
@@ -229,7 +229,7 @@ class AppendCases(LogCases):
             assert len({record.epoch for record in found}) == 1
 
 
-async def _at_once(jobs: list[Callable[[], object]]) -> None:
+async def _at_once(jobs: Sequence[Callable[[], object]]) -> None:
     """Run functions on threads at the same time."""
     barrier = threading.Barrier(len(jobs))
 

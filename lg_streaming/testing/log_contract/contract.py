@@ -19,7 +19,7 @@ __all__ = ["LogContract"]
 
 
 class LogContract(AppendCases, ReadCases, RetentionCases, StateCases, ListenerCases, FleetCases):
-    """Contract of `EventLog` as a class of tests: derive ``TestMyLog`` from it, and override the fixture `harness`.
+    """Contract of `EventLog` as a class of tests: derive a class of tests, and override the fixture `harness`.
 
     A derived class may have more cases: an ``async def test_…`` needs no plugin. Cases that need a second process, an
     advanced clock or lost data are skipped if the harness has none. `check_random_steps` runs the random test longer.

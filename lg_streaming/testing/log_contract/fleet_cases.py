@@ -292,6 +292,19 @@ class FleetCases(LogCases):
         assert "e" in notified
         unwatch()
 
+    async def test_a_run_and_its_guests_continue_after_lost_data(self) -> None:
+        one, two = await self.pair()
+        holder, guest = Producer(one, run_id="r1"), Producer(two, run_id="r2")
+        await holder.append("workflow_start")
+        await guest.append(guest.encode("workflow_start")._replace(joins=True), "a")
+        await self.lose_data()
+        await holder.append("b")
+        await guest.append("c")
+        await holder.append("d", "workflow_complete")
+        assert (await self.state(one)).process == self._harness.process_id(two)
+        await guest.append("workflow_complete")
+        assert await self.types(one) == ["b", "c", "d", "workflow_complete"]
+
     async def _is_in(self, log: EventLog, old_epoch: str) -> bool:
         state = await log.state("e")
         return state is not None and state.epoch != old_epoch

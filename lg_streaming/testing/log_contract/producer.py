@@ -58,17 +58,17 @@ class Producer:
     ) -> None:
         self.log = log
         self.execution_id = execution_id
-        self.name = name or new_id()
+        self.name: str = name or new_id()
         self.owner = owner
         self.run_id = run_id
-        self.number = 0
+        self.number: int = 0
 
     def encode(self, update: str) -> PendingUpdate:
         """Encode an update of a type, or of ``type=key``."""
-        type, _, key = update.partition("=")
-        data = {"run_id": self.run_id} if self.run_id is not None and type == "workflow_start" else None
+        name, _, key = update.partition("=")
+        data = {"run_id": self.run_id} if self.run_id is not None and name == "workflow_start" else None
         scope = NO_SCOPE.derive(run_id=self.run_id) if self.run_id is not None else NO_SCOPE
-        return encode_update(type, data, execution_id=self.execution_id, scope=scope, key=key or None)
+        return encode_update(name, data, execution_id=self.execution_id, scope=scope, key=key or None)
 
     def batch(self, *updates: str | PendingUpdate) -> Batch:
         """Return the next batch, of types, of ``type=key``, or of encoded updates."""

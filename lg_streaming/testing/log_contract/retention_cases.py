@@ -53,6 +53,25 @@ class RetentionCases(LogCases):
         assert await self.seqs(log, 5, limit=2) == [6, 7]
         assert await self.seqs(log, 6, limit=2) == [7, 8]
 
+    async def test_a_watched_execution_is_read_from_the_oldest(self) -> None:
+        log = self.new_log(max_updates=3)
+        producer = Producer(log)
+        await producer.append("token")
+        unwatch = await self.watch(log, "e")
+        for head in range(2, 9):
+            await producer.append("token")
+            await self.settle(lambda head=head: self._is_head(log, head))
+            oldest = max(1, head - 2)
+            assert (await self.state(log)).oldest == oldest
+            assert await self.seqs(log, 0, limit=2) == [oldest, oldest + 1]
+            assert await self.seqs(log, oldest) == list(range(oldest + 1, head + 1))
+        unwatch()
+
+    @staticmethod
+    async def _is_head(log: EventLog, head: int) -> bool:
+        state = await log.state("e")
+        return state is not None and state.head == head
+
     async def test_no_more_than_max_bytes_are_kept(self) -> None:
         log = self.new_log(max_bytes=100_000)
         producer = Producer(log)

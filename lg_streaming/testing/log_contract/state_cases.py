@@ -138,6 +138,14 @@ class StateCases(LogCases):
         await log.drop("e")
         await self._check_new_life(log, producer, old.epoch)
 
+    async def test_an_open_run_may_be_dropped(self) -> None:
+        log = self.new_log()
+        await Producer(log, run_id="r1").append("workflow_start", "token")
+        await log.drop("e")
+        for _ in range(3):
+            assert await log.state("e") is None
+            assert list(await log.list_ids()) == []
+
     async def test_lost_data_has_a_new_epoch(self) -> None:
         log = self.new_log()
         producer = Producer(log, owner="alice")

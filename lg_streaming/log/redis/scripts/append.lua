@@ -78,7 +78,7 @@ if mode ~= '' then
   end
 end
 
-local adopts, returns = false, ARGV[12] ~= '' and ARGV[12] ~= x.e  -- the process knows a former epoch
+local adopts = false
 if not exists then
   call('DEL', stream, idempotency)
   x = {e = ARGV[4], h = '0', l = '1', q = '0', b = '0', s = 'running', t = ARGV[7]}
@@ -97,6 +97,7 @@ local head, oldest, state, run, holder = tonumber(x.h), tonumber(x.l), x.s, x.r 
 local before, former_process, former_run = head, '', ''
 local room = string.sub(ARGV[16], 1, 5) == 'room:'
 local guests, left, changed_guests, refused = {}, {}, false, 0
+local renewed = exists and ARGV[12] ~= '' and ARGV[12] ~= x.e
 local owner = ''
 if not x.o and ARGV[5] ~= '' then owner = ARGV[5] end
 local wrong_owner = x.o and ARGV[5] ~= '' and x.o ~= ARGV[5]
@@ -137,9 +138,8 @@ for i = 22, #ARGV, 5 do
       end
     elseif of == run and open() then
       accepted = true
-    elseif adopts then
-      run, holder = of, room and '' or me
-      if not open() then state = 'running' end
+    elseif (adopts or (renewed and n > 0)) and (not open() or holder == me) then  -- the start of the run was lost
+      run, holder, state = of, room and '' or me, 'running'
     elseif open() and is_guest(of) then
       if first == 'f' then
         guests[of], left[of], changed_guests = nil, true, true
@@ -147,10 +147,8 @@ for i = 22, #ARGV, 5 do
       elseif first == 'i' then
         accepted = false
       end
-    elseif returns and n > 0 and not open() then
-      run, holder, state = of, room and '' or me, 'running'
-    elseif returns and n > 0 then  -- another one has begun anew what Redis lost: both go on
-      guests[of], changed_guests = 's' .. me, true
+    elseif open() and (adopts or renewed) and first ~= 'f' then  -- the record of its guests was lost
+      guests[of], changed_guests = 'S' .. me, true
     else
       refused = refused + n
       accepted = nil

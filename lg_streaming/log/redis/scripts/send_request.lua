@@ -16,8 +16,9 @@ if redis.call('LLEN', KEYS[2]) >= tonumber(ARGV[4]) then
 end
 local deadline = string.format('%d', now + ARGV[1])
 redis.call('RPUSH', KEYS[2], deadline .. ' ' .. ARGV[2])
-if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[1]) then
-  redis.call('PEXPIRE', KEYS[2], ARGV[1])
+local keep = ARGV[1] + 60000 -- the sender withdraws a request after its deadline, and so finds out that it waits
+if redis.call('PTTL', KEYS[2]) < keep then
+  redis.call('PEXPIRE', KEYS[2], keep)
 end
 redis.call('PUBLISH', ARGV[3], 'm')
 return {1, deadline}
