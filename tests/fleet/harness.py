@@ -1,6 +1,6 @@
 """Processes on one Redis, producers and readers in them, and the oracle of the faults.
 
-A hub with a log of its own counts as a process. Producers publish `step` updates numbered 1, 2, 3 …; readers record all
+Each hub with its own log counts as a process. Producers publish `step` updates numbered 1, 2, 3 …; readers record all
 that they get. A reader has everything, each update once and in order, or a gap or notice covers what is missing.
 """
 
@@ -86,7 +86,7 @@ asyncio.run(main())
 
 
 class Program:
-    """A producer in a process of its own, which a test may kill."""
+    """A producer in its own process, which a test may kill."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process

@@ -18,6 +18,7 @@ from tests.fleet.harness import (
     until,
 )
 from tests.support.redis_server import RedisPair, RedisServer, redis_pair, wait_until
+from tests.support.tcp_proxy import tcp_proxy
 
 
 @pytest.fixture
@@ -112,6 +113,37 @@ async def test_lost_writes_of_a_dead_producer_are_a_gap(pair: RedisPair, redis_p
         assert reading.gaps[0].reason == "epoch_changed"
         await reading.reach(50)
         assert reading.steps.count(51) == 1
+        await reading.stop()
+
+
+async def test_lost_writes_of_a_dead_producer_whose_numbers_another_one_took(
+    pair: RedisPair, redis_prefix: str
+) -> None:
+    """The reader's process finds another update at the number of its newest one."""
+    async with (
+        tcp_proxy(pair.sentinel.port) as sentinel,
+        process(f"redis+sentinel://127.0.0.1:{sentinel.port}/{pair.service}", redis_prefix) as other,
+        process(pair.url, redis_prefix) as second,
+        program(pair.url, redis_prefix) as producer,
+    ):
+        await producer.publish("a", 1)
+        await asyncio.to_thread(second.open, "a")
+        second.publish("a", "step", {"n": 100})
+        reading = Reading(other, "a")
+        await reading.reach(100)
+        pair.wait_for_replica()
+        replica = detach(pair)
+        await producer.publish("a", 10)
+        await reading.reach(11)
+        producer.kill()
+        sentinel.freeze()  # the reader's process finds the new master later than the producer's
+        await promote(pair, replica)
+        await Producing(second, "a", first=101, count=50).finish()
+        await second.writer.flush()
+        sentinel.thaw()
+        await until(lambda: reading.gaps, "the gap")
+        assert reading.gaps[0].reason == "epoch_changed"
+        await reading.reach(150)
         await reading.stop()
 
 

@@ -103,8 +103,8 @@ class Follower:
     """Follower of executions, on the I/O thread, with one connection for notifications.
 
     A notification contains the new updates where they are small, so that most reads need no request. A tail that misses
-    one is read again. Every ``check_interval`` seconds, and after a reconnection, the heads in Redis are compared with
-    the tails, so a lost notification delays a reader by no more than that. Likewise for readers of all executions.
+    one is read again. The heads in Redis are compared with the tails every ``check_interval`` seconds, and after a
+    reconnection. A lost notification delays a reader by no more than that. The same holds for readers of all executions.
 
     Updates that Redis has lost, in a restart or a failover, are found by the newest update that this process has of an
     execution: it is missing, or another one has its number. The execution then begins a new epoch.
@@ -396,7 +396,7 @@ class Follower:
         if self._follows_all:
             await notifications.subscribe(self._keys.all_updates)
         while missing := {channel: watch for channel, watch in self._by_channel.items() if not watch.subscribed}:
-            await notifications.subscribe_sharded(list(missing))  # others may be added meanwhile
+            await notifications.subscribe_sharded(list(missing))  # others may be added while it waits
             for watch in missing.values():
                 watch.subscribed = True
 
