@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExecutionIndex"]
 
+_MAX_BEGUN: Final = 10_000
 _SWEEP: Final = 500
 """Executions that one sweep checks."""
 
@@ -39,6 +40,11 @@ class ExecutionIndex:
             due = round((self._clock() + self._record_ttl) * 1000)
             pipeline.zadd(self._keys.ids, dict.fromkeys(execution_ids, 0))
             pipeline.zadd(self._keys.due, dict.fromkeys(execution_ids, due))
+
+    async def begun_since(self, client: AsyncClient, seconds: float) -> Sequence[bytes]:
+        """Return up to 10,000 executions that began in the last seconds, and possibly some others."""
+        first = round((self._clock() + self._record_ttl - seconds) * 1000)
+        return await cast("Any", client).zrangebyscore(self._keys.due, first, "+inf", start=0, num=_MAX_BEGUN)
 
     async def add_owner(self, client: AsyncClient, execution_id: str, owner: str) -> None:
         """Add an execution to those of its owner."""

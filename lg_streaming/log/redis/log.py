@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from redis import exceptions
 
@@ -25,7 +25,8 @@ from lg_streaming.log.redis.index import ExecutionIndex
 from lg_streaming.log.redis.io_thread import IoThread
 from lg_streaming.log.redis.keys import Keys
 from lg_streaming.log.redis.records import decode_records
-from lg_streaming.log.redis.script_runner import ScriptRunner
+from lg_streaming.log.redis.repair import Acknowledged, LossRepair
+from lg_streaming.log.redis.script_runner import ScriptRunner, retrieve_error
 from lg_streaming.log.redis.scripts import APPEND, DROP, HEADS, READ
 from lg_streaming.log.redis.target import RedisTarget
 from lg_streaming.settings import RedisSettings, RetentionSettings
@@ -48,17 +49,10 @@ _INLINE_BYTES: Final = 65_536
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 """Bytes of updates after which a read returns."""
 _SWEEP_INTERVAL: Final = 30.0
+_MAX_RUNS: Final = 10_000
+"""Open runs of one process that are compared for readers of all executions."""
 
 _APPENDED, _REPEATED, _RUN_REFUSED, _OWNER_REFUSED = range(4)
-
-
-class _Acknowledged(NamedTuple):
-    """Head of an execution that Redis has acknowledged to this process."""
-
-    epoch: str
-    head: int
-    owner: str | None = None
-    """Owner under which the execution is in the index."""
 
 
 class RedisLog:
@@ -134,8 +128,9 @@ class RedisLog:
     def _start_empty(self) -> None:
         self._sync: SyncClient | None = None
         self._async: AsyncClient | None = None
-        self._acknowledged: OrderedDict[str, _Acknowledged] = OrderedDict()
+        self._acknowledged: OrderedDict[str, Acknowledged] = OrderedDict()
         self._scripts = ScriptRunner(self.client)
+        self._repair = LossRepair(self.keys, self._scripts, self._new_epoch, one_by_one=self.target.kind == "cluster")
         self._open_runs: dict[str, str] = {}
         """Ids of the open runs that this process holds, by execution."""
         self._closed = False
@@ -228,12 +223,51 @@ class RedisLog:
 
     async def _reopen(self, runs: Mapping[str, str]) -> None:
         """Begin executions anew that Redis has lost during a run, so that readers get a gap at once."""
+        producer, number = f"{self.fleet.process_id}-reopen", round(time.time() * 1000)
         for execution_id, run_id in runs.items():
             if execution_id not in self._open_runs:
                 continue  # it was dropped, or has ended
-            batch = Batch(execution_id, [], f"{self.fleet.process_id}-reopen", round(time.time() * 1000))
+            known = self._acknowledged.get(execution_id)
+            owner = known.owner if known is not None else None
+            batch = Batch(execution_id, [], producer, number, owner)
             keys, arguments = self._append_call(batch, self.fleet.process_id)
             await self._scripts.run(APPEND, keys, *arguments, 0, "", "", run_id, "")
+            await self._add_to_index(execution_id)
+            if owner is not None:
+                await self._add_owner(execution_id, owner)
+
+    async def repair_runs(self) -> None:
+        """Renew executions whose open runs this process holds, and of which Redis has lost updates, on the I/O thread.
+
+        An execution that is missing may have been dropped: its next update begins it anew. If Redis has lost all data,
+        `_reopen` begins it before.
+
+        Raises:
+            LogUnavailableError: If Redis cannot be reached.
+        """
+        held = {each: known for each in tuple(self._open_runs) if (known := self._acknowledged.get(each)) is not None}
+        if held:
+            await self._repair.renew_lost(held)
+
+    async def renew_epoch(self, execution_id: str, epoch: str) -> None:
+        """See `LossRepair.renew_epoch`."""
+        await self._repair.renew_epoch(execution_id, epoch)
+
+    async def recent_ids(self, seconds: float) -> set[str]:
+        """Return executions with an open run, and those that began in the last seconds, on the I/O thread.
+
+        Raises:
+            LogUnavailableError: If Redis cannot be reached.
+        """
+        commands = [("SRANDMEMBER", self.fleet.runs_key(each), _MAX_RUNS) for each in self.fleet.live]
+        try:
+            found = await asyncio.gather(
+                *(cast("Any", self.client()).execute_command(*each) for each in commands),
+                self._index.begun_since(self.client(), seconds),
+            )
+        except Exception as error:
+            raise to_unavailable(error) from error
+        return {each.decode() for ids in found for each in ids}
 
     def _lose_runs(self, process_id: str) -> None:
         """Forget the runs of a former id of this process, which was declared dead, and end those that are open yet."""
@@ -284,6 +318,7 @@ class RedisLog:
             mode,
             holder,
             live,
+            known.number if known is not None and known.producer == batch.producer else 0,
             *segments(updates),
         )
 
@@ -324,12 +359,14 @@ class RedisLog:
         with self._lock:
             before = self._acknowledged.pop(execution_id, None)
             owner = batch.owner or (before.owner if before is not None else None)
-            self._acknowledged[execution_id] = _Acknowledged(epoch, head, owner)
+            self._acknowledged[execution_id] = Acknowledged(epoch, head, owner, batch.producer, batch.number)
             if len(self._acknowledged) > _MAX_ACKNOWLEDGED:
                 self._acknowledged.popitem(last=False)
-        if before is not None and before.epoch != epoch:
+        lost = before is not None and before.epoch != epoch
+        if lost:
             logger.warning("Redis has lost updates of execution %r: its readers get a gap", execution_id)
-        if owner is not None and (before is None or before.owner != owner):
+            self._io.spawn(self._add_to_index(execution_id))
+        if owner is not None and (lost or before is None or before.owner != owner):
             self._io.spawn(self._add_owner(execution_id, owner))
 
     async def end_for(
@@ -392,6 +429,14 @@ class RedisLog:
         for execution_id in execution_ids:
             await self._abandon(execution_id, process_id)
 
+    async def _add_to_index(self, execution_id: str) -> None:
+        pipeline = cast("Any", self.client().pipeline(transaction=False))
+        self._index.add(pipeline, [execution_id])
+        try:
+            await pipeline.execute()
+        except Exception as error:
+            raise to_unavailable(error) from error
+
     async def _add_owner(self, execution_id: str, owner: str) -> None:
         found = await self.fetch(execution_id, 0, 0)
         if found is not None and found.state.owner == owner:
@@ -450,25 +495,47 @@ class RedisLog:
     async def _read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         await self._follower.follow(execution_id)
         found = self._follower.read(execution_id, after, limit)
-        return found if found is not None else await self.fetch(execution_id, after, limit)
+        if found is None:
+            found = await self.fetch(execution_id, after, limit)
+            self._follower.check_tail(execution_id, found.state if found is not None else None)
+        return found
 
     async def state(self, execution_id: str) -> LogState | None:
-        """See `EventLog.state`."""
-        found = await self.read(execution_id, _FAR, 0)
-        return found.state if found is not None else None
+        """See `EventLog.state`. For a watched execution it is the state that its readers get."""
+        state = self._follower.state(execution_id)
+        return state if state is not None else await self._io.run(self._state(execution_id))
+
+    async def _state(self, execution_id: str) -> LogState | None:
+        await self._follower.follow(execution_id)
+        state = self._follower.state(execution_id)
+        if state is None:
+            found = await self.fetch(execution_id, _FAR, 0)
+            state = found.state if found is not None else None
+        return state
 
     async def fetch(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
-        """Read from Redis, on the I/O thread. Equal reads at one time share a request."""
+        """Read from Redis, on the I/O thread. Equal reads that wait at one time share a request."""
         key = (execution_id, after, limit)
         task = self._reads.get(key)
         if task is None:
-            task = self._reads[key] = asyncio.create_task(self._fetch(execution_id, after, limit))
-            task.add_done_callback(lambda _: self._reads.pop(key, None))
+            task = self._reads[key] = asyncio.create_task(self._fetch(key))
+            task.add_done_callback(retrieve_error)
         return await asyncio.shield(task)
 
-    async def _fetch(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
+    async def _fetch(self, key: tuple[str, int, int]) -> ReadResult | None:
+        execution_id, after, limit = key
         keys = self.keys.execution(execution_id)
-        answer = await self._scripts.run(READ, (keys.updates, keys.state), after, limit, _PAGE_BYTES)
+
+        def stop_sharing() -> None:  # a later reader may have been notified of updates that come after this read
+            self._reads.pop(key, None)
+
+        try:
+            answer = await self._scripts.run(
+                READ, (keys.updates, keys.state), after, limit, _PAGE_BYTES, on_send=stop_sharing
+            )
+        finally:
+            if self._reads.get(key) is asyncio.current_task():  # it ended before it was sent
+                stop_sharing()
         return _parse_read(answer, after, limit) if answer else None
 
     async def fetch_heads(self, execution_ids: Sequence[str]) -> Mapping[str, Position | None]:

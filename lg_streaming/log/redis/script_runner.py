@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.scripts import Script
 
-__all__ = ["ScriptRunner"]
+__all__ = ["ScriptRunner", "retrieve_error"]
 
 _MAX_BATCH: Final = 500
+
+
+def retrieve_error(task: asyncio.Task[Any]) -> None:
+    """Mark the error of a task as retrieved: all that wait for it may have been cancelled."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _Call(NamedTuple):
@@ -26,6 +32,7 @@ class _Call(NamedTuple):
     keys: Sequence[str]
     arguments: Sequence[str | bytes | int]
     done: asyncio.Future[Any]
+    on_send: Callable[[], object] | None
 
     @property
     def command(self) -> Sequence[str | bytes | int]:
@@ -44,22 +51,38 @@ class ScriptRunner:
         self._waiting: deque[_Call] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    async def run(self, script: Script, keys: Sequence[str], *arguments: str | bytes | int) -> Any:
+    async def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        *arguments: str | bytes | int,
+        on_send: Callable[[], object] | None = None,
+    ) -> Any:
         """Return the answer of a script.
+
+        Args:
+            script: The script.
+            keys: Its keys.
+            arguments: Its arguments.
+            on_send: Called before the script is sent: until then its answer contains everything that is in Redis.
 
         Raises:
             LogUnavailableError: If Redis cannot be reached.
         """
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Call(script, keys, arguments, done))
+        self._waiting.append(_Call(script, keys, arguments, done, on_send))
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="lg-streaming scripts")
         return await done
 
     async def _run(self) -> None:
+        calls: list[_Call] = []
         try:
             while self._waiting:
                 calls = [self._waiting.popleft() for _ in range(min(_MAX_BATCH, len(self._waiting)))]
+                for call in calls:
+                    if call.on_send is not None:
+                        call.on_send()
                 try:
                     answers = await self._send(calls)
                 except Exception as error:  # noqa: BLE001 (the callers get it)
@@ -73,7 +96,7 @@ class ScriptRunner:
                         call.done.set_result(answer)
         finally:
             self._task = None
-            for call in self._waiting:
+            for call in (*calls, *self._waiting):  # without an answer, because the event loop ends
                 call.done.cancel()
             self._waiting.clear()
 
