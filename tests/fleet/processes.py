@@ -15,6 +15,7 @@ import httpx2
 from lg_streaming.client import SSEClient
 from lg_streaming.events import FINAL_TYPES, StreamUpdate
 from lg_streaming.hub import StreamHub
+from lg_streaming.log.redis.log import RedisLog
 from lg_streaming.settings import StreamingSettings
 from tests.support.redis_server import RedisServer
 from tests.support.server import ServerProcess, serve_process
@@ -104,7 +105,7 @@ class Fleet:
 
     async def hub(self) -> StreamHub:
         """Return a hub of this process, which is a member of the fleet, too."""
-        hub = StreamHub(self.settings)
+        hub = StreamHub(self.settings, log=RedisLog.from_settings(self.settings))
         self._stack.push_async_callback(hub.aclose)
         return hub
 
