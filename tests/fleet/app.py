@@ -26,6 +26,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from lg_streaming import StreamingModule, StreamingSettings, current_emitter, stream_token
+from lg_streaming.log.redis.log import RedisLog
+from tests.fleet import clock
 
 __all__ = ["make", "make_sync_graph"]
 
@@ -164,15 +166,18 @@ def make() -> Starlette:
                 "lease": float(os.environ.get("LEASE", "1")),
                 "check_interval": 0.5,
             },
+            "retention": json.loads(os.environ["RETENTION"]),
             "limits": {"cancel_grace": float(os.environ.get("GRACE", "1"))},
         }
     )
-    streaming = StreamingModule(settings)
+    log = RedisLog(settings.log, retention=settings.retention, redis=settings.redis, clock=clock.now)
+    streaming = StreamingModule(settings, log=log)
+    streaming.hub.registry.clock = streaming.hub.writer.encoder._clock = clock.now
     process = Fleeting(streaming)
 
     async def do(request: Request) -> JSONResponse:
         names: dict[str, Any] = {"p": process, "hub": streaming.hub, "streaming": streaming}
-        names |= {"asyncio": asyncio, "threading": threading, "time": time, "os": os}
+        names |= {"asyncio": asyncio, "clock": clock, "threading": threading, "time": time, "os": os}
         exec("async def _do():\n" + textwrap.indent((await request.body()).decode(), "    "), names)  # noqa: S102
         try:
             result = await names["_do"]()

@@ -1,6 +1,7 @@
 """Processes of a fleet that a test pauses, kills and restarts; what their readers get, and the oracle for it."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -73,6 +74,7 @@ class Fleet:
     prefix: str
     folder: Path
     lease: float = 1.0
+    record_ttl: float = 86_400.0
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @classmethod
@@ -89,15 +91,20 @@ class Fleet:
             {
                 "log": self.redis.url,
                 "redis": {"prefix": self.prefix, "lease": self.lease, "check_interval": 0.5},
+                "retention": self._retention,
                 "limits": {"cancel_grace": 1.0},
             }
         )
 
+    @property
+    def _retention(self) -> dict[str, float]:
+        return {"record_ttl": self.record_ttl, "ttl": min(self.record_ttl, 3_600.0)}
+
     async def start(self, *, port: int = 0, fresh: bool = False, **env: str) -> Member:
-        """Start a process."""
-        env |= {"LOG": self.redis.url, "PREFIX": self.prefix, "LEASE": str(self.lease)}
+        """Start a process. With `CLOCK` its clock is so many seconds ahead."""
+        env |= {"LOG": self.redis.url, "PREFIX": self.prefix, "LEASE": str(self.lease), "RETENTION": json.dumps(self._retention)}
         env |= {"CHECKPOINTS": str(self.folder / "checkpoints")}
-        serving = serve_process("tests.fleet.app:make()", port=port, env=env, fresh=fresh)
+        serving = serve_process("tests.fleet.app:make()", port=port, env=env, fresh=fresh, timeout_graceful_shutdown=1)
         server = await asyncio.to_thread(serving.__enter__)
         self._stack.callback(_end, server, serving)
         http = await self._stack.enter_async_context(httpx2.AsyncClient())

@@ -49,7 +49,7 @@ if #ARGV == 26 and ARGV[23] == '' and ARGV[24] == '' and mode == '' then
     if head - l < tonumber(ARGV[8]) and bytes <= tonumber(ARGV[9])
       and call('XADD', stream, 'NOMKSTREAM', head .. '-0', 'n', count, 'r', records) then
       local now, keeps = tonumber(ARGV[7]), tonumber(ARGV[11])
-      if now - (w or 0) > keeps / 100000 then
+      if math.abs(now - (w or 0)) > keeps / 100000 then  -- a clock may jump back
         call('PEXPIRE', hash, math.floor(keeps * 1.01))
         call('PEXPIRE', stream, math.floor(keeps * 1.01))
         call('PEXPIRE', idempotency, math.floor(keeps * 1.01))
