@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 
 from lg_streaming.client import SSEClient
+from lg_streaming.errors import StreamingError
 from lg_streaming.events import FINAL_TYPES, StreamUpdate
 from lg_streaming.hub import StreamHub
 from lg_streaming.log.redis.log import RedisLog
@@ -21,7 +22,7 @@ from lg_streaming.settings import StreamingSettings
 from tests.support.redis_server import RedisServer
 from tests.support.server import ServerProcess, serve_process
 
-__all__ = ["PATIENCE", "Fleet", "Member", "finals", "numbers", "until"]
+__all__ = ["PATIENCE", "Fleet", "Hopper", "Member", "finals", "numbers", "until"]
 
 PATIENCE = 30.0
 
@@ -66,6 +67,33 @@ class Member:
             return [update async for update in client.subscribe(execution_id, **options)]
 
 
+class Hopper:
+    """Reader that goes to another process when its connection breaks, and resumes there."""
+
+    def __init__(self, *members: Member) -> None:
+        self.members = list(members)
+        self.at = 0
+        """Process that is read next."""
+        self.updates: list[StreamUpdate] = []
+        self.breaks = 0
+
+    async def read(self, execution_id: str) -> list[StreamUpdate]:
+        """Read to the end of a run; return its updates."""
+        async with asyncio.timeout(2 * PATIENCE):
+            while not (self.updates and self.updates[-1].is_final):
+                member = self.members[self.at % len(self.members)]
+                self.at += 1
+                after = self.updates[-1].position if self.updates else None
+                with suppress(StreamingError, OSError):
+                    async with SSEClient(member.server.url, auto_reconnect=False) as client:
+                        async for update in client.subscribe(execution_id, after=after):
+                            self.updates.append(update)
+                if self.updates and not self.updates[-1].is_final:
+                    self.breaks += 1
+                await asyncio.sleep(0.01)
+        return self.updates
+
+
 @dataclass(kw_only=True)
 class Fleet:
     """Processes on one Redis, and a hub of this process that reads. The hub is no process of the fleet's leases."""
@@ -102,7 +130,12 @@ class Fleet:
 
     async def start(self, *, port: int = 0, fresh: bool = False, **env: str) -> Member:
         """Start a process. With `CLOCK` its clock is so many seconds ahead."""
-        env |= {"LOG": self.redis.url, "PREFIX": self.prefix, "LEASE": str(self.lease), "RETENTION": json.dumps(self._retention)}
+        env |= {
+            "LOG": self.redis.url,
+            "PREFIX": self.prefix,
+            "LEASE": str(self.lease),
+            "RETENTION": json.dumps(self._retention),
+        }
         env |= {"CHECKPOINTS": str(self.folder / "checkpoints")}
         serving = serve_process("tests.fleet.app:make()", port=port, env=env, fresh=fresh, timeout_graceful_shutdown=1)
         server = await asyncio.to_thread(serving.__enter__)

@@ -2,14 +2,12 @@
 
 import asyncio
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lg_streaming.client import SSEClient
-from lg_streaming.errors import StreamingError
-from lg_streaming.events import FINAL_TYPES, StreamUpdate
-from tests.fleet.processes import PATIENCE, Fleet, Member, finals, numbers, until
+from lg_streaming.events import StreamUpdate
+from tests.fleet.processes import PATIENCE, Fleet, Hopper, Member, finals, numbers, until
 from tests.support.redis_server import RedisServer
 
 
@@ -76,29 +74,21 @@ async def test_an_interrupted_run_of_a_killed_process_is_resumed_in_another(flee
 
 async def test_readers_of_a_killed_gateway_resume_at_another(fleet: Fleet) -> None:
     producer, one, other = await fleet.start(), await fleet.start(), await fleet.start()
-    address = [one.server.url]
-    readers = [asyncio.create_task(read_over(address, "e")) for _ in range(5)]
+    readers = [Hopper(one, other) for _ in range(5)]
+    readings = [asyncio.create_task(reader.read("e")) for reader in readers]
     await producer.do("p.start('e', count=300, pause=0.003)")
     await running(other, "e", 50)
-    address[0] = other.server.url
+
+    async def all_read() -> bool:
+        return all(reader.updates for reader in readers)
+
+    await until(all_read, "all have updates")
     one.kill()
-    for updates in await asyncio.gather(*readers):
+    for updates in await asyncio.gather(*readings):
         numbers(updates)
         assert len(updates) > 300
         assert finals(updates) == ["workflow_complete"]
-
-
-async def read_over(address: list[str], execution_id: str) -> list[StreamUpdate]:
-    """Read to the end of a run; after each break from the last position, at the address that is then current."""
-    updates: list[StreamUpdate] = []
-    async with asyncio.timeout(PATIENCE):
-        while not (updates and updates[-1].type in FINAL_TYPES):
-            after = updates[-1].metadata.position if updates else None
-            with suppress(StreamingError, OSError):
-                async with SSEClient(address[0], auto_reconnect=False) as client:
-                    async for update in client.subscribe(execution_id, after=after):
-                        updates.append(update)
-    return updates
+    assert all(reader.breaks for reader in readers)
 
 
 async def test_a_producer_that_is_paused_past_its_lease_is_fenced(fleet: Fleet) -> None:

@@ -60,9 +60,7 @@ async def _keeps(hub: StreamHub, name: str) -> None:
 
 
 async def test_a_killed_process_with_a_wrong_clock_is_noticed_in_time(fleet: Fleet) -> None:
-    ahead, behind = await asyncio.gather(
-        fleet.start(CLOCK=str(HOUR)), fleet.start(CLOCK=str(-HOUR))
-    )
+    ahead, behind = await asyncio.gather(fleet.start(CLOCK=str(HOUR)), fleet.start(CLOCK=str(-HOUR)))
     await ahead.do(RUN.replace("NAME", "'e'"))
     hub = await fleet.hub()
     await until(lambda: _head(hub, "e"), "it runs")

@@ -53,7 +53,9 @@ async def answer(n):
         return type(error).__name__
 return await asyncio.gather(*(answer(n) for n in range(RACES)))
 """.replace("RACES", str(RACES))
-    results = await at_once(*((member, answer.replace("NAME", repr(name))) for member, name in ((a, "a"), (b, "b"), (c, "c"))))
+    results = await at_once(
+        *((member, answer.replace("NAME", repr(name))) for member, name in ((a, "a"), (b, "b"), (c, "c")))
+    )
     winners: dict[str, str] = {}
     for n, outcomes in enumerate(zip(*results, strict=True)):
         assert Counter(outcomes) == {True: 1, "PromptError": 2}, n
