@@ -13,7 +13,11 @@ from typing import Any, cast
 from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.log.redis.connection import AsyncClient, connect_async
 from lg_streaming.log.redis.fleet import RedisFleet
+from lg_streaming.log.redis.follower import Follower
 from lg_streaming.log.redis.io_thread import IoThread
+from lg_streaming.log.redis.keys import Keys
+from lg_streaming.log.redis.reading import Reader
+from lg_streaming.log.redis.store import Store
 from lg_streaming.log.redis.target import RedisTarget
 
 LEASE = 0.6
@@ -31,9 +35,20 @@ class Member:
         self.io = IoThread()
         self.abandoned: list[tuple[str, str]] = []
         self.abandon: Callable[[str, str], Awaitable[None]] = self._abandon
+        keys = Keys(prefix)
+        self._follower = Follower(
+            self.client,
+            self.io,
+            Reader(Store(self.client, prefix), keys),
+            keys,
+            check_interval=PATIENCE,
+            notify=lambda _execution_id: None,
+            notify_position=lambda _execution_id, _before: None,
+        )
         self.fleet = RedisFleet(
             self.client,
             self.io,
+            self._follower.subscribe,
             prefix=prefix,
             lease=lease,
             abandon=self._call_abandon,
@@ -44,6 +59,7 @@ class Member:
     def after_fork(self) -> None:
         """Connect anew."""
         bury(self._clients)
+        self._follower.reset()
         self._clients = {}
 
     def client(self) -> AsyncClient:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from lg_streaming.backoff import LOG_BACKOFF
 from lg_streaming.errors import LogUnavailableError
@@ -17,15 +17,16 @@ from lg_streaming.log.redis.records import decode_records
 from lg_streaming.log.redis.tail import Tail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from lg_streaming.log.base import ReadResult
-    from lg_streaming.log.redis.channels import ChannelHandler
     from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.io_thread import IoThread
     from lg_streaming.log.redis.keys import Keys
+    from lg_streaming.log.redis.notifications import ChannelHandler
+    from lg_streaming.log.redis.reading import Reader
 
-__all__ = ["Follower", "LogReader"]
+__all__ = ["Follower"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -33,22 +34,6 @@ _FIRST_UPDATES: Final = 500
 """Updates before the head that a tail begins with."""
 _LINGER: Final = 5.0
 """Seconds for which an execution without readers is followed, because a reader may return."""
-
-
-class LogReader(Protocol):
-    """Reads of Redis, on the I/O thread."""
-
-    def client(self) -> AsyncClient:
-        """Return the client of the I/O thread."""
-        ...
-
-    async def fetch(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
-        """Read an execution; see `EventLog.read`. A negative ``after`` counts from the head."""
-        ...
-
-    async def fetch_heads(self, execution_ids: Sequence[str]) -> Mapping[str, Position | None]:
-        """Return epoch and head of executions; None for unknown ones."""
-        ...
 
 
 class _Watch:
@@ -74,12 +59,13 @@ class Follower:
     """Follower of executions, on the I/O thread, with one connection for notifications.
 
     A notification contains the new updates where they are small, so that most reads need no request. A tail that misses
-    one is read again. Every ``check_interval`` seconds, and after a reconnection, the heads in Redis are compared with
-    the tails, so a lost notification delays a reader by no more than that.
+    one is read again. Every ``check_interval`` seconds, and after a reconnection, the follower compares the heads in
+    Redis with the tails. So a lost notification delays a reader by no more than that.
 
     Args:
-        reader: Reads of Redis.
+        client: Returns the client of the I/O thread.
         io: The I/O thread.
+        reader: Reads of Redis.
         keys: Names of keys and channels.
         check_interval: Seconds between comparisons.
         notify: Called with an execution that may have new updates.
@@ -88,16 +74,18 @@ class Follower:
 
     def __init__(
         self,
-        reader: LogReader,
+        client: Callable[[], AsyncClient],
         io: IoThread,
+        reader: Reader,
         keys: Keys,
         *,
         check_interval: float,
         notify: Callable[[str], None],
         notify_position: Callable[[str, Position | None], None],
     ) -> None:
-        self._reader = reader
+        self._client = client
         self._io = io
+        self._reader = reader
         self._keys = keys
         self._check_interval = check_interval
         self._notify = notify
@@ -287,7 +275,7 @@ class Follower:
         """Keep the connection for notifications, and compare heads."""
         failures = 0
         while True:
-            notifications = Notifications(self._reader.client())
+            notifications = Notifications(self._client())
             try:
                 await notifications.connect()
                 await self._resubscribe(notifications)
