@@ -141,7 +141,7 @@ async def test_one_process_at_a_time_ends_the_runs_of_a_dead_process(make: Make)
 
 
 async def test_a_process_that_leaves_ends_its_runs_itself_or_leaves_them_to_others(make: Make) -> None:
-    first, second, other = make(lease=30), make(lease=30), make(lease=30)
+    first, second, other = make(lease=30), make(lease=30), make()
     await until_live(first)
     await until_live(second)
     await until_live(other)
