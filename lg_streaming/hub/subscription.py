@@ -160,6 +160,11 @@ class Subscription:
         """
         while self._attached is None:
             state = await self._log.state(self.execution_id)
+            after = self._after
+            if state is not None and isinstance(after, Position) and not state.has(after):
+                # Another process has newer updates. One that follows the execution reads those with such a position.
+                found = await self._log.read(self.execution_id, max(after.seq, state.head + 1), 0)
+                state = found.state if found is not None else None
             if state is None or self.is_vetted(state):
                 self._attached = self._attached or self._attach(state)
             elif self.vetting is not None:

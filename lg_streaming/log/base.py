@@ -177,6 +177,10 @@ class LogState:
         progress = _get_member(self.progress_record, "progress")
         return progress if isinstance(progress, (int, float)) and not isinstance(progress, bool) else None
 
+    def has(self, position: Position) -> bool:
+        """Return whether a position is of this epoch and not after the head."""
+        return position.epoch == self.epoch and position.seq <= self.head
+
     @property
     def ended(self) -> bool:
         """True if the last run has ended."""
@@ -273,7 +277,8 @@ class EventLog(Protocol):
         """Return up to ``limit`` records after sequence number ``after``; None if the execution is unknown.
 
         If records after ``after`` are evicted, the result begins at the oldest that is kept: compare its first record
-        with ``after + 1``.
+        with ``after + 1``. Other processes may append. If ``after`` is higher than the head that this process knows, it
+        returns the present state.
 
         Raises:
             LogUnavailableError: If the log cannot be reached.

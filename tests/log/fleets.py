@@ -36,10 +36,10 @@ class Member:
         self.abandoned: list[tuple[str, str]] = []
         self.abandon: Callable[[str, str], Awaitable[None]] = self._abandon
         keys = Keys(prefix)
+        self.reader = Reader(Store(self.client, prefix), keys)
         self._follower = Follower(
-            self.client,
+            self,
             self.io,
-            Reader(Store(self.client, prefix), keys),
             keys,
             check_interval=PATIENCE,
             notify=lambda _execution_id: None,
@@ -67,6 +67,15 @@ class Member:
         if here not in self._clients:
             self._clients[here] = connect_async(self._target)
         return self._clients[here]
+
+    async def repair_runs(self) -> None:
+        """Return: there are no executions."""
+
+    async def renew_epoch(self, execution_id: str, epoch: str) -> None:
+        """Return: there are no executions."""
+
+    async def recent_ids(self, seconds: float) -> set[str]:
+        return set()
 
     async def _abandon(self, execution_id: str, process_id: str) -> None:
         self.abandoned.append((execution_id, process_id))

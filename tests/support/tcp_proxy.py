@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -49,6 +49,7 @@ class TcpProxy:
         delay: Seconds each piece takes longer on its way to the client.
         bytes_per_second: Limit of the rate to a client; None: no limit.
         cut_after: Bytes after which a client's connection is reset; None: never.
+        new_filter: Makes the filter of a new connection: it gets each piece for the client, and returns what to send.
     """
 
     host: str
@@ -56,6 +57,7 @@ class TcpProxy:
     delay: float = 0.0
     bytes_per_second: float | None = None
     cut_after: int | None = None
+    new_filter: Callable[[], Callable[[bytes], bytes]] | None = None
     connections: int = 0
     """The number of connections so far."""
     _lines: set[_Line] = field(default_factory=set[_Line])
@@ -124,6 +126,7 @@ class TcpProxy:
                 await line.server.drain()
 
     async def _to_client(self, source: asyncio.StreamReader, line: _Line) -> None:
+        filtered = self.new_filter() if self.new_filter is not None else None
         with contextlib.suppress(OSError):
             while True:
                 await self._flows.wait()
@@ -131,6 +134,8 @@ class TcpProxy:
                 await self._flows.wait()
                 if not data:
                     return
+                if filtered is not None:
+                    data = filtered(data)
                 if self.delay or self.bytes_per_second:
                     await asyncio.sleep(self.delay + len(data) / (self.bytes_per_second or float("inf")))
                 if self.cut_after is not None and line.given + len(data) >= self.cut_after:

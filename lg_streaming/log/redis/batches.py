@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -19,9 +18,16 @@ if TYPE_CHECKING:
     from lg_streaming.log.redis.keys import Keys
     from lg_streaming.settings import RetentionSettings
 
-__all__ = ["APPENDED", "OWNER_REFUSED", "REPEATED", "RUN_REFUSED", "AppendCalls", "last_change", "segments"]
-
-logger: logging.Logger = logging.getLogger(__name__)
+__all__ = [
+    "APPENDED",
+    "OWNER_REFUSED",
+    "REPEATED",
+    "RUN_REFUSED",
+    "Acknowledged",
+    "AppendCalls",
+    "last_change",
+    "segments",
+]
 
 APPENDED, REPEATED, RUN_REFUSED, OWNER_REFUSED = range(4)
 """Statuses with which an answer begins."""
@@ -43,13 +49,16 @@ _PLAIN_UPDATES: Final = 128
 _PLAIN_BYTES: Final = 32_768
 
 
-class _Acknowledged(NamedTuple):
+class Acknowledged(NamedTuple):
     """Head of an execution that Redis has acknowledged to this process."""
 
     epoch: str
     head: int
     owner: str | None = None
     """Owner under which the execution is in the index."""
+    producer: str = ""
+    number: int = 0
+    """Last batch of that producer."""
 
 
 class AppendCalls:
@@ -70,7 +79,7 @@ class AppendCalls:
         self._clock = clock
         self._new_epoch = new_epoch
         self._lock = new_lock()
-        self.acknowledged: OrderedDict[str, _Acknowledged] = OrderedDict()
+        self.acknowledged: OrderedDict[str, Acknowledged] = OrderedDict()
         """Heads of the executions that this process appended to last."""
 
     def call(
@@ -101,21 +110,20 @@ class AppendCalls:
             mode,
             holder,
             live,
+            known.number if known is not None and known.producer == batch.producer else 0,
             *segments(updates),
         )
 
-    def acknowledge(self, batch: Batch, epoch: str, head: int) -> str | None:
-        """Remember the head after a batch. Return the execution's owner if the index may lack it, or None."""
+    def acknowledge(self, batch: Batch, epoch: str, head: int) -> tuple[Acknowledged | None, Acknowledged]:
+        """Record the head after a batch; return what was recorded before, and now."""
         execution_id = batch.execution_id
         with self._lock:
             before = self.acknowledged.pop(execution_id, None)
             owner = batch.owner or (before.owner if before is not None else None)
-            self.acknowledged[execution_id] = _Acknowledged(epoch, head, owner)
+            now = self.acknowledged[execution_id] = Acknowledged(epoch, head, owner, batch.producer, batch.number)
             if len(self.acknowledged) > _MAX_ACKNOWLEDGED:
                 self.acknowledged.popitem(last=False)
-        if before is not None and before.epoch != epoch:
-            logger.warning("Redis has lost updates of execution %r: its readers get a gap", execution_id)
-        return owner if before is None or before.owner != owner else None
+        return before, now
 
     def forget(self, execution_id: str) -> None:
         """Forget the head of an execution that is dropped."""

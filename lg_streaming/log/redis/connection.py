@@ -108,8 +108,10 @@ def connect_async(target: RedisTarget, *, timeout: float = 5.0) -> AsyncClient:
 
 def to_unavailable(error: Exception) -> Exception:
     """Return a `LogUnavailableError` for an error that a later try may not have, and any other error unchanged."""
-    if isinstance(error, _UNAVAILABLE) or (
-        isinstance(error, exceptions.ResponseError) and str(error).partition(" ")[0] in _UNAVAILABLE_CODES
+    if (
+        isinstance(error, _UNAVAILABLE)
+        or (isinstance(error, exceptions.ResponseError) and str(error).partition(" ")[0] in _UNAVAILABLE_CODES)
+        or (isinstance(error, RuntimeError) and "the handler is closed" in str(error))  # uvloop, if the peer has reset
     ):
         return LogUnavailableError(f"the log on Redis cannot be reached: {type(error).__name__}: {error}")
     return error

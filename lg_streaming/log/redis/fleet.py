@@ -154,6 +154,10 @@ class RedisFleet:
 
     # --- runs -----------------------------------------------------------------------------------------------
 
+    def runs_key(self, process_id: str) -> str:
+        """Return the key of the set of executions whose open runs a process holds."""
+        return runs_key(self._store, process_id)
+
     def add_run(self, execution_id: str, process_id: str) -> tuple[str, str, str]:
         """Return the command that records a process as the holder of an execution's open run."""
         return "SADD", runs_key(self._store, process_id), execution_id

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from lg_streaming.backoff import LOG_BACKOFF
 from lg_streaming.errors import LogUnavailableError
@@ -14,19 +14,21 @@ from lg_streaming.events import Position
 from lg_streaming.fork import new_lock
 from lg_streaming.log.redis.notifications import Notifications
 from lg_streaming.log.redis.records import decode_records
+from lg_streaming.log.redis.seen_heads import SeenHeads
+from lg_streaming.log.redis.store import retrieve_error
 from lg_streaming.log.redis.tail import Tail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from lg_streaming.log.base import ReadResult
+    from lg_streaming.log.base import LogState, ReadResult, StoredUpdate
     from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.io_thread import IoThread
     from lg_streaming.log.redis.keys import Keys
     from lg_streaming.log.redis.notifications import ChannelHandler
     from lg_streaming.log.redis.reading import Reader
 
-__all__ = ["Follower"]
+__all__ = ["FollowedLog", "Follower"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -34,18 +36,48 @@ _FIRST_UPDATES: Final = 500
 """Updates before the head that a tail begins with."""
 _LINGER: Final = 5.0
 """Seconds for which an execution without readers is followed, because a reader may return."""
+_COMPARED: Final = 500
+_SLACK: Final = 10.0
+"""Most seconds between the clocks of two processes, for readers of all executions."""
+
+
+class FollowedLog(Protocol):
+    """Log whose executions are followed: its reads and repairs, on the I/O thread."""
+
+    @property
+    def reader(self) -> Reader:
+        """Reads of Redis."""
+        ...
+
+    def client(self) -> AsyncClient:
+        """Return the client of the I/O thread."""
+        ...
+
+    async def repair_runs(self) -> None:
+        """Begin anew the executions of this process's open runs of which Redis has lost updates."""
+        ...
+
+    async def renew_epoch(self, execution_id: str, epoch: str) -> None:
+        """Begin a new epoch of an execution of which Redis has lost updates, unless it has another one."""
+        ...
+
+    async def recent_ids(self, seconds: float) -> set[str]:
+        """Return executions with an open run, and those that began in the last seconds."""
+        ...
 
 
 class _Watch:
     """Execution that this process reads."""
 
-    __slots__ = ("count", "execution_id", "following", "pending", "subscribed", "tail", "timer")
+    __slots__ = ("count", "execution_id", "following", "last", "pending", "subscribed", "tail", "timer")
 
     def __init__(self, execution_id: str) -> None:
         self.execution_id = execution_id
         self.count = 0
         self.tail: Tail | None = None
         """Newest updates; None until they were read after the subscription to notifications."""
+        self.last: StoredUpdate | None = None
+        """Newest update before the tail was dropped or the connection was lost, to find updates that Redis has lost."""
         self.following: asyncio.Task[None] | None = None
         """Task that subscribes and reads the tail."""
         self.pending: list[bytes] = []
@@ -54,18 +86,30 @@ class _Watch:
         """True if the present connection brings its notifications."""
         self.timer: asyncio.TimerHandle | None = None
 
+    def drop_tail(self) -> None:
+        """Drop the tail, so that it is read again."""
+        self.note_last()
+        self.tail = None
+
+    def note_last(self) -> None:
+        """Keep the newest update, unless an earlier one is to be checked."""
+        if self.tail is not None and self.last is None:
+            self.last = self.tail.last
+
 
 class Follower:
     """Follower of executions, on the I/O thread, with one connection for notifications.
 
     A notification contains the new updates where they are small, so that most reads need no request. A tail that misses
-    one is read again. Every ``check_interval`` seconds, and after a reconnection, the follower compares the heads in
-    Redis with the tails. So a lost notification delays a reader by no more than that.
+    one is read again. The follower compares the heads in Redis with the tails every ``check_interval`` seconds, and
+    after a reconnection. A lost notification delays a reader, also one of all executions, by no more than that.
+
+    Updates that Redis has lost, in a restart or a failover, are found by the newest update that this process has of an
+    execution: it is missing, or another one has its number. The execution then begins a new epoch.
 
     Args:
-        client: Returns the client of the I/O thread.
+        log: The log on Redis.
         io: The I/O thread.
-        reader: Reads of Redis.
         keys: Names of keys and channels.
         check_interval: Seconds between comparisons.
         notify: Called with an execution that may have new updates.
@@ -74,18 +118,16 @@ class Follower:
 
     def __init__(
         self,
-        client: Callable[[], AsyncClient],
+        log: FollowedLog,
         io: IoThread,
-        reader: Reader,
         keys: Keys,
         *,
         check_interval: float,
         notify: Callable[[str], None],
         notify_position: Callable[[str, Position | None], None],
     ) -> None:
-        self._client = client
+        self._log = log
         self._io = io
-        self._reader = reader
         self._keys = keys
         self._check_interval = check_interval
         self._notify = notify
@@ -97,9 +139,14 @@ class Follower:
         """Handlers of further channels."""
         self._confirming: set[asyncio.Task[None]] = set()
         self._follows_all = False
+        self._seen: SeenHeads | None = None
+        """Heads of all executions; None until those of the open runs were read, after `follow_all`."""
+        self._seen_at = 0.0
+        """Time of the last comparison with them."""
         self._notifications: Notifications | None = None
         self._connected: asyncio.Event | None = None
         self._running = False
+        self._failures = 0
         self.available: bool = True
         """False while the connection for notifications is lost."""
 
@@ -108,6 +155,7 @@ class Follower:
         self._watches, self._by_channel = {}, {}
         self._notifications, self._connected = None, None
         self._running, self._follows_all, self.available = False, False, True
+        self._seen = None
 
     def follows(self, execution_id: str) -> bool:
         """Return whether notifications of an execution reach this process, or will when its tail is read."""
@@ -139,8 +187,18 @@ class Follower:
 
         return unwatch
 
+    def state(self, execution_id: str) -> LogState | None:
+        """Return the known state of a followed execution; None if it has to be read from Redis. Raises like `read`."""
+        watch = self._watches.get(execution_id)
+        tail = watch.tail if watch is not None else None
+        if tail is not None and not self.available:
+            raise LogUnavailableError(execution_id=execution_id)
+        return tail.state if tail is not None else None
+
     def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         """Return records of a followed execution without a request; None if they have to be read from Redis.
+
+        A position after the known head comes from a process that has newer updates, so Redis is asked.
 
         Raises:
             LogUnavailableError: If nothing new is known, and notifications are lost at present.
@@ -149,7 +207,7 @@ class Follower:
         tail = watch.tail if watch is not None else None
         if tail is None:
             return None
-        found = tail.read(after, limit)
+        found = tail.read(after, limit) if after <= tail.state.head else None
         if not self.available and (found is None or not found.records):
             raise LogUnavailableError(execution_id=execution_id)
         return found
@@ -167,7 +225,18 @@ class Follower:
             return
         if watch.following is None:
             watch.following = asyncio.create_task(self._begin(watch), name="lg-streaming follow")
+            watch.following.add_done_callback(retrieve_error)
         await asyncio.shield(watch.following)
+
+    def check_tail(self, execution_id: str, state: LogState | None) -> None:
+        """Drop the tail of an execution if Redis has a newer state, so that all readers get that."""
+        watch = self._watches.get(execution_id)
+        tail = watch.tail if watch is not None else None
+        if watch is None or tail is None:
+            return
+        if state is None or state.epoch != tail.state.epoch or state.head > tail.state.head:
+            watch.drop_tail()
+            self._notify(execution_id)
 
     def subscribe(self, channel: str, handler: ChannelHandler) -> Callable[[], None]:
         """Subscribe to a further channel, also after each reconnection: see `Subscribe`."""
@@ -206,10 +275,13 @@ class Follower:
         """
         self._follows_all = True
         await (await self._connection()).subscribe(self._keys.all_updates)
+        if self._seen is None:
+            await self._begin_all()
 
     def follow_all_no_more(self) -> None:
         """Undo `follow_all` at the next connection."""
         self._follows_all = False
+        self._seen = None
 
     def _start(self) -> None:
         if not self._running:
@@ -244,12 +316,16 @@ class Follower:
 
     async def _reload(self, watch: _Watch) -> None:
         """Read the tail anew, and apply the notifications that came during the read."""
-        watch.tail = None
-        found = await self._reader.fetch(watch.execution_id, -_FIRST_UPDATES, _FIRST_UPDATES)
+        watch.drop_tail()
+        found = await self._log.reader.fetch(watch.execution_id, -_FIRST_UPDATES, _FIRST_UPDATES)
         pending, watch.pending = watch.pending, []
         if found is None:
+            watch.last = None
             return  # unknown: its first update makes the next read begin again
-        watch.tail = Tail(found.state, found.records)
+        if watch.last is not None and await self._is_lost(watch, found, watch.last):
+            await self._renew(watch, watch.last)
+            return  # read again
+        watch.last, watch.tail = None, Tail(found.state, found.records)
         for message in pending:
             self._apply(watch, message)
 
@@ -273,38 +349,40 @@ class Follower:
 
     async def _run(self) -> None:
         """Keep the connection for notifications, and compare heads."""
-        failures = 0
+        self._failures = 0
         while True:
-            notifications = Notifications(self._client())
+            notifications = Notifications(self._log.client())
             try:
                 await notifications.connect()
                 await self._resubscribe(notifications)
                 self._notifications = notifications
                 if self._connected is not None:
                     self._connected.set()
-                failures = 0
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._compare_forever(first=not self.available))
+                    group.create_task(self._compare_forever(again=not self.available))
                     self.available = True
                     async for channel, payload in notifications.messages():
                         self._receive(channel, payload)
             except* LogUnavailableError as error:
-                if self.available and failures == 0:
+                if self.available and self._failures == 0:
                     logger.warning("the notifications of the log are interrupted: %s", error.exceptions[0])
             except* Exception:
-                logger.exception("the notifications of the log failed")
+                if self._failures == 0:
+                    logger.exception("the notifications of the log failed")
             finally:  # also where the loop ends
                 self._lose()
                 with contextlib.suppress(Exception):
                     await notifications.aclose()
-            await asyncio.sleep(LOG_BACKOFF.seconds(failures, random.random))
-            failures += 1
+            await asyncio.sleep(LOG_BACKOFF.seconds(self._failures, random.random))
+            self._failures += 1
 
     def _lose(self) -> None:
         self._notifications = None
-        self._connected = asyncio.Event()
+        if self._connected is not None:
+            self._connected.clear()  # the same event, on which others wait already
         for watch in self._by_channel.values():
             watch.subscribed = False
+            watch.note_last()
         if self.available:
             self.available = False
             for execution_id in tuple(self._watches):
@@ -315,9 +393,9 @@ class Follower:
             await self._confirm(notifications, channel)
         if self._follows_all:
             await notifications.subscribe(self._keys.all_updates)
-        if self._by_channel:
-            await notifications.subscribe_sharded(list(self._by_channel))
-            for watch in self._by_channel.values():
+        while missing := {channel: watch for channel, watch in self._by_channel.items() if not watch.subscribed}:
+            await notifications.subscribe_sharded(list(missing))  # others may be added while it waits
+            for watch in missing.values():
                 watch.subscribed = True
 
     def _receive(self, channel: str, payload: bytes | None) -> None:
@@ -327,7 +405,7 @@ class Follower:
                 watch.pending.append(payload or b"")
             else:
                 self._apply(watch, payload or b"")
-                self._notify(watch.execution_id)
+            self._notify(watch.execution_id)
         elif channel == self._keys.all_updates:
             if payload is not None and self._follows_all:
                 self._receive_position(payload)
@@ -335,9 +413,13 @@ class Follower:
             self._handle(channel, payload)
 
     def _receive_position(self, payload: bytes) -> None:
-        epoch, before, _, execution_id = payload.split(b" ", 3)
-        place = Position(epoch.decode(), int(before)) if before != b"0" else None
-        self._notify_position(execution_id.decode(), place)
+        epoch, before, head, name = payload.split(b" ", 3)
+        execution_id = name.decode()
+        if self._seen is not None:
+            place = self._seen.receive(execution_id, epoch.decode(), int(before), int(head))
+        else:
+            place = Position(epoch.decode(), int(before)) if before != b"0" else None
+        self._notify_position(execution_id, place)
 
     def _apply(self, watch: _Watch, message: bytes) -> None:
         """Extend the tail by a notification; forget the tail if that does not follow it, so that it is read again."""
@@ -345,18 +427,18 @@ class Follower:
         if tail is None:
             return
         if not message:  # dropped, or messages may be lost
-            watch.tail = None
+            watch.drop_tail()
             return
         epoch, before, head, oldest, process, _, size, inline, rest = message.split(b" ", 8)
         state = tail.state
         if epoch.decode() != state.epoch or int(before) > state.head:
-            watch.tail = None
+            watch.drop_tail()
             return
         if int(head) <= state.head:
             return  # a repeated one
         owner_size = int(size)
         if inline != b"1" or int(before) < state.head:
-            watch.tail = None
+            watch.drop_tail()
             return
         records = decode_records(rest[owner_size:], state.head + 1, state.epoch)
         owner = rest[:owner_size].decode() or None
@@ -364,24 +446,124 @@ class Follower:
 
     # --- repair -------------------------------------------------------------------------------------------------
 
-    async def _compare_forever(self, *, first: bool) -> None:
-        if first:
-            await self._compare()
+    async def _compare_forever(self, *, again: bool) -> None:
+        if again:
+            await self._compare(again=True)
+        self._failures = 0
         while True:
             await asyncio.sleep(self._check_interval)
-            await self._compare()
+            await self._compare(again=False)
 
-    async def _compare(self) -> None:
-        """Compare the tails with the heads in Redis, and read anew those that differ."""
+    async def _compare(self, *, again: bool) -> None:
+        """Compare what this process has with Redis, and repair what differs; ``again`` after a lost connection."""
+        await self._log.repair_runs()
         watches = [watch for watch in self._by_channel.values() if watch.count]
-        if not watches:
-            return
-        heads = await self._reader.fetch_heads([watch.execution_id for watch in watches])
-        for watch in watches:
+        if again:
+            await asyncio.gather(*(self._verify(watch) for watch in watches))
+        elif watches:
+            await self._compare_heads(watches)
+        if self._seen is not None:
+            await self._compare_all(self._seen, thorough=again)
+        elif self._follows_all:
+            await self._begin_all()
+
+    async def _compare_heads(self, watches: Sequence[_Watch]) -> None:
+        """Compare the tails with the heads in Redis, and read anew those that differ."""
+        newest = [watch.tail.last if watch.tail is not None else None for watch in watches]
+        heads = await self._log.reader.fetch_heads([watch.execution_id for watch in watches])
+        for watch, last in zip(watches, newest, strict=True):
             head, tail = heads[watch.execution_id], watch.tail
             if tail is None:
                 if head is not None:
                     self._notify(watch.execution_id)
             elif head is None or head.epoch != tail.state.epoch or head.seq > tail.state.head:
-                watch.tail = None
+                watch.drop_tail()
                 self._notify(watch.execution_id)
+            elif last is not None and head.epoch == last.epoch and head.seq < last.seq:
+                await self._renew(watch, last)
+
+    async def _verify(self, watch: _Watch) -> None:
+        """Check that Redis has the newest update that this process has; read the tail anew if there are others."""
+        last, tail = watch.last, watch.tail
+        if last is None:
+            watch.tail = None
+        elif tail is not None:  # otherwise the next read checks it
+            found = await self._log.reader.fetch(watch.execution_id, last.seq - 1, 1)
+            if found is not None and _has_lost(found, last):
+                await self._renew(watch, last)
+            elif watch.tail is tail:
+                watch.last = None
+                if found is None or found.state.epoch != tail.state.epoch or found.state.head > tail.state.head:
+                    watch.drop_tail()
+        self._notify(watch.execution_id)
+
+    async def _is_lost(self, watch: _Watch, found: ReadResult, last: StoredUpdate) -> bool:
+        """Return whether Redis has lost an update, which may be older than the updates that were read."""
+        if found.state.epoch == last.epoch and found.records and found.records[0].seq > last.seq:
+            earlier = await self._log.reader.fetch(watch.execution_id, last.seq - 1, 1)
+            return earlier is not None and _has_lost(earlier, last)
+        return _has_lost(found, last)
+
+    async def _renew(self, watch: _Watch, last: StoredUpdate) -> None:
+        await self._log.renew_epoch(watch.execution_id, last.epoch)
+        watch.last = watch.tail = None
+        self._notify(watch.execution_id)
+
+    async def _begin_all(self) -> None:
+        """Read the heads of the executions that may be updated next, without a notification."""
+        seen = self._seen = SeenHeads()  # notifications count from now on
+        began = asyncio.get_running_loop().time()
+        try:
+            ids = await self._log.recent_ids(_SLACK)
+            for execution_id, head in (await self._heads_of(ids)).items():
+                if head is not None and seen.get(execution_id) is None:
+                    seen.set(execution_id, head)
+        except BaseException:
+            self._seen = None
+            raise
+        self._seen_at = began
+
+    async def _compare_all(self, seen: SeenHeads, *, thorough: bool) -> None:
+        """Find executions whose notifications readers of all executions have missed.
+
+        Compared are those that were notified before, with ``thorough`` all of them, otherwise the most recent ones. The
+        executions with an open run, and those that began since the last comparison, are compared too.
+        """
+        began = asyncio.get_running_loop().time()
+        known = seen.all() if thorough else seen.recent()
+        ids = await self._log.recent_ids(began - self._seen_at + _SLACK)
+        for execution_id, head in (await self._heads_of(known.keys() | ids)).items():
+            if seen.get(execution_id) == known.get(execution_id):  # otherwise it was notified since
+                await self._compare_seen(seen, execution_id, head)
+        self._seen_at = began
+
+    async def _heads_of(self, execution_ids: Iterable[str]) -> Mapping[str, Position | None]:
+        ids, heads = list(execution_ids), dict[str, Position | None]()
+        for at in range(0, len(ids), _COMPARED):
+            heads |= await self._log.reader.fetch_heads(ids[at : at + _COMPARED])
+        return heads
+
+    async def _compare_seen(self, seen: SeenHeads, execution_id: str, head: Position | None) -> None:
+        known = seen.get(execution_id)
+        if head == known:
+            return
+        if head is None:
+            seen.remove(execution_id)
+            self._notify_position(execution_id, None)
+            return
+        seen.set(execution_id, head)
+        if known is not None:
+            self._notify_position(execution_id, known if known.epoch == head.epoch else None)
+            return
+        found = await self._log.reader.fetch(execution_id, head.seq, 0)
+        start = found.state.start_record if found is not None else None
+        self._notify_position(execution_id, Position(head.epoch, start.seq - 1) if start and start.seq > 1 else None)
+
+
+def _has_lost(found: ReadResult, last: StoredUpdate) -> bool:
+    """Return whether Redis lacks an update that it has notified, or has another one in its place."""
+    if found.state.epoch != last.epoch:
+        return False  # known already
+    at = last.seq - found.records[0].seq if found.records else -1
+    other = found.records[at] if 0 <= at < len(found.records) else None
+    return found.state.head < last.seq or (other is not None and other.json != last.json)

@@ -22,12 +22,10 @@ T = TypeVar("T")
 logger: logging.Logger = logging.getLogger(__name__)
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop  # noqa: PLC0415 (not on Windows)
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
+try:  # here, because two threads that import it wait for each other
+    from uvloop import new_event_loop
+except ImportError:  # as on Windows
+    from asyncio import new_event_loop
 
 
 class IoThread:
@@ -109,7 +107,7 @@ class IoThread:
         return not thread.is_alive()
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        loop = _new_loop()
+        loop = new_event_loop()
         self._thread = threading.Thread(target=self._serve, args=(loop,), name=self._name, daemon=True)
         self._loop = loop
         self._thread.start()
@@ -137,6 +135,7 @@ class IoThread:
 
 async def _cancel_all() -> None:
     """Cancel all other tasks, and those that they begin when they end."""
+    await asyncio.sleep(0)  # a task that was cancelled before it begins would leave its coroutine unawaited
     while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
         for task in tasks:
             task.cancel()

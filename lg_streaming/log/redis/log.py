@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -21,6 +22,7 @@ from lg_streaming.log.redis.io_thread import IoThread
 from lg_streaming.log.redis.keys import Keys
 from lg_streaming.log.redis.open_runs import OpenRuns
 from lg_streaming.log.redis.reading import Reader
+from lg_streaming.log.redis.repair import LossRepair
 from lg_streaming.log.redis.scripts import APPEND, DROP
 from lg_streaming.log.redis.store import Store
 from lg_streaming.log.redis.target import RedisTarget
@@ -36,9 +38,13 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisLog"]
 
+logger: logging.Logger = logging.getLogger(__name__)
+
 _FAR: Final = 2**53
 """Sequence number after every update."""
 _SWEEP_INTERVAL: Final = 30.0
+_MAX_RUNS: Final = 10_000
+"""Open runs of one process that are compared for readers of all executions."""
 
 
 class RedisLog:
@@ -83,11 +89,10 @@ class RedisLog:
         self._listeners: tuple[Listener, ...] = ()
         self._position_listeners: tuple[PositionListener, ...] = ()
         self._store = Store(self.client, settings.prefix)
-        self._reader = Reader(self._store, self.keys)
+        self.reader: Reader = Reader(self._store, self.keys)
         self._follower = Follower(
-            self.client,
+            self,
             self._io,
-            self._reader,
             self.keys,
             check_interval=settings.check_interval,
             notify=self._notify,
@@ -103,7 +108,7 @@ class RedisLog:
             open_runs=lambda: self._runs.executions,
             restore_runs=self._restore_runs,
         )
-        self._index = ExecutionIndex(self.keys, self._retention.record_ttl, clock)
+        self._index = ExecutionIndex(self._store, self.keys, self._retention.record_ttl, clock)
         self._start_empty()
         restart_after_fork(self)
 
@@ -116,7 +121,10 @@ class RedisLog:
         self._sync: SyncClient | None = None
         self._async: AsyncClient | None = None
         self._calls = AppendCalls(self.keys, self._retention, self._clock, self._new_epoch)
-        self._runs = OpenRuns(self._store, self.keys, self._calls, self.fleet, self._clock)
+        self._repair = LossRepair(self._store, self.keys, self._new_epoch)
+        self._runs = OpenRuns(
+            self._store, self.keys, self._calls, self.fleet, clock=self._clock, add_to_index=self._add_to_index
+        )
         self._closed = False
         self._swept_at = time.monotonic()
 
@@ -160,7 +168,7 @@ class RedisLog:
         try:
             pipeline = cast("Any", self._sync_client().pipeline(transaction=False))
             added = [batch for batch in batches if batch.execution_id not in self._calls.acknowledged]
-            self._index.add(pipeline, [batch.execution_id for batch in added])
+            self._index.add_new(pipeline, [batch.execution_id for batch in added])
             begun, ended = self._runs.record(batches)
             for command in begun:
                 pipeline.execute_command(*command)
@@ -202,8 +210,7 @@ class RedisLog:
             return RunRefusedError(execution_id=execution_id)
         if status == OWNER_REFUSED:
             return RunRefusedError("the execution has another owner: choose another id", execution_id=execution_id)
-        if owner := self._calls.acknowledge(batch, epoch.decode(), head):
-            self._io.spawn(self._add_owner(execution_id, owner))
+        self._acknowledge(batch, epoch.decode(), head)
         if other_process:
             self._hand_over(execution_id, other_process.decode(), other_run.decode(), batch)
         if appended and not self._follower.follows(execution_id):
@@ -218,11 +225,26 @@ class RedisLog:
         else:
             self._io.spawn(self._store.command(*self.fleet.add_run(execution_id, process_id)))
 
-    async def _abandon(self, execution_id: str, process_id: str) -> None:
-        await self._runs.abandon(execution_id, process_id)
+    def _acknowledge(self, batch: Batch, epoch: str, head: int) -> None:
+        execution_id = batch.execution_id
+        before, now = self._calls.acknowledge(batch, epoch, head)
+        if before is not None and before.epoch != epoch:
+            logger.warning("Redis has lost updates of execution %r: its readers get a gap", execution_id)
+            self._io.spawn(self._add_to_index(execution_id, now.owner))
+        elif now.owner is not None and (before is None or before.owner != now.owner):
+            self._io.spawn(self._add_owner(execution_id, now.owner))
 
-    def _restore_runs(self) -> None:
-        self._io.spawn(self._runs.restore())
+    async def _add_to_index(self, execution_id: str, owner: str | None) -> None:
+        await self._index.add(execution_id)
+        if owner is not None:
+            await self._add_owner(execution_id, owner)
+
+    async def _add_owner(self, execution_id: str, owner: str) -> None:
+        found = await self.reader.fetch(execution_id, 0, 0)
+        if found is not None and found.state.owner == owner:
+            await self._index.add_owner(execution_id, owner)
+
+    # --- runs ---------------------------------------------------------------------------------------------------
 
     async def end_for(
         self, execution_id: str, process_id: str | None, make_update: Callable[[str], PendingUpdate]
@@ -230,10 +252,41 @@ class RedisLog:
         """See `EventLog.end_for`."""
         return await self._io.run(self._runs.end(execution_id, process_id, make_update))
 
-    async def _add_owner(self, execution_id: str, owner: str) -> None:
-        found = await self._reader.fetch(execution_id, 0, 0)
-        if found is not None and found.state.owner == owner:
-            await self._index.add_owner(self.client(), execution_id, owner)
+    async def _abandon(self, execution_id: str, process_id: str) -> None:
+        await self._runs.abandon(execution_id, process_id)
+
+    def _restore_runs(self) -> None:
+        self._io.spawn(self._runs.restore())
+
+    async def repair_runs(self) -> None:
+        """Renew executions whose open runs this process holds, and of which Redis has lost updates, on the I/O thread.
+
+        An execution that is missing may have been dropped: its next update begins it anew. If Redis has lost all data,
+        `OpenRuns.restore` begins it before.
+
+        Raises:
+            LogUnavailableError: If Redis cannot be reached.
+        """
+        known = self._calls.acknowledged
+        if held := {each: found for each in self._runs.executions if (found := known.get(each)) is not None}:
+            await self._repair.renew_lost(held)
+
+    async def renew_epoch(self, execution_id: str, epoch: str) -> None:
+        """See `LossRepair.renew_epoch`."""
+        await self._repair.renew_epoch(execution_id, epoch)
+
+    async def recent_ids(self, seconds: float) -> set[str]:
+        """Return executions with an open run, and those that began in the last seconds, on the I/O thread.
+
+        Raises:
+            LogUnavailableError: If Redis cannot be reached.
+        """
+        live = tuple(self.fleet.live)
+        found = await asyncio.gather(
+            *(self._store.command("SRANDMEMBER", self.fleet.runs_key(each), _MAX_RUNS) for each in live),
+            self._index.begun_since(seconds),
+        )
+        return {each.decode() for ids in found for each in ids}
 
     # --- notifications ------------------------------------------------------------------------------------------
 
@@ -288,12 +341,23 @@ class RedisLog:
     async def _read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         await self._follower.follow(execution_id)
         found = self._follower.read(execution_id, after, limit)
-        return found if found is not None else await self._reader.fetch(execution_id, after, limit)
+        if found is None:
+            found = await self.reader.fetch(execution_id, after, limit)
+            self._follower.check_tail(execution_id, found.state if found is not None else None)
+        return found
 
     async def state(self, execution_id: str) -> LogState | None:
-        """See `EventLog.state`."""
-        found = await self.read(execution_id, _FAR, 0)
-        return found.state if found is not None else None
+        """See `EventLog.state`. For a watched execution it is the state that its readers get."""
+        state = self._follower.state(execution_id)
+        return state if state is not None else await self._io.run(self._state(execution_id))
+
+    async def _state(self, execution_id: str) -> LogState | None:
+        await self._follower.follow(execution_id)
+        state = self._follower.state(execution_id)
+        if state is None:
+            found = await self.reader.fetch(execution_id, _FAR, 0)
+            state = found.state if found is not None else None
+        return state
 
     async def executions(self) -> Sequence[str]:
         """See `EventLog.executions`."""
@@ -306,13 +370,7 @@ class RedisLog:
         self, *, after: str = "", limit: int = 500, owner: str | None = None, prefix: str = ""
     ) -> Sequence[str]:
         """See `EventLog.list_ids`. An execution that has expired may be listed for up to 30 seconds more."""
-        return await self._io.run(self._list_ids(after, limit, owner, prefix))
-
-    async def _list_ids(self, after: str, limit: int, owner: str | None, prefix: str) -> Sequence[str]:
-        try:
-            return await self._index.list_ids(self.client(), after=after, limit=limit, owner=owner, prefix=prefix)
-        except Exception as error:
-            raise to_unavailable(error) from error
+        return await self._io.run(self._index.list_ids(after=after, limit=limit, owner=owner, prefix=prefix))
 
     async def drop(self, execution_id: str) -> None:
         """See `EventLog.drop`."""
@@ -325,10 +383,7 @@ class RedisLog:
         keys = self.keys.execution(execution_id)
         names = (keys.updates, keys.state, keys.idempotency)
         await self._store.run(DROP, names, keys.channel, self.keys.all_updates, execution_id)
-        try:
-            await self._index.remove(self.client(), execution_id)
-        except Exception as error:
-            raise to_unavailable(error) from error
+        await self._index.remove(execution_id)
 
     # --- upkeep -------------------------------------------------------------------------------------------------
 
@@ -337,14 +392,8 @@ class RedisLog:
         now = time.monotonic()
         if now - self._swept_at >= _SWEEP_INTERVAL:
             self._swept_at = now
-            self._io.spawn(self._sweep())
+            self._io.spawn(self._index.sweep())
         return False
-
-    async def _sweep(self) -> None:
-        try:
-            await self._index.sweep(self.client())
-        except Exception as error:
-            raise to_unavailable(error) from error
 
     async def aclose(self) -> None:
         """See `EventLog.aclose`."""

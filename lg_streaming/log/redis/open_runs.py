@@ -13,7 +13,7 @@ from lg_streaming.log.redis.batches import APPENDED, last_change
 from lg_streaming.log.redis.scripts import APPEND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from lg_streaming.log.redis.batches import AppendCalls
     from lg_streaming.log.redis.fleet import RedisFleet
@@ -32,16 +32,25 @@ class OpenRuns:
         calls: Arguments of ``append.lua``.
         fleet: The processes.
         clock: Seconds since 1970, for timestamps.
+        add_to_index: Function that adds an execution, and its owner, to the index.
     """
 
     def __init__(
-        self, store: Store, keys: Keys, calls: AppendCalls, fleet: RedisFleet, clock: Callable[[], float]
+        self,
+        store: Store,
+        keys: Keys,
+        calls: AppendCalls,
+        fleet: RedisFleet,
+        *,
+        clock: Callable[[], float],
+        add_to_index: Callable[[str, str | None], Awaitable[None]],
     ) -> None:
         self._store = store
         self._keys = keys
         self._calls = calls
         self._fleet = fleet
         self._clock = clock
+        self._add_to_index = add_to_index
         self._open: dict[str, str] = {}
         """Id of the open run of each execution."""
 
@@ -73,13 +82,16 @@ class OpenRuns:
 
     async def restore(self) -> None:
         """Begin executions anew that Redis has lost during a run, so that readers get a gap at once."""
+        process_id = self._fleet.process_id
+        producer, number = f"{process_id}-reopen", round(time.time() * 1000)
         for execution_id, run_id in tuple(self._open.items()):
             if execution_id not in self._open:
                 continue  # it was dropped, or has ended
-            process_id = self._fleet.process_id
-            batch = Batch(execution_id, [], f"{process_id}-reopen", round(time.time() * 1000))
-            keys, arguments = self._calls.call(batch, process_id)
+            known = self._calls.acknowledged.get(execution_id)
+            owner = known.owner if known is not None else None
+            keys, arguments = self._calls.call(Batch(execution_id, [], producer, number, owner), process_id)
             await self._store.run(APPEND, keys, *arguments, 0, "", "", run_id, "")
+            await self._add_to_index(execution_id, owner)
 
     async def end(
         self,

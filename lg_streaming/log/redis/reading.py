@@ -10,6 +10,7 @@ from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.log.base import LogState, ReadResult
 from lg_streaming.log.redis.records import decode_records
 from lg_streaming.log.redis.scripts import HEADS, READ
+from lg_streaming.log.redis.store import retrieve_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,18 +47,29 @@ class Reader:
     async def fetch(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         """Read an execution; see `EventLog.read`. A negative ``after`` counts from the head.
 
-        Equal reads at one time share a request.
+        Equal reads that wait at one time share a request.
         """
         key = (execution_id, after, limit)
         task = self._reads.get(key)
         if task is None:
-            task = self._reads[key] = asyncio.create_task(self._fetch(execution_id, after, limit))
-            task.add_done_callback(lambda _: self._reads.pop(key, None))
+            task = self._reads[key] = asyncio.create_task(self._fetch(key))
+            task.add_done_callback(retrieve_error)
         return await asyncio.shield(task)
 
-    async def _fetch(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
+    async def _fetch(self, key: tuple[str, int, int]) -> ReadResult | None:
+        execution_id, after, limit = key
         keys = self._keys.execution(execution_id)
-        answer = await self._store.run(READ, (keys.updates, keys.state), after, limit, _PAGE_BYTES)
+
+        def stop_sharing() -> None:  # a later reader may have been notified of updates that come after this read
+            self._reads.pop(key, None)
+
+        try:
+            answer = await self._store.run(
+                READ, (keys.updates, keys.state), after, limit, _PAGE_BYTES, on_send=stop_sharing
+            )
+        finally:
+            if self._reads.get(key) is asyncio.current_task():  # it ended before it was sent
+                stop_sharing()
         return _parse_read(answer, after, limit) if answer else None
 
     async def fetch_heads(self, execution_ids: Sequence[str]) -> Mapping[str, Position | None]:

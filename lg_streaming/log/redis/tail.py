@@ -52,12 +52,18 @@ class Tail:
         """State at the newest update."""
         return self._view.state
 
+    @property
+    def last(self) -> StoredUpdate | None:
+        """Newest update, if the tail has it."""
+        state, records, base = self._view
+        return records[state.head - base - 1] if state.head > base else None
+
     def read(self, after: int, limit: int) -> ReadResult | None:
         """Return up to ``limit`` records after ``after``; None if the tail begins later."""
         state, records, base = self._view
         if after < base and state.oldest <= base:
             return None  # Redis has earlier ones
-        begin = max(0, after - base, state.oldest - 1 - base)
+        begin = max(0, after - base, state.oldest - 1 - base)  # the tail may have evicted ones
         return ReadResult(state, records[begin : min(begin + limit, state.head - base)])
 
     def extend(self, records: Sequence[StoredUpdate], *, oldest: int, owner: str | None, process: str | None) -> None:

@@ -330,3 +330,31 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delitem(sys.modules, "lg_streaming.log.redis.connection")
     with pytest.raises(MissingExtraError, match=r"pip install 'lg-streaming\[redis\]'"):
         importlib.import_module("lg_streaming.log.redis.connection")
+
+
+async def test_a_connection_that_uvloop_has_closed() -> None:
+    """Transports of uvloop raise RuntimeError where those of asyncio raise ConnectionResetError."""
+    uvloop = pytest.importorskip("uvloop")
+
+    def write_to_closed() -> Exception:
+        async def write(server: asyncio.Server) -> Exception:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.transport.abort()
+            await asyncio.sleep(0)
+            try:
+                writer.writelines([b"PING"])
+            except Exception as error:  # noqa: BLE001 (compared below)
+                return error
+            raise AssertionError("the transport is open")
+
+        async def run() -> Exception:
+            async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as server:
+                return await write(server)
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(run())
+
+    error = await asyncio.to_thread(write_to_closed)
+    assert isinstance(error, RuntimeError)
+    assert isinstance(to_unavailable(error), LogUnavailableError)
+    assert to_unavailable(RuntimeError("another")).args == ("another",)

@@ -7,7 +7,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Final
 
-__all__ = ["APPEND", "DROP", "HEADS", "READ", "Script"]
+__all__ = ["APPEND", "DROP", "HEADS", "HELD", "READ", "RENEW", "Script"]
 
 _FOLDER: Final = Path(__file__).parent
 
@@ -30,3 +30,5 @@ APPEND: Final = Script.load("append.lua")
 READ: Final = Script.load("read.lua")
 HEADS: Final = Script.load("heads.lua")
 DROP: Final = Script.load("drop.lua")
+HELD: Final = Script.load("held.lua")
+RENEW: Final = Script.load("renew.lua")

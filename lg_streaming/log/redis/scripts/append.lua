@@ -6,7 +6,8 @@
 --       8 most updates  9 most bytes  10 ttl (ms)  11 record ttl (ms)  12 acknowledged epoch  13 acknowledged head
 --       14 channel  15 channel of all executions  16 execution id  17 most bytes of a chunk in a notification
 --       18 mode: '' or 'end' or 'release'  19 process that has to hold the run  20 live processes, joined by commas
---       from 21 on, five of each segment: count, kind, idempotency key, run, records
+--       21 number of the producer's last acknowledged batch, 0 if unknown
+--       from 22 on, five of each segment: count, kind, idempotency key, run, records
 -- A segment is one update, or several plain ones. Kinds: '' plain, 's' start, 'S' start of a run with a participant,
 -- 'i' interrupted, 'w' progress of the workflow, 'p' progress, 'f<state>' final.
 --
@@ -30,14 +31,20 @@ local function notify(epoch, before, head, oldest, holder, started, owner, recor
   call('PUBLISH', ARGV[15], where .. ARGV[16])
 end
 
+-- Return whether Redis lacks what it has acknowledged to this process: updates, or the producer's last batch. Another
+-- producer may have appended since, so that the head alone does not show it.
+local function lost(head, last)
+  return tonumber(ARGV[13]) > head or (last and tonumber(string.match(last, '^%d+')) < tonumber(ARGV[21]))
+end
+
 -- The short way of most batches: plain updates of the open run, within the limits. Where it ends, nothing was written.
-if #ARGV == 25 and ARGV[22] == '' and ARGV[23] == '' and mode == '' then
+if #ARGV == 26 and ARGV[23] == '' and ARGV[24] == '' and mode == '' then
   local e, h, l, b, s, r, p, n, t, o, w = unpack(call('HMGET', hash, 'e', 'h', 'l', 'b', 's', 'r', 'p',
     'n:' .. producer, 't', 'o', 'w'))
-  if e and s == 'running' and r == ARGV[24] and (r == '' or p == me) and n and (o or ARGV[5] == '')
-    and not (ARGV[12] == e and tonumber(ARGV[13]) > tonumber(h)) then
+  if e and s == 'running' and r == ARGV[25] and (r == '' or p == me) and n and (o or ARGV[5] == '')
+    and not (ARGV[12] == e and lost(tonumber(h), n)) then
     if number <= tonumber(string.match(n, '^%d+')) then return {1, e, tonumber(h), 0, '', '', 0} end
-    local count, records = tonumber(ARGV[21]), ARGV[25]
+    local count, records = tonumber(ARGV[22]), ARGV[26]
     local head, bytes = h + count, b + #records + 112 * count
     if head - l < tonumber(ARGV[8]) and bytes <= tonumber(ARGV[9])
       and call('XADD', stream, 'NOMKSTREAM', head .. '-0', 'n', count, 'r', records) then
@@ -76,7 +83,7 @@ if not exists then
   call('DEL', stream, idempotency)
   x = {e = ARGV[4], h = '0', l = '1', q = '0', b = '0', s = 'running', t = ARGV[7]}
   last, adopts = false, true
-elseif ARGV[12] == x.e and tonumber(ARGV[13]) > tonumber(x.h) then
+elseif ARGV[12] == x.e and lost(tonumber(x.h), last) then
   -- Redis has lost what it acknowledged: other readers may have positions that are assigned again now.
   x.e, adopts = ARGV[4], true
 elseif mode == '' and last and number <= tonumber(string.match(last, '^%d+')) then
@@ -111,7 +118,7 @@ local function close_chunk()
   end
 end
 
-for i = 21, #ARGV, 5 do
+for i = 22, #ARGV, 5 do
   local n, kind, key, of, blob = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local first, accepted = string.sub(kind, 1, 1), true
   if of ~= '' then
@@ -131,9 +138,8 @@ for i = 21, #ARGV, 5 do
       end
     elseif of == run and open() then
       accepted = true
-    elseif adopts then
-      run, holder = of, room and '' or me
-      if not open() then state = 'running' end
+    elseif (adopts or (renewed and n > 0)) and (not open() or holder == me) then  -- the start of the run was lost
+      run, holder, state = of, room and '' or me, 'running'
     elseif open() and is_guest(of) then
       if first == 'f' then
         guests[of], left[of], changed_guests = nil, true, true
@@ -141,7 +147,7 @@ for i = 21, #ARGV, 5 do
       elseif first == 'i' then
         accepted = false
       end
-    elseif open() and renewed and first ~= 'f' then  -- the record of its guests was lost
+    elseif open() and (adopts or renewed) and first ~= 'f' then  -- the record of its guests was lost
       guests[of], changed_guests = 'S' .. me, true
     else
       refused = refused + n
@@ -290,7 +296,10 @@ call('PEXPIRE', hash, record)
 call('PEXPIRE', stream, keeps)
 if x.k or #keys > 0 then call('PEXPIRE', idempotency, keeps) end
 
-if adopts and head == before then call('SPUBLISH', ARGV[14], '') end
+if adopts and head == before then
+  call('SPUBLISH', ARGV[14], '')
+  call('PUBLISH', ARGV[15], x.e .. ' ' .. before .. ' ' .. head .. ' ' .. ARGV[16])
+end
 if head > before then
   local text = {}
   for _, entry in ipairs(entries) do text[#text + 1] = entry[3] end
