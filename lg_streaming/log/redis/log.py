@@ -127,6 +127,8 @@ class RedisLog:
         self._sync: SyncClient | None = None
         self._async: AsyncClient | None = None
         self._acknowledged: OrderedDict[str, Acknowledged] = OrderedDict()
+        self._unindexed: set[str] = set()
+        """Executions that are to be added to the index again."""
         self._scripts = ScriptRunner(self.client)
         self._repair = LossRepair(self.keys, self._scripts, self._new_epoch, one_by_one=self.target.kind == "cluster")
         self._open_runs: dict[str, str] = {}
@@ -173,15 +175,20 @@ class RedisLog:
             commands.append(("EVALSHA", APPEND.sha, len(keys), *keys, *arguments))
         try:
             pipeline = cast("Any", self._sync_client().pipeline(transaction=False))
-            added = [batch for batch in batches if batch.execution_id not in self._acknowledged]
-            self._index.add(pipeline, [batch.execution_id for batch in added])
+            ids = [batch.execution_id for batch in batches]
+            added = [each for each in ids if each not in self._acknowledged or each in self._unindexed]
+            self._index.add(pipeline, added)
             begun, ended = self._record_runs(batches)
             for command in begun:
                 pipeline.execute_command(*command)
             skipped = len(pipeline)
             for command in (*commands, *ended):
                 pipeline.execute_command(*command)
-            answers: list[Any] = pipeline.execute(raise_on_error=False)[skipped : skipped + len(commands)]
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+            if added:
+                failed = any(isinstance(answer, Exception) for answer in answers[:skipped])
+                (self._unindexed.update if failed else self._unindexed.difference_update)(added)
+            answers = answers[skipped : skipped + len(commands)]
             unknown = [at for at, answer in enumerate(answers) if isinstance(answer, exceptions.NoScriptError)]
             if unknown:
                 self._load_scripts()
@@ -246,13 +253,16 @@ class RedisLog:
         """See `LossRepair.renew_epoch`."""
         await self._repair.renew_epoch(execution_id, epoch)
 
-    async def recent_ids(self, seconds: float) -> set[str]:
-        """Return executions with an open run, and those that began in the last seconds, on the I/O thread.
+    async def recent_ids(self, seconds: float, *, running: bool) -> set[str]:
+        """Return executions that began in the last seconds, with ``running`` also those with an open run.
+
+        Called on the I/O thread.
 
         Raises:
             LogUnavailableError: If Redis cannot be reached.
         """
-        commands = [("SRANDMEMBER", self.fleet.runs_key(each), _MAX_RUNS) for each in self.fleet.live]
+        processes = self.fleet.live if running else ()
+        commands = [("SRANDMEMBER", self.fleet.runs_key(each), _MAX_RUNS) for each in processes]
         try:
             found = await asyncio.gather(
                 *(cast("Any", self.client()).execute_command(*each) for each in commands),
