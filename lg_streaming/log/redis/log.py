@@ -125,6 +125,8 @@ class RedisLog:
         self._runs = OpenRuns(
             self._store, self.keys, self._calls, self.fleet, clock=self._clock, add_to_index=self._add_to_index
         )
+        self._unindexed: set[str] = set()
+        """Executions that are to be added to the index again."""
         self._closed = False
         self._swept_at = time.monotonic()
 
@@ -167,15 +169,20 @@ class RedisLog:
             commands.append(("EVALSHA", APPEND.sha, len(keys), *keys, *arguments))
         try:
             pipeline = cast("Any", self._sync_client().pipeline(transaction=False))
-            added = [batch for batch in batches if batch.execution_id not in self._calls.acknowledged]
-            self._index.add_new(pipeline, [batch.execution_id for batch in added])
+            known, unindexed = self._calls.acknowledged, self._unindexed
+            added = [id for batch in batches if (id := batch.execution_id) not in known or id in unindexed]
+            self._index.add_new(pipeline, added)
             begun, ended = self._runs.record(batches)
             for command in begun:
                 pipeline.execute_command(*command)
             skipped = len(pipeline)
             for command in (*commands, *ended):
                 pipeline.execute_command(*command)
-            answers: list[Any] = pipeline.execute(raise_on_error=False)[skipped : skipped + len(commands)]
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+            if added:
+                failed = any(isinstance(answer, Exception) for answer in answers[:skipped])
+                (self._unindexed.update if failed else self._unindexed.difference_update)(added)
+            answers = answers[skipped : skipped + len(commands)]
             unknown = [at for at, answer in enumerate(answers) if isinstance(answer, exceptions.NoScriptError)]
             if unknown:
                 self._load_scripts()
@@ -275,13 +282,15 @@ class RedisLog:
         """See `LossRepair.renew_epoch`."""
         await self._repair.renew_epoch(execution_id, epoch)
 
-    async def recent_ids(self, seconds: float) -> set[str]:
-        """Return executions with an open run, and those that began in the last seconds, on the I/O thread.
+    async def recent_ids(self, seconds: float, *, running: bool) -> set[str]:
+        """Return executions that began in the last seconds, with ``running`` also those with an open run.
+
+        Called on the I/O thread.
 
         Raises:
             LogUnavailableError: If Redis cannot be reached.
         """
-        live = tuple(self.fleet.live)
+        live = tuple(self.fleet.live) if running else ()
         found = await asyncio.gather(
             *(self._store.command("SRANDMEMBER", self.fleet.runs_key(each), _MAX_RUNS) for each in live),
             self._index.begun_since(seconds),
