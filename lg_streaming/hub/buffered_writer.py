@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Final
 from lg_streaming.errors import LogUnavailableError, RunRefusedError
 from lg_streaming.events import FINAL_TYPES, kind_of
 from lg_streaming.fork import new_event, new_lock, restart_after_fork
-from lg_streaming.hub.exit_flush import flush_at_exit
 from lg_streaming.hub.execution_queue import Attempt, DroppableUpdate, DroppableUpdates, ExecutionQueue, Generation
+from lg_streaming.hub.exit_flush import flush_at_exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

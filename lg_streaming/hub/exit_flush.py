@@ -7,10 +7,8 @@ import logging
 import sys
 import time
 import weakref
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from lg_streaming.hub.buffered_writer import BufferedLogWriter
+from concurrent.futures import Future
+from typing import Final, Protocol
 
 __all__ = ["flush_at_exit"]
 
@@ -20,10 +18,24 @@ _TIMEOUT: Final = 5.0
 _PRIORITY: Final = 100
 """Before the finalizers of `multiprocessing` itself."""
 
-_buffers: Final[weakref.WeakSet[BufferedLogWriter]] = weakref.WeakSet()
+
+class Buffer(Protocol):
+    """Buffer of updates, with a thread that empties it."""
+
+    @property
+    def waiting(self) -> int:
+        """The number of updates that the log does not have yet."""
+        ...
+
+    def flush(self) -> Future[None]:
+        """Return a future that is done when the log has all updates, or they are lost."""
+        ...
 
 
-def flush_at_exit(buffer: BufferedLogWriter) -> None:
+_buffers: Final[weakref.WeakSet[Buffer]] = weakref.WeakSet()
+
+
+def flush_at_exit(buffer: Buffer) -> None:
     """Append what the buffer has when the interpreter ends: for up to 5 seconds, and without a wait if it is empty.
 
     Processes of `multiprocessing`, and of Celery's `billiard`, end without `atexit`; they have finalizers.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, ChannelVersions
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
@@ -46,7 +46,7 @@ class FileSaver(InMemorySaver):
         super().__init__()
         self._path = path
         if path.exists():
-            for saved, mine in zip(pickle.loads(path.read_bytes()), self._stores, strict=True):  # noqa: S301 (our file)
+            for saved, mine in zip(pickle.loads(path.read_bytes()), self._stores, strict=True):
                 mine.update(saved)
 
     @property
@@ -71,13 +71,15 @@ class FileSaver(InMemorySaver):
         self._save()
 
     def _save(self) -> None:
-        plain = [
-            {key: dict(value) if isinstance(value, dict) else value for key, value in each.items()}
-            for each in self._stores
-        ]
+        plain = [{key: _plain(value) for key, value in each.items()} for each in self._stores]
         new = self._path.with_suffix(f".{os.getpid()}")
         new.write_bytes(pickle.dumps(plain))
         new.replace(self._path)
+
+
+def _plain(value: Any) -> Any:
+    """Return a dictionary without the function that makes its missing values, which cannot be pickled."""
+    return dict(value) if isinstance(value, dict) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 @stream_token(buffer_size=1)
@@ -91,7 +93,7 @@ async def write(state: State) -> State:
 
 @stream_token(buffer_size=1)
 async def ask(state: State) -> State:
-    """Ask a human, if the input says so."""
+    """Ask a human, if the input contains `ask`."""
     if not state.get("ask"):
         return {}
     answer = interrupt("go on?")
@@ -109,7 +111,7 @@ def make_sync_graph(count: int) -> Any:
     """Return a graph whose one node writes so many tokens at once."""
 
     @stream_token(buffer_size=1)
-    def write(_: State) -> State:
+    def write(state: State) -> State:  # noqa: ARG001 (the name that LangGraph requires)
         for number in range(count):
             current_emitter().token(f"{number} ")
         return {}
@@ -117,8 +119,8 @@ def make_sync_graph(count: int) -> Any:
     return StateGraph(State).add_node("write", write).add_edge(START, "write").compile()
 
 
-class Fleeting:
-    """What a test's code has at hand as `p`."""
+class FleetProcess:
+    """Object that a test's code uses as `p`."""
 
     def __init__(self, streaming: StreamingModule) -> None:
         self.streaming = streaming
@@ -172,13 +174,14 @@ def make() -> Starlette:
     )
     log = RedisLog(settings.log, retention=settings.retention, redis=settings.redis, clock=clock.now)
     streaming = StreamingModule(settings, log=log)
-    streaming.hub.registry.clock = streaming.hub.writer.encoder._clock = clock.now
-    process = Fleeting(streaming)
+    streaming.hub.registry.clock = clock.now
+    streaming.hub.writer.encoder._clock = clock.now  # pyright: ignore[reportPrivateUsage]
+    process = FleetProcess(streaming)
 
     async def do(request: Request) -> JSONResponse:
         names: dict[str, Any] = {"p": process, "hub": streaming.hub, "streaming": streaming}
         names |= {"asyncio": asyncio, "clock": clock, "threading": threading, "time": time, "os": os}
-        exec("async def _do():\n" + textwrap.indent((await request.body()).decode(), "    "), names)  # noqa: S102
+        exec("async def _do():\n" + textwrap.indent((await request.body()).decode(), "    "), names)
         try:
             result = await names["_do"]()
         except Exception as error:  # noqa: BLE001 (for the test)

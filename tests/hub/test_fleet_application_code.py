@@ -48,9 +48,9 @@ async def renewals(hub: StreamHub) -> float:
     """Wait for two renewals of the hub's lease."""
     log = hub.log
     assert isinstance(log, RedisLog)
-    before = log.fleet._renewed_at
-    await until(lambda: log.fleet._renewed_at > before + 0.5)
-    return log.fleet._renewed_at
+    before = log.fleet._renewed_at  # pyright: ignore[reportPrivateUsage]
+    await until(lambda: log.fleet._renewed_at > before + 0.5)  # pyright: ignore[reportPrivateUsage]
+    return log.fleet._renewed_at  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_a_redact_that_hangs_delays_no_lease(pair: Pair) -> None:
@@ -140,9 +140,9 @@ async def test_a_process_that_lost_its_lease_holds_no_run(pair: Pair, shared_red
     old = log.fleet.process_id
     keys = [f"{log.keys.prefix}:{kind}:{{{old}}}" for kind in ("process", "runs")]
     shared_redis.execute("DEL", *keys)  # as with a run that begins while its process is reaped
-    assert await other._io.run(other.fleet._lease.reap(old))
+    assert await other._io.run(other.fleet._lease.reap(old))  # pyright: ignore[reportPrivateUsage]
     await until(lambda: log.fleet.process_id != old)
-    assert log._runs.executions == ()
+    assert log._runs.executions == ()  # pyright: ignore[reportPrivateUsage]
     assert types(await collect(pair.b.subscribe("e"))) == ["workflow_start", "workflow_abandoned"]
     pair.a.publish("e", "note", 1)
     await pair.a.writer.flush()
