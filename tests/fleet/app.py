@@ -111,7 +111,7 @@ def make_sync_graph(count: int) -> Any:
     """Return a graph whose one node writes so many tokens at once."""
 
     @stream_token(buffer_size=1)
-    def write(state: State) -> State:  # noqa: ARG001 (the name that LangGraph requires)
+    def write(state: State) -> State:
         for number in range(count):
             current_emitter().token(f"{number} ")
         return {}
