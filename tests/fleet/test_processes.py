@@ -152,17 +152,17 @@ async def test_a_pause_shorter_than_the_lease_does_no_harm(fleet: Fleet) -> None
 
 
 async def test_no_run_is_abandoned_while_redis_is_away_for_longer_than_the_lease(
-    redis_of_this_test: RedisServer, redis_prefix: str, tmp_path: Path
+    redis_on_disk: RedisServer, redis_prefix: str, tmp_path: Path
 ) -> None:
-    async with Fleet.of(redis_of_this_test, redis_prefix, tmp_path) as fleet:
+    async with Fleet.of(redis_on_disk, redis_prefix, tmp_path) as fleet:
         members = [await fleet.start() for _ in range(3)]
         for number, member in enumerate(members):
             await member.do(f"p.start('e{number}', count=900, pause=0.003)")
         readings = [asyncio.create_task(members[0].read(f"e{number}")) for number in range(3)]
         await running(members[0], "e2")
-        redis_of_this_test.pause()
+        redis_on_disk.kill()
         await asyncio.sleep(2 * fleet.lease)
-        redis_of_this_test.resume()
+        redis_on_disk.restart(keep_data=True)
         for updates in await asyncio.gather(*readings):
             numbers(updates)
             assert finals(updates) == ["workflow_complete"]
