@@ -63,7 +63,11 @@ async def pair(request: pytest.FixtureRequest) -> AsyncGenerator[Pair]:
     else:
         server: RedisServer = request.getfixturevalue("shared_redis")
         settings = RedisSettings(prefix=request.getfixturevalue("redis_prefix"))
-        pair = Pair(*[RedisLog(server.url, redis=settings) for _ in "ab"])
+        logs = [RedisLog(server.url, redis=settings) for _ in "ab"]
+        pair = Pair(*logs)
+        for log in logs:
+            log.fleet.start()
+        await until(lambda: all(len(log.fleet.live) == len(logs) for log in logs))
     yield pair
     await pair.close()
 
