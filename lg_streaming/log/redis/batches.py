@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.events import FINAL_TYPES
 from lg_streaming.log.base import state_after
-from lg_streaming.log.redis.records import encode_record
+from lg_streaming.log.redis.records import encode_header, encode_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,8 +37,13 @@ def segments(updates: Sequence[PendingUpdate]) -> list[str | bytes | int]:
     arguments: list[str | bytes | int] = []
     plain: list[bytes] = []
     size, plain_run = 0, ""
+    name = priority = scope = None
+    kind, run, header = "", "", b""
     for update in updates:
-        kind, run, record = _KINDS.get(update.type, ""), update.scope.run_id or "", encode_record(update)
+        if update.scope is not scope or update.type != name or update.priority != priority:
+            name, scope, priority, header = update.type, update.scope, update.priority, encode_header(update)
+            kind, run = _KINDS.get(name, ""), scope.run_id or ""
+        record = encode_record(update, header)
         if plain and (kind or update.key is not None or run != plain_run or len(plain) == _PLAIN_UPDATES):
             arguments += (len(plain), "", "", plain_run, b"".join(plain))
             plain, size = [], 0

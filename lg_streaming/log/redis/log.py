@@ -168,8 +168,9 @@ class RedisLog:
         """See `EventLog.append_all`. One round trip for all batches, or two if one begins an execution."""
         self._use()
         commands: list[tuple[str | bytes | int, ...]] = []
+        epoch = self._new_epoch()  # one for all: each is a system call, during which other threads take the GIL
         for batch in batches:
-            keys, arguments = self._append_call(batch)
+            keys, arguments = self._append_call(batch, epoch=epoch)
             commands.append(("EVALSHA", APPEND.sha, len(keys), *keys, *arguments))
         try:
             pipeline = cast("Any", self._sync_client().pipeline(transaction=False))
@@ -273,9 +274,9 @@ class RedisLog:
         cast("Any", self._sync_client()).script_load(APPEND.text)
 
     def _append_call(
-        self, batch: Batch, *, mode: str = "", holder: str = "", live: str = ""
+        self, batch: Batch, *, epoch: str = "", mode: str = "", holder: str = "", live: str = ""
     ) -> tuple[Sequence[str], Sequence[str | bytes | int]]:
-        """Return keys and arguments of ``append.lua``."""
+        """Return keys and arguments of ``append.lua``; ``epoch`` is for an execution that begins."""
         execution_id, updates = batch.execution_id, batch.updates
         keys, retention = self.keys.execution(execution_id), self._retention
         known = self._acknowledged.get(execution_id)
@@ -283,7 +284,7 @@ class RedisLog:
             batch.producer,
             batch.number,
             self.fleet.process_id,
-            self._new_epoch(),
+            epoch or self._new_epoch(),
             batch.owner or "",
             repr(updates[-1].timestamp) if updates else "0",
             repr(self._clock()),
