@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, ChannelVersions
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
@@ -46,7 +46,7 @@ class FileSaver(InMemorySaver):
         super().__init__()
         self._path = path
         if path.exists():
-            for saved, mine in zip(pickle.loads(path.read_bytes()), self._stores, strict=True):  # noqa: S301 (our file)
+            for saved, mine in zip(pickle.loads(path.read_bytes()), self._stores, strict=True):
                 mine.update(saved)
 
     @property
@@ -178,7 +178,7 @@ def make() -> Starlette:
     async def do(request: Request) -> JSONResponse:
         names: dict[str, Any] = {"p": process, "hub": streaming.hub, "streaming": streaming}
         names |= {"asyncio": asyncio, "clock": clock, "threading": threading, "time": time, "os": os}
-        exec("async def _do():\n" + textwrap.indent((await request.body()).decode(), "    "), names)  # noqa: S102
+        exec("async def _do():\n" + textwrap.indent((await request.body()).decode(), "    "), names)
         try:
             result = await names["_do"]()
         except Exception as error:  # noqa: BLE001 (for the test)

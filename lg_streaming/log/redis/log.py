@@ -166,8 +166,9 @@ class RedisLog:
         self._use()
         process_id = self.fleet.process_id
         commands: list[tuple[str | bytes | int, ...]] = []
+        epoch = self._new_epoch()  # one for all: each is a system call, during which other threads take the GIL
         for batch in batches:
-            keys, arguments = self._calls.call(batch, process_id)
+            keys, arguments = self._calls.call(batch, process_id, epoch=epoch)
             commands.append(("EVALSHA", APPEND.sha, len(keys), *keys, *arguments))
         try:
             pipeline = cast("Any", self._sync_client().pipeline(transaction=False))
