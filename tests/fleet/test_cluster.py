@@ -55,7 +55,7 @@ async def test_production_and_reading(cluster: RedisCluster, redis_prefix: str) 
         observing.close()
 
 
-@pytest.mark.parametrize("keep_data", [True, False])
+@pytest.mark.parametrize("keep_data", [True, pytest.param(False, marks=pytest.mark.soak)])
 async def test_a_node_is_killed_and_restarted(cluster: RedisCluster, redis_prefix: str, keep_data: bool) -> None:
     async with process(cluster.url, redis_prefix) as writer, process(cluster.url, redis_prefix) as other:
         for name in NAMES:

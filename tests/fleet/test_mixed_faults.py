@@ -155,7 +155,7 @@ async def hopping(readers: list[Hopping], choose: random.Random) -> AsyncGenerat
 
 
 @pytest.mark.parametrize("loses", [False, True], ids=["keeps", "loses"])
-@pytest.mark.parametrize("count", [pytest.param(8, id="ci"), pytest.param(400, id="long", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [pytest.param(6, id="ci"), pytest.param(400, id="long", marks=pytest.mark.soak)])
 async def test_mixed_faults(redis_on_disk: RedisServer, redis_prefix: str, count: int, *, loses: bool) -> None:
     server, seed = redis_on_disk, random.randrange(2**32)
     server.execute("CONFIG", "SET", "busy-reply-threshold", "50")

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from lg_streaming.hub import StreamHub
 from lg_streaming.hub.carry import read_when_available
 from tests.fleet.harness import CHECK_INTERVAL, Observing, Producing, Reading, check_everything, process, until
 from tests.fleet.resp import Edit, NotificationFilter, double_some, drop_all, drop_some, swap_some
@@ -249,3 +250,54 @@ async def test_a_position_that_is_newer_than_what_a_process_knows(shared_redis: 
                 assert result.position == position
             for reading in (here, there, moved):
                 await reading.stop()
+
+
+async def test_readers_that_wait_are_woken_while_another_one_begins(
+    shared_redis: RedisServer, redis_prefix: str
+) -> None:
+    """The notification of the first update comes while a second reader reads the execution for the first time."""
+    async with (
+        tcp_proxy(shared_redis.port) as proxy,
+        process(shared_redis.url, redis_prefix) as writer,
+        process(url_of(proxy.port), redis_prefix, check_interval=60) as other,
+    ):
+        waiting = Reading(other, "a")
+        await other.log.read("a", 0, 1)  # a round trip after that of the reader
+        await asyncio.sleep(0.05)
+        proxy.freeze()
+        beginning = Reading(other, "a")
+        await asyncio.sleep(0.05)  # its request has arrived at the proxy
+        writer.open("a")
+        await writer.writer.flush()
+        proxy.delay = 0.05  # the answer comes after the notification
+        proxy.thaw()
+        for reading in (beginning, waiting):
+            await until(lambda reading=reading: reading.types == ["workflow_start"], "the first update", 3)
+        proxy.delay = 0
+        for reading in (beginning, waiting):
+            await reading.stop()
+
+
+async def test_a_read_does_not_get_the_answer_of_an_earlier_one(shared_redis: RedisServer, redis_prefix: str) -> None:
+    """Equal reads share a request only before it is sent: a later reader knows of updates that came after it."""
+    async with (
+        tcp_proxy(shared_redis.port) as proxy,
+        process(shared_redis.url, redis_prefix) as writer,
+        process(url_of(proxy.port), redis_prefix) as other,
+    ):
+        assert await other.log.read("a", 0, 10) is None
+        proxy.delay = 0.2
+        early = asyncio.create_task(asyncio.to_thread(asyncio.run, read_once(other, "a")))
+        await asyncio.sleep(0.1)
+        writer.open("a")
+        await writer.writer.flush()
+        late = await other.log.read("a", 0, 10)
+        assert late is not None
+        assert [record.type for record in late.records] == ["workflow_start"]
+        assert await early == 0
+        proxy.delay = 0
+
+
+async def read_once(hub: StreamHub, execution_id: str) -> int:
+    found = await hub.log.read(execution_id, 0, 10)
+    return len(found.records) if found is not None else 0

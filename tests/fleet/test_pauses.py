@@ -169,3 +169,21 @@ async def test_updates_wait_while_redis_loads_its_data(redis_prefix: str) -> Non
             await writer.close("a")
             await reading.end()
             check_everything(reading, last)
+
+
+async def test_an_execution_that_the_index_refused_is_added_later(
+    redis_of_this_test: RedisServer, redis_prefix: str
+) -> None:
+    """A user without rights to the index's keys stores updates; with the rights, the next update adds the execution."""
+    server = redis_of_this_test
+    async with process(server.url, redis_prefix) as writer:
+        writer.open("warm")
+        await writer.writer.flush()
+        server.execute("ACL", "SETUSER", "default", "resetkeys", f"~{redis_prefix}:{{*", f"~{redis_prefix}:runs*")
+        writer.open("a")
+        await writer.writer.flush()
+        server.execute("ACL", "SETUSER", "default", "allkeys")
+        assert await writer.log.executions() == ["warm"]
+        writer.publish("a", "step", {"n": 1})
+        await writer.writer.flush()
+        assert await writer.log.executions() == ["a", "warm"]

@@ -48,7 +48,7 @@ class AllExecutions:
         seen = self._seen = SeenHeads()  # notifications count from now on
         began = asyncio.get_running_loop().time()
         try:
-            ids = await self._log.recent_ids(_SLACK)
+            ids = await self._log.recent_ids(_SLACK, running=True)
             for execution_id, head in (await self._heads_of(ids)).items():
                 if head is not None and seen.get(execution_id) is None:
                     seen.set(execution_id, head)
@@ -70,8 +70,8 @@ class AllExecutions:
     async def compare(self, *, thorough: bool) -> None:
         """Find executions whose notifications readers of all executions have missed.
 
-        Compared are those that were notified before, with ``thorough`` all of them, otherwise the most recent ones. The
-        executions with an open run, and those that began since the last comparison, are compared too.
+        Compared are executions that began since the last comparison, and the most recent ones of those that were
+        notified before. With ``thorough`` it compares all that were notified before, and those with an open run.
 
         Raises:
             LogUnavailableError: If Redis cannot be reached.
@@ -82,7 +82,7 @@ class AllExecutions:
             return
         began = asyncio.get_running_loop().time()
         known = seen.all() if thorough else seen.recent()
-        ids = await self._log.recent_ids(began - self._seen_at + _SLACK)
+        ids = await self._log.recent_ids(began - self._seen_at + _SLACK, running=thorough)
         for execution_id, head in (await self._heads_of(known.keys() | ids)).items():
             if seen.get(execution_id) == known.get(execution_id):  # otherwise it was notified since
                 await self._compare_head(seen, execution_id, head)

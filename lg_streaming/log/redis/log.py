@@ -108,6 +108,8 @@ class RedisLog:
             open_runs=lambda: self._runs.executions,
             restore_runs=self._restore_runs,
         )
+        self.fleet.on_lease_lost(self._lose_runs)
+        self.fleet.on_message("run_taken", self._forget_taken)
         self._index = ExecutionIndex(self._store, self.keys, self._retention.record_ttl, clock)
         self._start_empty()
         restart_after_fork(self)
@@ -125,6 +127,8 @@ class RedisLog:
         self._runs = OpenRuns(
             self._store, self.keys, self._calls, self.fleet, clock=self._clock, add_to_index=self._add_to_index
         )
+        self._unindexed: set[str] = set()
+        """Executions that are to be added to the index again."""
         self._closed = False
         self._swept_at = time.monotonic()
 
@@ -160,22 +164,28 @@ class RedisLog:
     def append_all(self, batches: Sequence[Batch]) -> Sequence[int | Exception]:
         """See `EventLog.append_all`. One round trip for all batches, or two if one begins an execution."""
         self._use()
-        commands: list[tuple[str | bytes | int, ...]] = []
         process_id = self.fleet.process_id
+        commands: list[tuple[str | bytes | int, ...]] = []
+        epoch = self._new_epoch()  # one for all: each is a system call, during which other threads take the GIL
         for batch in batches:
-            keys, arguments = self._calls.call(batch, process_id)
+            keys, arguments = self._calls.call(batch, process_id, epoch=epoch)
             commands.append(("EVALSHA", APPEND.sha, len(keys), *keys, *arguments))
         try:
             pipeline = cast("Any", self._sync_client().pipeline(transaction=False))
-            added = [batch for batch in batches if batch.execution_id not in self._calls.acknowledged]
-            self._index.add_new(pipeline, [batch.execution_id for batch in added])
-            begun, ended = self._runs.record(batches)
+            known, unindexed = self._calls.acknowledged, self._unindexed
+            added = [each for batch in batches if (each := batch.execution_id) not in known or each in unindexed]
+            self._index.add_new(pipeline, added)
+            begun, ended = self._runs.record(batches, process_id)
             for command in begun:
                 pipeline.execute_command(*command)
             skipped = len(pipeline)
             for command in (*commands, *ended):
                 pipeline.execute_command(*command)
-            answers: list[Any] = pipeline.execute(raise_on_error=False)[skipped : skipped + len(commands)]
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+            if added:
+                failed = any(isinstance(answer, Exception) for answer in answers[:skipped])
+                (self._unindexed.update if failed else self._unindexed.difference_update)(added)
+            answers = answers[skipped : skipped + len(commands)]
             unknown = [at for at, answer in enumerate(answers) if isinstance(answer, exceptions.NoScriptError)]
             if unknown:
                 self._load_scripts()
@@ -187,6 +197,8 @@ class RedisLog:
         except Exception as error:  # noqa: BLE001 (returned, as the protocol requires)
             failure = to_unavailable(error)
             return [failure] * len(batches)
+        if begun and process_id != self.fleet.process_id:  # these runs may have missed the end of the others
+            self._io.spawn(self._runs.abandon_all([command[2] for command in begun], process_id))
         return [self._to_result(batch, answer) for batch, answer in zip(batches, answers, strict=True)]
 
     def _use(self) -> None:
@@ -255,6 +267,15 @@ class RedisLog:
     async def _abandon(self, execution_id: str, process_id: str) -> None:
         await self._runs.abandon(execution_id, process_id)
 
+    def _lose_runs(self, process_id: str) -> None:
+        """Forget the runs of a former id of this process, which was declared dead, and end those that are open yet."""
+        self._io.spawn(self._runs.abandon_all(self._runs.forget_all(), process_id))
+
+    def _forget_taken(self, payload: Any) -> None:
+        """Forget a run that waited for a human here, and that another process has taken over."""
+        if payload["process_id"] == self.fleet.process_id:
+            self._runs.forget(payload["execution_id"], payload["run_id"])
+
     def _restore_runs(self) -> None:
         self._io.spawn(self._runs.restore())
 
@@ -275,13 +296,15 @@ class RedisLog:
         """See `LossRepair.renew_epoch`."""
         await self._repair.renew_epoch(execution_id, epoch)
 
-    async def recent_ids(self, seconds: float) -> set[str]:
-        """Return executions with an open run, and those that began in the last seconds, on the I/O thread.
+    async def recent_ids(self, seconds: float, *, running: bool) -> set[str]:
+        """Return executions that began in the last seconds, with ``running`` also those with an open run.
+
+        Called on the I/O thread.
 
         Raises:
             LogUnavailableError: If Redis cannot be reached.
         """
-        live = tuple(self.fleet.live)
+        live = tuple(self.fleet.live) if running else ()
         found = await asyncio.gather(
             *(self._store.command("SRANDMEMBER", self.fleet.runs_key(each), _MAX_RUNS) for each in live),
             self._index.begun_since(seconds),

@@ -46,8 +46,8 @@ class FollowedLog(Protocol):
         """Begin a new epoch of an execution of which Redis has lost updates, unless it has another one."""
         ...
 
-    async def recent_ids(self, seconds: float) -> set[str]:
-        """Return executions with an open run, and those that began in the last seconds."""
+    async def recent_ids(self, seconds: float, *, running: bool) -> set[str]:
+        """Return executions that began in the last seconds, with ``running`` also those with an open run."""
         ...
 
 
