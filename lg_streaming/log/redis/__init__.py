@@ -10,7 +10,8 @@
 - `index`: the ids of executions.
 - `target`, `connection`: the servers that a URL names, their clients, and the errors that mean "not reachable now".
 - `notifications`: messages of Redis channels, over one server or a cluster.
-- `store`: commands and scripts, which share requests.
+- `store`, `keyed_locks`: commands and scripts, which share requests, and locks for those of one key.
+- `rights`: the rights that they need, as a rule for access control lists.
 - `fleet`: `RedisFleet`, which implements `Fleet`, out of `lease`, `mailbox`, `claims`, `shared_values` and `rates`.
 - `io_thread`: the thread with the event loop of these connections.
 """
