@@ -13,7 +13,11 @@ from typing import Any, cast
 from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.log.redis.connection import AsyncClient, connect_async
 from lg_streaming.log.redis.fleet import RedisFleet
+from lg_streaming.log.redis.follower import Follower
 from lg_streaming.log.redis.io_thread import IoThread
+from lg_streaming.log.redis.keys import Keys
+from lg_streaming.log.redis.reading import Reader
+from lg_streaming.log.redis.store import Store
 from lg_streaming.log.redis.target import RedisTarget
 
 LEASE = 0.6
@@ -31,9 +35,20 @@ class Member:
         self.io = IoThread()
         self.abandoned: list[tuple[str, str]] = []
         self.abandon: Callable[[str, str], Awaitable[None]] = self._abandon
+        keys = Keys(prefix)
+        self.reader = Reader(Store(self.client, prefix), keys)
+        self._follower = Follower(
+            self,
+            self.io,
+            keys,
+            check_interval=PATIENCE,
+            notify=lambda _execution_id: None,
+            notify_position=lambda _execution_id, _before: None,
+        )
         self.fleet = RedisFleet(
             self.client,
             self.io,
+            self._follower.subscribe,
             prefix=prefix,
             lease=lease,
             abandon=self._call_abandon,
@@ -44,6 +59,7 @@ class Member:
     def after_fork(self) -> None:
         """Connect anew."""
         bury(self._clients)
+        self._follower.reset()
         self._clients = {}
 
     def client(self) -> AsyncClient:
@@ -51,6 +67,15 @@ class Member:
         if here not in self._clients:
             self._clients[here] = connect_async(self._target)
         return self._clients[here]
+
+    async def repair_runs(self) -> None:
+        """Return: there are no executions."""
+
+    async def renew_epoch(self, execution_id: str, epoch: str) -> None:
+        """Return: there are no executions."""
+
+    async def recent_ids(self, seconds: float) -> set[str]:
+        return set()
 
     async def _abandon(self, execution_id: str, process_id: str) -> None:
         self.abandoned.append((execution_id, process_id))

@@ -98,9 +98,9 @@ async def test_runs_of_a_process_that_died_while_none_ran_are_ended_at_the_next_
     dead.execute(*dead.fleet.add_run("run", dead.fleet.process_id))
     await dead.crash()
     await asyncio.sleep(LEASE)
-    later = make(lease=30)
+    later = make()
     later.fleet.start()
-    await until(lambda: later.abandoned == [("run", dead.fleet.process_id)], timeout=2)
+    await until(lambda: later.abandoned == [("run", dead.fleet.process_id)])
 
 
 async def test_a_reaper_that_fails_leaves_the_rest_to_the_next(make: Make) -> None:
@@ -141,7 +141,7 @@ async def test_one_process_at_a_time_ends_the_runs_of_a_dead_process(make: Make)
 
 
 async def test_a_process_that_leaves_ends_its_runs_itself_or_leaves_them_to_others(make: Make) -> None:
-    first, second, other = make(lease=30), make(lease=30), make(lease=30)
+    first, second, other = make(lease=30), make(lease=30), make()
     await until_live(first)
     await until_live(second)
     await until_live(other)

@@ -2,13 +2,15 @@
 
 - `log`: `RedisLog`, which implements `EventLog`.
 - `keys`, `records`, `batches`: names of keys, the binary form of updates, the arguments of the script that appends.
+- `reading`: updates, states and heads of executions.
+- `open_runs`, `repair`: the runs that this process holds, and executions of which Redis has lost updates.
 - `scripts`: the Lua scripts.
-- `follower`, `tail`: notifications, and the newest updates of each execution that this process reads.
+- `follower`, `tail`, `seen_heads`: notifications, and the newest updates of each execution that this process reads.
 - `index`: the ids of executions.
 - `target`, `connection`: the servers that a URL names, their clients, and the errors that mean "not reachable now".
 - `notifications`: messages of Redis channels, over one server or a cluster.
-- `fleet`: `RedisFleet`, which implements `Fleet`, out of `lease`, `mailbox`, `claims` and `shared_values`.
-- `store`, `keyed_locks`, `channels`: commands, locks and subscriptions of the fleet.
+- `store`: commands and scripts, which share requests.
+- `fleet`: `RedisFleet`, which implements `Fleet`, out of `lease`, `mailbox`, `claims`, `shared_values` and `rates`.
 - `io_thread`: the thread with the event loop of these connections.
 """
 

@@ -1,21 +1,41 @@
-"""Arguments of the script that appends a batch, and its answer."""
+"""Arguments and answers of ``append.lua``, the script that appends a batch."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lg_streaming.events import FINAL_TYPES
+from lg_streaming.fork import new_lock
 from lg_streaming.log.base import state_after
 from lg_streaming.log.redis.records import encode_record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from lg_streaming.log.base import PendingUpdate
+    from lg_streaming.log.base import Batch, PendingUpdate
+    from lg_streaming.log.redis.keys import Keys
+    from lg_streaming.settings import RetentionSettings
 
-__all__ = ["last_change", "segments"]
+__all__ = [
+    "APPENDED",
+    "OWNER_REFUSED",
+    "REPEATED",
+    "RUN_REFUSED",
+    "Acknowledged",
+    "AppendCalls",
+    "last_change",
+    "segments",
+]
 
+APPENDED, REPEATED, RUN_REFUSED, OWNER_REFUSED = range(4)
+"""Statuses with which an answer begins."""
+
+_MAX_ACKNOWLEDGED: Final = 20_000
+"""Executions whose acknowledged head is remembered."""
+_INLINE_BYTES: Final = 65_536
+"""Most bytes of updates that a notification contains."""
 _KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "workflow_start": "s",
@@ -27,6 +47,88 @@ _KINDS: Final[Mapping[str, str]] = MappingProxyType(
 )
 _PLAIN_UPDATES: Final = 128
 _PLAIN_BYTES: Final = 32_768
+
+
+class Acknowledged(NamedTuple):
+    """Head of an execution that Redis has acknowledged to this process."""
+
+    epoch: str
+    head: int
+    owner: str | None = None
+    """Owner under which the execution is in the index."""
+    producer: str = ""
+    number: int = 0
+    """Last batch of that producer."""
+
+
+class AppendCalls:
+    """Arguments of ``append.lua``, with the heads that Redis has acknowledged to this process.
+
+    Args:
+        keys: Names of the keys.
+        retention: Limits of one execution.
+        clock: Seconds since 1970.
+        new_epoch: Returns the name of a new life of an execution.
+    """
+
+    def __init__(
+        self, keys: Keys, retention: RetentionSettings, clock: Callable[[], float], new_epoch: Callable[[], str]
+    ) -> None:
+        self._keys = keys
+        self._retention = retention
+        self._clock = clock
+        self._new_epoch = new_epoch
+        self._lock = new_lock()
+        self.acknowledged: OrderedDict[str, Acknowledged] = OrderedDict()
+        """Heads of the executions that this process appended to last."""
+
+    def call(
+        self, batch: Batch, process_id: str, *, mode: str = "", holder: str = "", live: str = ""
+    ) -> tuple[Sequence[str], Sequence[str | bytes | int]]:
+        """Return keys and arguments. ``mode``, ``holder`` and ``live`` are for a run of another process."""
+        execution_id, updates = batch.execution_id, batch.updates
+        keys, retention = self._keys.execution(execution_id), self._retention
+        known = self.acknowledged.get(execution_id)
+        return (keys.updates, keys.state, keys.idempotency), (
+            batch.producer,
+            batch.number,
+            process_id,
+            self._new_epoch(),
+            batch.owner or "",
+            repr(updates[-1].timestamp) if updates else "0",
+            repr(self._clock()),
+            retention.max_updates,
+            retention.max_bytes,
+            round(retention.ttl * 1000),
+            round(retention.record_ttl * 1000),
+            known.epoch if known is not None else "",
+            known.head if known is not None else 0,
+            keys.channel,
+            self._keys.all_updates,
+            execution_id,
+            _INLINE_BYTES,
+            mode,
+            holder,
+            live,
+            known.number if known is not None and known.producer == batch.producer else 0,
+            *segments(updates),
+        )
+
+    def acknowledge(self, batch: Batch, epoch: str, head: int) -> tuple[Acknowledged | None, Acknowledged]:
+        """Record the head after a batch; return what was recorded before, and now."""
+        execution_id = batch.execution_id
+        with self._lock:
+            before = self.acknowledged.pop(execution_id, None)
+            owner = batch.owner or (before.owner if before is not None else None)
+            now = self.acknowledged[execution_id] = Acknowledged(epoch, head, owner, batch.producer, batch.number)
+            if len(self.acknowledged) > _MAX_ACKNOWLEDGED:
+                self.acknowledged.popitem(last=False)
+        return before, now
+
+    def forget(self, execution_id: str) -> None:
+        """Forget the head of an execution that is dropped."""
+        with self._lock:
+            self.acknowledged.pop(execution_id, None)
 
 
 def segments(updates: Sequence[PendingUpdate]) -> list[str | bytes | int]:

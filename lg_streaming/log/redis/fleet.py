@@ -16,7 +16,6 @@ import orjson
 from lg_streaming.backoff import LOG_BACKOFF
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.fork import new_lock, restart_after_fork
-from lg_streaming.log.redis.channels import Channels, Subscribe
 from lg_streaming.log.redis.claims import Claims
 from lg_streaming.log.redis.lease import Abandon, Lease, new_process_id, runs_key
 from lg_streaming.log.redis.mailbox import Mailbox
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from lg_streaming.log.fleet import MessageHandler, ProcessInfo, RequestHandler
     from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.io_thread import IoThread
+    from lg_streaming.log.redis.notifications import Subscribe
 
 __all__ = ["RedisFleet"]
 
@@ -50,33 +50,32 @@ class RedisFleet:
     Args:
         client: Function that returns the client of this process, for the event loop of ``io``.
         io: Thread of the connections.
+        subscribe: Function that subscribes to a channel.
         prefix: First part of every key and channel.
         lease: Length of the lease in seconds. It is renewed three times as often.
         abandon: Function that ends a run of a dead process.
         open_runs: Function that returns the executions whose open runs this process holds, for a Redis that lost them.
         restore_runs: Function that is called when the lease is new and there are such runs.
-        subscribe: Function that subscribes to a channel; None for a connection of the fleet.
     """
 
     def __init__(
         self,
         client: Callable[[], AsyncClient],
         io: IoThread,
+        subscribe: Subscribe,
         *,
         prefix: str = "lg",
         lease: float = 10.0,
         abandon: Abandon | None = None,
         open_runs: Callable[[], Iterable[str]] | None = None,
         restore_runs: Callable[[], None] | None = None,
-        subscribe: Subscribe | None = None,
     ) -> None:
         self._io = io
-        self._client = client
+        self._subscribe = subscribe
         self._seconds = lease
         self._abandon = abandon
         self._open_runs = open_runs
         self._restore_runs = restore_runs
-        self._given_subscribe = subscribe
         self._store = Store(client, prefix)
         self._lock = new_lock()
         self._request_handlers: dict[str, RequestHandler] = {}
@@ -304,14 +303,8 @@ class RedisFleet:
         return await work()
 
     async def _serve(self) -> None:
-        subscribe = self._given_subscribe
-        if subscribe is None:
-            channels = Channels(self._client)
-            subscribe = channels.subscribe
-            self._start_task(channels.run())
-        self._subscribe = subscribe
-        unsubscribe = subscribe(self._store.key("fleet"), self._handle_message)
-        subscribe(self._mailbox.channel(self.process_id), self._mailbox.handle)
+        unsubscribe = self._subscribe(self._store.key("fleet"), self._handle_message)
+        self._subscribe(self._mailbox.channel(self.process_id), self._mailbox.handle)
         try:
             await self._renew_forever()
         finally:

@@ -14,20 +14,21 @@ from lg_streaming.events import Position
 from lg_streaming.fork import new_lock
 from lg_streaming.log.redis.notifications import Notifications
 from lg_streaming.log.redis.records import decode_records
-from lg_streaming.log.redis.script_runner import retrieve_error
 from lg_streaming.log.redis.seen_heads import SeenHeads
+from lg_streaming.log.redis.store import retrieve_error
 from lg_streaming.log.redis.tail import Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lg_streaming.log.base import LogState, ReadResult, StoredUpdate
-    from lg_streaming.log.redis.channels import ChannelHandler
     from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.io_thread import IoThread
     from lg_streaming.log.redis.keys import Keys
+    from lg_streaming.log.redis.notifications import ChannelHandler
+    from lg_streaming.log.redis.reading import Reader
 
-__all__ = ["Follower", "LogReader"]
+__all__ = ["FollowedLog", "Follower"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -40,19 +41,16 @@ _SLACK: Final = 10.0
 """Most seconds between the clocks of two processes, for readers of all executions."""
 
 
-class LogReader(Protocol):
-    """Reads of Redis, on the I/O thread."""
+class FollowedLog(Protocol):
+    """Log whose executions are followed: its reads and repairs, on the I/O thread."""
+
+    @property
+    def reader(self) -> Reader:
+        """Reads of Redis."""
+        ...
 
     def client(self) -> AsyncClient:
         """Return the client of the I/O thread."""
-        ...
-
-    async def fetch(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
-        """Read an execution; see `EventLog.read`. A negative ``after`` counts from the head."""
-        ...
-
-    async def fetch_heads(self, execution_ids: Sequence[str]) -> Mapping[str, Position | None]:
-        """Return epoch and head of executions; None for unknown ones."""
         ...
 
     async def repair_runs(self) -> None:
@@ -103,14 +101,14 @@ class Follower:
     """Follower of executions, on the I/O thread, with one connection for notifications.
 
     A notification contains the new updates where they are small, so that most reads need no request. A tail that misses
-    one is read again. The heads in Redis are compared with the tails every ``check_interval`` seconds, and after a
-    reconnection. A lost notification delays a reader by no more than that, also one of all executions.
+    one is read again. The follower compares the heads in Redis with the tails every ``check_interval`` seconds, and
+    after a reconnection. A lost notification delays a reader, also one of all executions, by no more than that.
 
     Updates that Redis has lost, in a restart or a failover, are found by the newest update that this process has of an
     execution: it is missing, or another one has its number. The execution then begins a new epoch.
 
     Args:
-        reader: Reads of Redis.
+        log: The log on Redis.
         io: The I/O thread.
         keys: Names of keys and channels.
         check_interval: Seconds between comparisons.
@@ -120,7 +118,7 @@ class Follower:
 
     def __init__(
         self,
-        reader: LogReader,
+        log: FollowedLog,
         io: IoThread,
         keys: Keys,
         *,
@@ -128,7 +126,7 @@ class Follower:
         notify: Callable[[str], None],
         notify_position: Callable[[str, Position | None], None],
     ) -> None:
-        self._reader = reader
+        self._log = log
         self._io = io
         self._keys = keys
         self._check_interval = check_interval
@@ -319,7 +317,7 @@ class Follower:
     async def _reload(self, watch: _Watch) -> None:
         """Read the tail anew, and apply the notifications that came during the read."""
         watch.drop_tail()
-        found = await self._reader.fetch(watch.execution_id, -_FIRST_UPDATES, _FIRST_UPDATES)
+        found = await self._log.reader.fetch(watch.execution_id, -_FIRST_UPDATES, _FIRST_UPDATES)
         pending, watch.pending = watch.pending, []
         if found is None:
             watch.last = None
@@ -353,7 +351,7 @@ class Follower:
         """Keep the connection for notifications, and compare heads."""
         self._failures = 0
         while True:
-            notifications = Notifications(self._reader.client())
+            notifications = Notifications(self._log.client())
             try:
                 await notifications.connect()
                 await self._resubscribe(notifications)
@@ -458,7 +456,7 @@ class Follower:
 
     async def _compare(self, *, again: bool) -> None:
         """Compare what this process has with Redis, and repair what differs; ``again`` after a lost connection."""
-        await self._reader.repair_runs()
+        await self._log.repair_runs()
         watches = [watch for watch in self._by_channel.values() if watch.count]
         if again:
             await asyncio.gather(*(self._verify(watch) for watch in watches))
@@ -472,7 +470,7 @@ class Follower:
     async def _compare_heads(self, watches: Sequence[_Watch]) -> None:
         """Compare the tails with the heads in Redis, and read anew those that differ."""
         newest = [watch.tail.last if watch.tail is not None else None for watch in watches]
-        heads = await self._reader.fetch_heads([watch.execution_id for watch in watches])
+        heads = await self._log.reader.fetch_heads([watch.execution_id for watch in watches])
         for watch, last in zip(watches, newest, strict=True):
             head, tail = heads[watch.execution_id], watch.tail
             if tail is None:
@@ -490,7 +488,7 @@ class Follower:
         if last is None:
             watch.tail = None
         elif tail is not None:  # otherwise the next read checks it
-            found = await self._reader.fetch(watch.execution_id, last.seq - 1, 1)
+            found = await self._log.reader.fetch(watch.execution_id, last.seq - 1, 1)
             if found is not None and _has_lost(found, last):
                 await self._renew(watch, last)
             elif watch.tail is tail:
@@ -502,12 +500,12 @@ class Follower:
     async def _is_lost(self, watch: _Watch, found: ReadResult, last: StoredUpdate) -> bool:
         """Return whether Redis has lost an update, which may be older than the updates that were read."""
         if found.state.epoch == last.epoch and found.records and found.records[0].seq > last.seq:
-            earlier = await self._reader.fetch(watch.execution_id, last.seq - 1, 1)
+            earlier = await self._log.reader.fetch(watch.execution_id, last.seq - 1, 1)
             return earlier is not None and _has_lost(earlier, last)
         return _has_lost(found, last)
 
     async def _renew(self, watch: _Watch, last: StoredUpdate) -> None:
-        await self._reader.renew_epoch(watch.execution_id, last.epoch)
+        await self._log.renew_epoch(watch.execution_id, last.epoch)
         watch.last = watch.tail = None
         self._notify(watch.execution_id)
 
@@ -516,7 +514,7 @@ class Follower:
         seen = self._seen = SeenHeads()  # notifications count from now on
         began = asyncio.get_running_loop().time()
         try:
-            ids = await self._reader.recent_ids(_SLACK, running=True)
+            ids = await self._log.recent_ids(_SLACK, running=True)
             for execution_id, head in (await self._heads_of(ids)).items():
                 if head is not None and seen.get(execution_id) is None:
                     seen.set(execution_id, head)
@@ -533,7 +531,7 @@ class Follower:
         """
         began = asyncio.get_running_loop().time()
         known = seen.all() if thorough else seen.recent()
-        ids = await self._reader.recent_ids(began - self._seen_at + _SLACK, running=thorough)
+        ids = await self._log.recent_ids(began - self._seen_at + _SLACK, running=thorough)
         for execution_id, head in (await self._heads_of(known.keys() | ids)).items():
             if seen.get(execution_id) == known.get(execution_id):  # otherwise it was notified since
                 await self._compare_seen(seen, execution_id, head)
@@ -542,7 +540,7 @@ class Follower:
     async def _heads_of(self, execution_ids: Iterable[str]) -> Mapping[str, Position | None]:
         ids, heads = list(execution_ids), dict[str, Position | None]()
         for at in range(0, len(ids), _COMPARED):
-            heads |= await self._reader.fetch_heads(ids[at : at + _COMPARED])
+            heads |= await self._log.reader.fetch_heads(ids[at : at + _COMPARED])
         return heads
 
     async def _compare_seen(self, seen: SeenHeads, execution_id: str, head: Position | None) -> None:
@@ -557,7 +555,7 @@ class Follower:
         if known is not None:
             self._notify_position(execution_id, known if known.epoch == head.epoch else None)
             return
-        found = await self._reader.fetch(execution_id, head.seq, 0)
+        found = await self._log.reader.fetch(execution_id, head.seq, 0)
         start = found.state.start_record if found is not None else None
         self._notify_position(execution_id, Position(head.epoch, start.seq - 1) if start and start.seq > 1 else None)
 

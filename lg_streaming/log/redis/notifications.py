@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 import redis.asyncio
 from redis import exceptions
@@ -20,19 +20,35 @@ from lg_streaming.errors import LogUnavailableError
 from lg_streaming.log.redis.connection import to_unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from redis.asyncio.cluster import ClusterNode
     from redis.asyncio.connection import AbstractConnection
 
     from lg_streaming.log.redis.connection import AsyncClient
 
-__all__ = ["Notifications"]
+__all__ = ["ChannelHandler", "Notifications", "Subscribe"]
 
 _PING_INTERVAL: Final = 3.0
 _MAX_MOVES: Final = 5
 _MAX_WAITING: Final = 100_000
 _MESSAGES: Final = frozenset({b"message", b"smessage"})
+
+
+class ChannelHandler(Protocol):
+    """Function that gets the messages of a channel, on the thread of the connections."""
+
+    def __call__(self, payload: bytes | None, /) -> None:
+        """Handle a message; None if messages may be lost, as after each subscription."""
+        ...
+
+
+class Subscribe(Protocol):
+    """Function that subscribes to a channel of ``PUBLISH`` until its result is called."""
+
+    def __call__(self, channel: str, handler: ChannelHandler, /) -> Callable[[], None]:
+        """Subscribe at once and after each lost connection, and call ``handler(None)`` each time Redis confirms."""
+        ...
 
 
 class Notifications:

@@ -4,48 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lg_streaming.log.redis.scripts import HELD, RENEW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from lg_streaming.log.redis.batches import Acknowledged
     from lg_streaming.log.redis.keys import Keys
-    from lg_streaming.log.redis.script_runner import ScriptRunner
+    from lg_streaming.log.redis.store import Store
 
-__all__ = ["Acknowledged", "LossRepair"]
+__all__ = ["LossRepair"]
 
 logger: logging.Logger = logging.getLogger(__name__)
-
-
-class Acknowledged(NamedTuple):
-    """Head of an execution that Redis has acknowledged to this process."""
-
-    epoch: str
-    head: int
-    owner: str | None = None
-    """Owner under which the execution is in the index."""
-    producer: str = ""
-    number: int = 0
-    """Last batch of that producer."""
 
 
 class LossRepair:
     """Repair of executions of which Redis has lost updates, after a restart or a failover. Use it on one event loop.
 
     Args:
+        store: Commands of Redis.
         keys: Names of the keys.
-        scripts: Runner of scripts.
         new_epoch: Function that returns the name of a new life of an execution.
-        one_by_one: Whether a script may use the keys of one execution only, as in a cluster.
     """
 
-    def __init__(self, keys: Keys, scripts: ScriptRunner, new_epoch: Callable[[], str], *, one_by_one: bool) -> None:
+    def __init__(self, store: Store, keys: Keys, new_epoch: Callable[[], str]) -> None:
+        self._store = store
         self._keys = keys
-        self._scripts = scripts
         self._new_epoch = new_epoch
-        self._one_by_one = one_by_one
 
     async def renew_epoch(self, execution_id: str, epoch: str) -> None:
         """Begin a new epoch of an execution that has lost updates of ``epoch``, unless another process has done so.
@@ -54,7 +41,7 @@ class LossRepair:
             LogUnavailableError: If Redis cannot be reached.
         """
         keys = self._keys.execution(execution_id)
-        if await self._scripts.run(
+        if await self._store.run(
             RENEW, [keys.state], epoch, self._new_epoch(), keys.channel, self._keys.all_updates, execution_id
         ):
             logger.warning("Redis has lost updates of execution %r: its readers get a gap", execution_id)
@@ -76,11 +63,11 @@ class LossRepair:
         await asyncio.gather(*(self.renew_epoch(*each) for each in losses))
 
     async def _held(self, execution_ids: list[str], producers: list[str]) -> list[bytes]:
-        size = 1 if self._one_by_one else 500
+        size = 1 if self._store.is_cluster else 500
         keys = [self._keys.execution(each).state for each in execution_ids]
         answers = await asyncio.gather(
             *(
-                self._scripts.run(HELD, keys[at : at + size], *producers[at : at + size])
+                self._store.run(HELD, keys[at : at + size], *producers[at : at + size])
                 for at in range(0, len(keys), size)
             )
         )

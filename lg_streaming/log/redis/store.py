@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.scripts import Script
 
-__all__ = ["MAX_PAYLOAD", "ScriptCall", "Store", "encode_json"]
+__all__ = ["MAX_PAYLOAD", "ScriptCall", "Store", "encode_json", "retrieve_error"]
 
 _AT_ONCE: Final = 500
 """Commands of one request."""
@@ -56,11 +56,18 @@ def encode_json(payload: object, what: str) -> bytes:
     return encoded
 
 
+def retrieve_error(task: asyncio.Task[Any]) -> None:
+    """Mark the error of a task as retrieved: all that wait for it may have been cancelled."""
+    if not task.cancelled():
+        task.exception()
+
+
 class _Command(NamedTuple):
     arguments: tuple[Any, ...]
     script: Script | None
     """Script of an EVALSHA, in case Redis has lost it."""
     done: asyncio.Future[Any]
+    on_send: Callable[[], object] | None = None
 
     @property
     def size(self) -> int:
@@ -102,9 +109,22 @@ class Store:
         """Execute one command."""
         return await self._submit(arguments, None)
 
-    async def run(self, script: Script, keys: Sequence[str], *arguments: str | bytes | float) -> Any:
-        """Run one script."""
-        return await self._submit(("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
+    async def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        *arguments: str | bytes | float,
+        on_send: Callable[[], object] | None = None,
+    ) -> Any:
+        """Run one script.
+
+        Args:
+            script: The script.
+            keys: Its keys.
+            arguments: Its arguments.
+            on_send: Called before the script is sent. Its answer contains everything that was in Redis until then.
+        """
+        return await self._submit(("EVALSHA", script.sha, len(keys), *keys, *arguments), script, on_send)
 
     async def run_all(self, calls: Iterable[ScriptCall]) -> list[Any]:
         """Run scripts, and return their results."""
@@ -115,12 +135,14 @@ class Store:
             )
         )
 
-    def _submit(self, arguments: tuple[Any, ...], script: Script | None) -> asyncio.Future[Any]:
+    def _submit(
+        self, arguments: tuple[Any, ...], script: Script | None, on_send: Callable[[], object] | None = None
+    ) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # the first one, or that of a new thread or a forked child
             self._loop, self._waiting, self._sending = loop, deque(), None
         done: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append(_Command(arguments, script, done))
+        self._waiting.append(_Command(arguments, script, done, on_send))
         if self._sending is None:
             self._sending = loop.create_task(self._send_all())
         return done
@@ -155,6 +177,8 @@ class Store:
             if not command.done.done():
                 commands.append(command)
                 size += command.size
+                if command.on_send is not None:
+                    command.on_send()
         return commands
 
     async def _execute(self, commands: Sequence[_Command]) -> list[Any]:

@@ -333,7 +333,7 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_connection_that_uvloop_has_closed() -> None:
-    """It raises RuntimeError where asyncio raises ConnectionResetError."""
+    """Transports of uvloop raise RuntimeError where those of asyncio raise ConnectionResetError."""
     uvloop = pytest.importorskip("uvloop")
 
     def write_to_closed() -> Exception:
