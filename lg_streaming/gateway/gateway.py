@@ -195,16 +195,18 @@ class Gateway:
         """Publish an update of an execution, to its present and future readers. From any thread.
 
         As with `hub.publish`, the update gets a position in the execution's order, in every process. An execution that
-        does not exist is opened; if its run has ended, nothing is published.
+        does not exist is opened; if its run has ended, nothing is published. A run that ended in another process is
+        recognised when the update reaches the log: the update is then counted as dropped (``refused``).
 
         Returns:
             The number of connections and streams of this process that watch the execution by its id; 0 when nothing
-            was published.
+            was published, and this process has recognised that.
 
         Raises:
             StreamingError: If `hub.publish` raises it.
         """
         hub = self._context.hub
+        hub.runs.open_unless_ended(execution_id)
         hub.publish(execution_id, type, data)
         if not hub.registry.is_running(execution_id):
             return 0

@@ -63,7 +63,7 @@ class SinkManager:
         self._unreported: OrderedDict[Attachment, None] = OrderedDict()  # failed, and no caller got the error yet
         self._errors_before = 0  # of attachments that are done
         self._closing = False
-        self._loop = BackgroundLoop()
+        self._loop = BackgroundLoop("lg-streaming-delivery")
         if self._fleet is not None:
             self._fleet.on_claim_lost(self._on_claim_lost)
             self._fleet.on_message(RELEASED, self._on_released)

@@ -21,9 +21,13 @@ class BackgroundLoop:
     """An event loop in a daemon thread that exists while it has jobs.
 
     A blocking portal of anyio is no substitute: its thread keeps a process from ending that never closes the hub.
+
+    Args:
+        name: Name of the thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._lock = new_lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: set[threading.Thread] = set()
@@ -45,7 +49,7 @@ class BackgroundLoop:
 
     def _begin(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=self._run, args=(loop,), name="lg-streaming-delivery", daemon=True)
+        thread = threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True)
         self._threads.add(thread)
         thread.start()
         return loop

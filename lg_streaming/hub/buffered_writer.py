@@ -27,6 +27,7 @@ from lg_streaming.errors import LogUnavailableError, RunRefusedError
 from lg_streaming.events import FINAL_TYPES, kind_of
 from lg_streaming.fork import new_event, new_lock, restart_after_fork
 from lg_streaming.hub.execution_queue import Attempt, DroppableUpdate, DroppableUpdates, ExecutionQueue, Generation
+from lg_streaming.hub.exit_flush import flush_at_exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -178,6 +179,7 @@ class BufferedLogWriter:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="lg-streaming-writer", daemon=True)
             self._thread.start()
+            flush_at_exit(self)
         self._wake.set()
 
     def _make_room(self, execution: Execution, drafts: Sequence[PendingUpdate]) -> tuple[Sequence[PendingUpdate], int]:

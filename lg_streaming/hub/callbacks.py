@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import inspect
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
 from lg_streaming.eventloop import running_loop
 from lg_streaming.fork import bury, restart_after_fork
+from lg_streaming.hub.background_loop import BackgroundLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
+
 __all__ = [
     "CallbackRunner",
     "CancelHandler",
     "Handlers",
     "RegisteredHandler",
     "ResponseHandler",
+    "call_in_thread",
     "is_external_cancellation",
 ]
 
+T = TypeVar("T")
+
 logger: logging.Logger = logging.getLogger(__name__)
+
+_JOIN_TIMEOUT: Final = 1.0
 
 CancelHandler = Callable[[str | None], object]
 """`handler(reason)`, sync or async."""
@@ -61,10 +70,29 @@ def is_external_cancellation(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt)
 
 
+async def call_in_thread(function: Callable[[], T]) -> T:
+    """Return ``function()``, called in a daemon thread: one that hangs delays neither the event loop nor the exit."""
+    done: concurrent.futures.Future[T] = concurrent.futures.Future()
+    done.set_running_or_notify_cancel()
+
+    def call() -> None:
+        try:
+            done.set_result(function())
+        except BaseException as error:  # noqa: BLE001 (raised where it is awaited)
+            done.set_exception(error)
+
+    threading.Thread(target=call, name="lg-streaming-callback", daemon=True).start()
+    return await asyncio.wrap_future(done)
+
+
 class CallbackRunner:
-    """Calls each handler on the event loop of its registration, and runs async ones as tasks. Errors are logged."""
+    """Calls each handler on the event loop of its registration, and runs async ones as tasks. Errors are logged.
+
+    Async handlers that were registered without a loop run on the caller's loop, or else on one in the background.
+    """
 
     def __init__(self) -> None:
+        self._background = BackgroundLoop("lg-streaming-callbacks")
         self._tasks: set[asyncio.Task[None]] = set()
         restart_after_fork(self)
 
@@ -97,9 +125,22 @@ class CallbackRunner:
             logger.exception("a handler of execution %r failed", execution_id)
 
     def _run(self, result: Awaitable[object], execution_id: str) -> None:
-        task = asyncio.create_task(_await_logged(result, execution_id), name="lg_streaming.handler")
+        coroutine, name = _await_logged(result, execution_id), "lg_streaming.handler"
+        if running_loop() is None:
+            self._background.start(lambda: self._remembered(coroutine), _ignore, name=name)
+            return
+        task = asyncio.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _remembered(self, coroutine: Coroutine[object, object, None]) -> None:
+        """Await a coroutine in the present task, which `aclose` cancels."""
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._tasks.add(task)
+        try:
+            await coroutine
+        finally:
+            self._tasks.discard(task)
 
     async def aclose(self) -> None:
         """Cancel the tasks of handlers, and wait for those of this event loop."""
@@ -112,6 +153,11 @@ class CallbackRunner:
                 with contextlib.suppress(RuntimeError):  # that loop was closed
                     task.get_loop().call_soon_threadsafe(task.cancel)
         await asyncio.gather(*[task for task in tasks if task.get_loop() is here], return_exceptions=True)
+        await self._background.join(_JOIN_TIMEOUT)
+
+
+def _ignore(_task: asyncio.Task[None]) -> None:
+    """Do nothing when a task is done: `_await_logged` has logged its error."""
 
 
 async def _await_logged(result: Awaitable[object], execution_id: str) -> None:

@@ -41,12 +41,16 @@ class RunCanceller:
 
     async def cancel(self, execution_id: str, reason: str | None = None) -> bool:
         """Cancel the open run of this process; return whether one was open. See `StreamHub.cancel`."""
-        execution = self._registry.executions.get(execution_id)
-        if execution is None or not self._request(execution, reason):
+        if not self.request(execution_id, reason):
             return False
-        if not execution.running:
+        if self._runs.current_run_id(execution_id) is None:
             await self._runs.writer.flush()
         return True
+
+    def request(self, execution_id: str, reason: str | None) -> bool:
+        """Begin to cancel the open run, like `cancel`, on any thread. The application's `redact` may be called."""
+        execution = self._registry.executions.get(execution_id)
+        return execution is not None and self._request(execution, reason)
 
     def _request(self, execution: Execution, reason: str | None) -> bool:
         """Call the handlers, or end the run if it has none; return whether a run was open."""

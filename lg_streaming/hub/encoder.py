@@ -130,7 +130,7 @@ class UpdateEncoder:
                 self._counters.drops.note("too_large", execution, execution_id, type, details=error.message)
                 raise
         # `PendingUpdate(…)` without its Python call
-        draft = _new(PendingUpdate, (type, scope, priority, now, body, key, delivery, False))
+        draft = _new(PendingUpdate, (type, scope, priority, now, body, key, delivery, "any"))
         drafts = [draft] if body else self._encode_fitting(execution, draft, ready)
         if special:
             _note_prompt(execution, type, data, scope)

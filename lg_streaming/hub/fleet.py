@@ -11,6 +11,7 @@ import orjson
 from lg_streaming.errors import LogUnavailableError, NoAnswerError, PromptError, StreamingError, UpdateTooLargeError
 from lg_streaming.events import ROOM_PREFIX
 from lg_streaming.fork import new_lock, restart_after_fork
+from lg_streaming.hub.callbacks import call_in_thread
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.run_control import RunControl
 from lg_streaming.publisher import Scope
@@ -45,6 +46,8 @@ class HubFleet(RunControl):
 
     A run is held by the process that opened it. Another process that publishes to the run is its guest. The hub of a
     guest counts the run as open until it finds in the log that the run has ended.
+
+    Code of the application is called in threads, so that it never delays the lease of this process.
 
     Args:
         fleet: The processes.
@@ -106,6 +109,9 @@ class HubFleet(RunControl):
         if await self._canceller.cancel(execution_id, reason):
             self._publish_cancel(execution_id, reason, state)
             return True
+        return await self._cancel_forgotten(execution_id, reason, state)
+
+    async def _cancel_forgotten(self, execution_id: str, reason: str | None, state: LogState | None) -> bool:
         if state is None or state.state not in _OPEN:
             return False
         await self._writer.flush()
@@ -117,10 +123,8 @@ class HubFleet(RunControl):
     async def _end_for(self, execution_id: str, reason: str | None, state: LogState) -> bool:
         """End a run as cancelled in place of its holder, which is dead or has forgotten the run."""
         outcome, encoder = self._canceller.outcome(reason), self._writer.encoder
-        execution, data = (
-            Execution(execution_id, "", self._registry.clock()),
-            encoder.codec.encode_data(outcome.type, outcome.data),
-        )
+        execution = Execution(execution_id, "", self._registry.clock())
+        data = await call_in_thread(lambda: encoder.codec.encode_data(outcome.type, outcome.data))
 
         def make_update(run_id: str) -> PendingUpdate:
             return encoder.encode(execution, outcome.type, data, Scope(run_id=run_id), "high", by_hub=True)[0]
@@ -145,7 +149,13 @@ class HubFleet(RunControl):
 
     async def _on_cancel(self, payload: Any) -> bool:
         execution_id, reason = payload["execution_id"], payload["reason"]
-        return await self._cancel_here(execution_id, reason, await self._log.state(execution_id))
+        state = await self._log.state(execution_id)
+        if not await call_in_thread(lambda: self._canceller.request(execution_id, reason)):
+            return await self._cancel_forgotten(execution_id, reason, state)
+        if self._runs.current_run_id(execution_id) is None:
+            await self._writer.flush()
+        self._publish_cancel(execution_id, reason, state)
+        return True
 
     def _on_cancelled(self, payload: Any) -> None:
         execution_id: str = payload["execution_id"]
@@ -157,14 +167,18 @@ class HubFleet(RunControl):
         state = await self._log.state(execution_id)
         holds = state is not None and state.process == self._fleet.process_id and state.state in _OPEN
         if not holds or (state is not None and state.final_seq == final_seq):
-            await self._canceller.cancel(execution_id, reason)
+            await call_in_thread(lambda: self._canceller.request(execution_id, reason))
 
     def _on_taken(self, payload: Any) -> None:
         """Close a run that waited for a human here, and goes on in another process."""
         execution = self._registry.executions.get(payload["execution_id"])
         mine = payload["process_id"] == self._fleet.process_id
         if mine and execution is not None and execution.run_id == payload["run_id"] and not execution.participants:
-            self._runs.abandon_run(execution, payload["run_id"])
+            self._fleet.spawn(lambda: self._close_here(execution, payload["run_id"]))
+
+    async def _close_here(self, execution: Execution, run_id: str) -> None:
+        """Close this hub's part in a run. Buffered text is encoded, and so redacted."""
+        await call_in_thread(lambda: self._runs.abandon_run(execution, run_id))
 
     # --- respond ------------------------------------------------------------------------------------------
 
@@ -178,7 +192,7 @@ class HubFleet(RunControl):
         if state is None or state.state not in _OPEN:
             raise PromptError(execution_id=execution_id)
         payload = {"execution_id": execution_id, "prompt_id": prompt_id, "response": self._to_json(response)}
-        holder, here = state.process, self._fleet.process_id
+        holder, here, gone = state.process, self._fleet.process_id, None
         if holder is not None and holder != here:
             try:
                 await self._request(holder, "respond", payload)
@@ -188,13 +202,18 @@ class HubFleet(RunControl):
             except NoAnswerError as error:
                 if await self._is_live(holder):
                     raise
-                raise NoAnswerError(
-                    "the process that holds the run has ended: its prompts cannot be answered",
-                    execution_id=execution_id,
-                    details=error.details,
-                ) from None
+                gone = error  # a guest that lives may have asked
         others = [each.process_id for each in await self._fleet.processes() if each.process_id not in {here, holder}]
-        await self._respond_to_guest(payload, others)
+        try:
+            await self._respond_to_guest(payload, others)
+        except PromptError:
+            if gone is None:
+                raise
+            raise NoAnswerError(
+                "the process that holds the run has ended: its prompts cannot be answered",
+                execution_id=execution_id,
+                details=gone.details,
+            ) from None
 
     def _to_json(self, response: object) -> Any:
         encoded, limit = self._publisher.encode(response), min(self._registry.settings.limits.update_bytes, _MAX_ANSWER)
@@ -218,7 +237,9 @@ class HubFleet(RunControl):
         raise PromptError(execution_id=payload["execution_id"])
 
     async def _on_respond(self, payload: Any) -> None:
-        await self._prompts.respond(payload["execution_id"], payload["prompt_id"], payload["response"])
+        answer = payload["execution_id"], payload["prompt_id"], payload["response"]
+        await call_in_thread(lambda: self._prompts.answer(*answer))
+        await self._writer.flush()
 
     # --- configure ----------------------------------------------------------------------------------------
 
@@ -327,7 +348,7 @@ class HubFleet(RunControl):
             return state.process == self._fleet.process_id
         execution = self._registry.executions.get(execution_id)
         if execution is not None and not execution.participants:
-            self._runs.abandon_run(execution, run_id)
+            await self._close_here(execution, run_id)
         return True
 
 

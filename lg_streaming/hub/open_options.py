@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
     from lg_streaming.hub.options import IdleTimeout, Owner
+    from lg_streaming.log.base import Opening
 
 __all__ = ["OpenOptions", "owner_text"]
 
@@ -61,6 +62,8 @@ class OpenOptions:
     """True if the caller joins the run."""
     fresh: bool = False
     """True if an open run is an error."""
+    unless_ended: bool = False
+    """True if the log refuses the run after an earlier one that has ended."""
 
     @classmethod
     def from_arguments(
@@ -84,6 +87,11 @@ class OpenOptions:
             priority=None if priority is None else parse_priority(priority),
             idle_timeout=idle_timeout,
         )
+
+    @property
+    def opening(self) -> Opening:
+        """The way in which a run is opened in the log."""
+        return "joins" if self.join else "first" if self.unless_ended else "any"
 
     @property
     def data(self) -> dict[str, Any]:

@@ -38,6 +38,11 @@ class PromptManager:
 
     async def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
         """Answer a prompt that this process has published. See `StreamHub.respond`."""
+        self.answer(execution_id, prompt_id, response)
+        await self._writer.flush()
+
+    def answer(self, execution_id: str, prompt_id: str, response: object) -> None:
+        """Publish an answer, like `respond`, on any thread. The application's `redact` may be called."""
         self._registry.ensure_open()
         execution = self._registry.executions.get(execution_id)
         scope = execution.prompts.get(prompt_id) if execution is not None else None
@@ -54,7 +59,6 @@ class PromptManager:
             self._writer.append(execution, drafts)
             handlers = tuple(execution.handlers.response.values()) if execution.handlers is not None else ()
         self._callbacks.call(handlers, execution_id, prompt_id, response)
-        await self._writer.flush()
 
     def on_response(self, execution_id: str, handler: ResponseHandler) -> Callable[[], None]:
         """Call `handler(prompt_id, response)` for each response; return a function that removes it."""

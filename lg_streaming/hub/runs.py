@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub.registry import ExecutionRegistry
     from lg_streaming.hub.run_listeners import RunListeners
     from lg_streaming.hub.writer import UpdateWriter
+    from lg_streaming.log.base import Opening
     from lg_streaming.publisher import OnMissingRun
 
 __all__ = ["RunManager"]
@@ -175,6 +176,14 @@ class RunManager:
                 check_execution_id(execution_id)
                 raise ExecutionNotFoundError(execution_id=execution_id)
 
+    def open_unless_ended(self, execution_id: str) -> None:
+        """Open a run, unless one is open or has ended. A log that processes share refuses it after the end of a run.
+
+        Without such a log, or `settings.auto_open`, this does nothing: a publish does the same.
+        """
+        if self.registry.log.fleet is not None and self.registry.settings.auto_open:
+            self._open(execution_id, OpenOptions(unless_ended=True))
+
     def _open(self, execution_id: str, options: OpenOptions) -> str:
         if self.registry.closed:
             raise HubClosedError
@@ -238,7 +247,7 @@ class RunManager:
         number, scope = execution.number, execution.run_scope
         try:
             execution.begin(run_id, options.metadata, registry.clock())
-            self._append_status(execution, start, ends=False, joins=options.join)
+            self._append_status(execution, start, ends=False, opening=options.opening)
         except Exception:
             raise
         except BaseException:  # an interrupt: a run is open if, and only if, the log has its start
@@ -407,7 +416,9 @@ class RunManager:
         """Redact and encode a status update. Must not be called under the execution's lock."""
         return PreparedStatus(outcome.type, self.writer.encoder.codec.encode_data(outcome.type, outcome.data))
 
-    def _append_status(self, execution: Execution, status: PreparedStatus, *, ends: bool, joins: bool = False) -> None:
+    def _append_status(
+        self, execution: Execution, status: PreparedStatus, *, ends: bool, opening: Opening = "any"
+    ) -> None:
         """Append a status update of the open run, and close the run if it ``ends``. Requires the execution's lock."""
         if self.registry.closed:
             raise HubClosedError
@@ -415,8 +426,8 @@ class RunManager:
         number = execution.number
         try:
             drafts = self.writer.encoder.encode(execution, status.type, status.data, scope, priority, by_hub=True)
-            if joins:
-                drafts[0] = drafts[0]._replace(joins=True)
+            if opening != "any":
+                drafts[0] = drafts[0]._replace(opening=opening)
             self.writer.append(execution, drafts)
             if ends:
                 self._close_run(execution, status.type)

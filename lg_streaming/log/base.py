@@ -25,12 +25,17 @@ __all__ = [
     "ExecutionState",
     "Listener",
     "LogState",
+    "Opening",
     "PendingUpdate",
     "PositionListener",
     "ReadResult",
     "StoredUpdate",
     "state_after",
 ]
+
+Opening = Literal["any", "joins", "first"]
+"""``joins``: the run has a participant from its start, a graph call or a block. ``first``: the start, and its run, are
+refused if the execution has had a run that ended."""
 
 ExecutionState = Literal["running", "interrupted", "completed", "failed", "cancelled", "abandoned"]
 
@@ -62,8 +67,8 @@ class PendingUpdate(NamedTuple):
     key: str | None = None
     """Key of an update that is stored exactly once: a log skips an update whose key it has."""
     delivery: Delivery = "at-least-once"
-    joins: bool = False
-    """True for the start of a run that has a participant from its start: a graph call, or a block."""
+    opening: Opening = "any"
+    """How the start of a run opens it, see `Opening`."""
 
 
 class StoredUpdate(NamedTuple):
@@ -236,8 +241,9 @@ class EventLog(Protocol):
         Raises:
             LogUnavailableError: If the batch was not appended, or may not have been. Retry it under the same number,
                 unchanged or without its ``at-most-once`` updates.
-            RunRefusedError: If nothing of the batch was appended, because its run ended in another process, or the
-                execution has another owner. Do not retry it.
+            RunRefusedError: If nothing of the batch was appended, because a run of its updates ended in another
+                process, or the execution has another owner. Do not retry it. Of a batch with updates of several runs,
+                append those of each run by themselves, under new numbers.
         """
         ...
 

@@ -243,6 +243,20 @@ async def test_a_prompt_of_a_dead_process_gets_no_answer(memory: MemoryPair) -> 
         await memory.b.respond("e", "p", 1)
 
 
+async def test_a_prompt_of_a_live_guest_is_answered_when_the_holder_is_dead(memory: MemoryPair) -> None:
+    c = StreamHub(settings_of(cancel_grace=0.05), log=memory.network.log("c"))
+    memory.a.open("e")
+    ask(c)
+    memory.network.fleets["a"].alive = False
+    await memory.b.respond("e", "p", 1)
+    with pytest.raises(NoAnswerError, match="has ended"):
+        await memory.b.respond("e", "p", 2)
+    state = await c.describe("e")
+    assert state is not None
+    assert state.head == 3
+    await c.aclose()
+
+
 # ---------------------------------------------------------------- configure
 async def test_options_hold_where_the_run_is_and_where_one_begins_later(memory: MemoryPair) -> None:
     memory.a.open("e")

@@ -45,6 +45,7 @@ _KINDS: Final[Mapping[str, str]] = MappingProxyType(
         **{each: f"f{state_after('running', each)}" for each in FINAL_TYPES},
     }
 )
+_STARTS: Final[Mapping[str, str]] = MappingProxyType({"joins": "S", "first": "o"})
 _PLAIN_UPDATES: Final = 128
 _PLAIN_BYTES: Final = 32_768
 
@@ -145,7 +146,7 @@ def segments(updates: Sequence[PendingUpdate]) -> list[str | bytes | int]:
             arguments += (len(plain), "", "", plain_run, b"".join(plain))
             plain, size = [], 0
         if kind or update.key is not None:
-            arguments += (1, "S" if update.joins else kind, update.key or "", run, record)
+            arguments += (1, _STARTS.get(update.opening, kind), update.key or "", run, record)
             continue
         plain.append(record)
         plain_run, size = run, size + len(record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import logging
 import threading
@@ -12,7 +13,6 @@ from lg_streaming.errors import LogUnavailableError
 from lg_streaming.fork import bury, new_lock, restart_after_fork
 
 if TYPE_CHECKING:
-    import concurrent.futures
     from collections.abc import Callable, Coroutine
 
 __all__ = ["IoThread"]
@@ -58,9 +58,16 @@ class IoThread:
         """Run a coroutine on the loop; return its future at once.
 
         The future's `cancel` cancels the coroutine. A `close` ends the future with `LogUnavailableError`.
+
+        Raises:
+            LogUnavailableError: If the interpreter ends: since Python 3.12 it then starts no thread.
         """
         with self._lock:
-            loop = self._loop or (asyncio.get_running_loop() if self.is_current() else self._start())
+            try:
+                loop = self._loop or (asyncio.get_running_loop() if self.is_current() else self._start())
+            except LogUnavailableError:
+                coroutine.close()
+                raise
             # Under the lock, so that it precedes the end of the loop.
             return contextvars.Context().run(asyncio.run_coroutine_threadsafe, self._until_close(coroutine), loop)
 
@@ -78,7 +85,11 @@ class IoThread:
 
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> concurrent.futures.Future[object]:
         """Run a coroutine in the background until it ends, is cancelled, or the loop closes; log its exception."""
-        future = self.call(coroutine)
+        try:
+            future = self.call(coroutine)
+        except LogUnavailableError as error:
+            future = concurrent.futures.Future[object]()
+            future.set_exception(error)
         future.add_done_callback(_log_exception)
         return future
 
@@ -108,9 +119,13 @@ class IoThread:
 
     def _start(self) -> asyncio.AbstractEventLoop:
         loop = new_event_loop()
-        self._thread = threading.Thread(target=self._serve, args=(loop,), name=self._name, daemon=True)
-        self._loop = loop
-        self._thread.start()
+        thread = threading.Thread(target=self._serve, args=(loop,), name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            loop.close()
+            raise LogUnavailableError("the interpreter ends, and starts no thread") from error
+        self._thread, self._loop = thread, loop
         return loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:

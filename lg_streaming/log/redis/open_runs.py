@@ -59,15 +59,20 @@ class OpenRuns:
         """Executions whose open runs this process holds."""
         return tuple(self._open)
 
-    def forget(self, execution_id: str) -> None:
-        """Forget the run of an execution that is dropped, or whose run another process holds."""
-        self._open.pop(execution_id, None)
+    def forget(self, execution_id: str, run_id: str | None = None) -> None:
+        """Forget the run of an execution, if it is that of ``run_id``; None: any run."""
+        if run_id is None or self._open.get(execution_id) == run_id:
+            self._open.pop(execution_id, None)
 
-    def record(self, batches: Sequence[Batch]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    def forget_all(self) -> Sequence[str]:
+        """Forget all runs; return their executions."""
+        runs, self._open = tuple(self._open), {}
+        return runs
+
+    def record(self, batches: Sequence[Batch], process_id: str) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
         """Record the runs that batches begin and end; return the commands for before the batches, and for after."""
         begun: list[tuple[str, ...]] = []
         ended: list[tuple[str, ...]] = []
-        process_id = self._fleet.process_id
         for batch in batches:
             execution_id, change = batch.execution_id, last_change(batch.updates)
             if change is None or execution_id.startswith(ROOM_PREFIX):
@@ -139,3 +144,8 @@ class OpenRuns:
             return PendingUpdate("workflow_abandoned", scope, "high", now, body)
 
         await self.end(execution_id, process_id, make_update, release=True, live=tuple(self._fleet.live))
+
+    async def abandon_all(self, execution_ids: Sequence[str], process_id: str) -> None:
+        """Call `abandon` for each execution."""
+        for execution_id in execution_ids:
+            await self.abandon(execution_id, process_id)

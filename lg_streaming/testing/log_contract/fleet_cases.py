@@ -167,7 +167,7 @@ class FleetCases(LogCases):
         one, two = await self.pair()
         holder, guest = Producer(one, run_id="r1"), Producer(two, run_id="r2")
         await holder.append("workflow_start")
-        await guest.append(guest.encode("workflow_start")._replace(joins=True), "a")
+        await guest.append(guest.encode("workflow_start")._replace(opening="joins"), "a")
         await holder.append("b", "workflow_complete")
         state = await self.state(one)
         assert (state.state, state.process) == ("running", self._harness.process_id(two))
@@ -196,6 +196,35 @@ class FleetCases(LogCases):
             await guest.append("c", "d", "workflow_complete")
         assert await self.types(one) == ["workflow_start", "a", "workflow_complete"]
         assert await Producer(two).append("e=k") == 0, "an update without a run is accepted, and no key was stored"
+
+    async def test_a_batch_with_an_update_of_a_refused_run_is_refused_whole(self) -> None:
+        one, two = await self.pair()
+        await Producer(one, run_id="r1").append("workflow_start", "workflow_complete")
+        refused, later = Producer(two, run_id="r1"), Producer(two, run_id="r2")
+        for updates in ([later.encode("workflow_start"), refused.encode("a=k")], [later.encode("b")]):
+            mixed = [refused.encode("late=k2"), *updates]
+            for each in (mixed, mixed[::-1]):
+                with pytest.raises(RunRefusedError):
+                    await refused.append(*each)
+        state = await self.state(two)
+        assert (state.head, state.state, state.process) == (2, "completed", None)
+        assert await later.append("workflow_start", "a=k", "b=k2", "workflow_complete") == 0
+        run = ["workflow_start", "workflow_complete"]
+        assert await self.types(one) == [*run, "workflow_start", "a", "b", "workflow_complete"]
+
+    async def test_a_start_of_the_first_run_is_refused_after_the_end_of_a_run(self) -> None:
+        one, two = await self.pair()
+        first, second = Producer(one, run_id="r1"), Producer(two, run_id="r2")
+        start = second.encode("workflow_start")._replace(opening="first")
+        await first.append("workflow_start")
+        await second.append(start, "a")  # while it is open, it is a guest
+        await first.append("workflow_complete")
+        with pytest.raises(RunRefusedError):
+            await second.append(start, "b")
+        assert await self.types(one) == ["workflow_start", "a", "workflow_complete"]
+        other = Producer(two, "other", run_id="r3")
+        await other.append(start._replace(scope=other.encode("x").scope), "c")
+        assert await self.types(one, "other") == ["workflow_start", "c"]
 
     async def test_updates_are_refused_while_a_later_run_is_open(self) -> None:
         one, two = await self.pair()
@@ -296,7 +325,7 @@ class FleetCases(LogCases):
         one, two = await self.pair()
         holder, guest = Producer(one, run_id="r1"), Producer(two, run_id="r2")
         await holder.append("workflow_start")
-        await guest.append(guest.encode("workflow_start")._replace(joins=True), "a")
+        await guest.append(guest.encode("workflow_start")._replace(opening="joins"), "a")
         await self.lose_data()
         await holder.append("b")
         await guest.append("c")

@@ -9,7 +9,7 @@
 --       21 number of the producer's last acknowledged batch, 0 if unknown
 --       from 22 on, five of each segment: count, kind, idempotency key, run, records
 -- A segment is one update, or several plain ones. Kinds: '' plain, 's' start, 'S' start of a run with a participant,
--- 'i' interrupted, 'w' progress of the workflow, 'p' progress, 'f<state>' final.
+-- 'o' start of the first run, 'i' interrupted, 'w' progress of the workflow, 'p' progress, 'f<state>' final.
 --
 -- Fields of the state: e epoch, h head, l oldest, q last of the oldest chunk, b bytes, o owner, t started at,
 -- u updated at, w time of the last extension of the expiry by the short way, s state, r run, p process that holds it,
@@ -49,7 +49,7 @@ if #ARGV == 26 and ARGV[23] == '' and ARGV[24] == '' and mode == '' then
     if head - l < tonumber(ARGV[8]) and bytes <= tonumber(ARGV[9])
       and call('XADD', stream, 'NOMKSTREAM', head .. '-0', 'n', count, 'r', records) then
       local now, keeps = tonumber(ARGV[7]), tonumber(ARGV[11])
-      if now - (w or 0) > keeps / 100000 then
+      if math.abs(now - (w or 0)) > keeps / 100000 then  -- a clock may jump back
         call('PEXPIRE', hash, math.floor(keeps * 1.01))
         call('PEXPIRE', stream, math.floor(keeps * 1.01))
         call('PEXPIRE', idempotency, math.floor(keeps * 1.01))
@@ -96,7 +96,7 @@ end
 local head, oldest, state, run, holder = tonumber(x.h), tonumber(x.l), x.s, x.r or '', x.p or ''
 local before, former_process, former_run = head, '', ''
 local room = string.sub(ARGV[16], 1, 5) == 'room:'
-local guests, left, changed_guests, refused = {}, {}, false, 0
+local guests, left, refused = {}, {}, false
 local renewed = exists and ARGV[12] ~= '' and ARGV[12] ~= x.e
 local owner = ''
 if not x.o and ARGV[5] ~= '' then owner = ARGV[5] end
@@ -121,12 +121,16 @@ end
 for i = 22, #ARGV, 5 do
   local n, kind, key, of, blob = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local first, accepted = string.sub(kind, 1, 1), true
+  local only_first = first == 'o'
+  if only_first then first = 's' end
   if of ~= '' then
     if mode ~= '' then
       of = run
     elseif first == 's' or first == 'S' then
       if wrong_owner then
         return {3, x.e, head, 0, '', '', 0}
+      elseif only_first and not open() and final > 0 then
+        refused, accepted = true, false
       elseif not open() or (holder == me and not room) or adopts then
         run, holder, pt = of, room and '' or me, false
       elseif state == 'interrupted' and not room then
@@ -134,7 +138,7 @@ for i = 22, #ARGV, 5 do
         run, holder, state, accepted = of, me, 'running', false
       else
         guests[of] = first .. me
-        changed_guests, accepted = true, false
+        accepted = false
       end
     elseif of == run and open() then
       accepted = true
@@ -142,16 +146,15 @@ for i = 22, #ARGV, 5 do
       run, holder, state = of, room and '' or me, 'running'
     elseif open() and is_guest(of) then
       if first == 'f' then
-        guests[of], left[of], changed_guests = nil, true, true
+        guests[of], left[of] = nil, true
         accepted = holder == ''
       elseif first == 'i' then
         accepted = false
       end
     elseif open() and (adopts or renewed) and first ~= 'f' then  -- the record of its guests was lost
-      guests[of], changed_guests = 'S' .. me, true
+      guests[of] = 'S' .. me
     else
-      refused = refused + n
-      accepted = nil
+      refused, accepted = true, false
     end
     if accepted and first == 'f' and of == run and holder ~= '' then
       -- The run goes on with a guest that takes part in it.
@@ -168,7 +171,7 @@ for i = 22, #ARGV, 5 do
         if string.sub(value, 1, 1) == 'S' and live and process ~= holder then
           former_process, former_run = process, id
           run, holder, accepted = id, process, false
-          guests[id], left[id], changed_guests = nil, true, true
+          guests[id], left[id] = nil, true
           break
         end
       end
@@ -204,7 +207,7 @@ for i = 22, #ARGV, 5 do
 end
 close_chunk()
 
-if refused > 0 and kept == 0 and repeated == 0 and not changed_guests then
+if refused then
   return {2, x.e, tonumber(x.h), 0, '', '', 0}
 end
 
