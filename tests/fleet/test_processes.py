@@ -106,7 +106,7 @@ async def test_a_producer_that_is_paused_past_its_lease_is_fenced(fleet: Fleet) 
     await until(lambda: a.do("return p.refused"), "its updates are counted as refused")
     await until(lambda: a.do(f"return hub.log.fleet.process_id != {before!r}"), "it is another process")
     assert await a.do("return hub.registry.is_running('e')") is False
-    assert await a.do("return dict(hub.log._open_runs)") == {}
+    assert await a.do("return dict(hub.log._runs.executions)") == {}
     assert len(await b.read("e")) == len(updates)  # nothing follows
     await a.do("p.start('f', count=3)")  # it goes on, and holds new runs
     again = await b.read("f")

@@ -29,7 +29,7 @@ def child():
         return state.process, len(await hub.log.fleet.processes())
     process, members = asyncio.run(look())
     return {"id": hub.log.fleet.process_id, "types": types(updates), "holder": process, "members": members,
-            "held": list(hub.log._open_runs)}
+            "held": list(hub.log._runs.executions)}
 
 children = [in_child(child) for _ in range(2)]
 print(json.dumps({"parent": parent, "children": children, "types": types(run(streaming, "of-parent"))}))

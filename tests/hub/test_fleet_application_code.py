@@ -145,7 +145,7 @@ async def test_a_process_that_lost_its_lease_holds_no_run(pair: Pair, monkeypatc
     await other._io.run(other.client().execute_command("DEL", f"{log.keys.prefix}:process:{{{old}}}"))
     assert await other._io.run(other.fleet._lease.reap(old))
     await until(lambda: log.fleet.process_id != old)
-    assert log._open_runs == {}
+    assert log._runs.executions == ()
     assert types(await collect(pair.b.subscribe("e"))) == ["workflow_start", "workflow_abandoned"]
     pair.a.publish("e", "note", 1)
     await pair.a.writer.flush()
