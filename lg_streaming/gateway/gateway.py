@@ -199,8 +199,8 @@ class Gateway:
         recognised when the update reaches the log: the update is then counted as dropped (``refused``).
 
         Returns:
-            The number of connections and streams of this process that watch the execution by its id; 0 when nothing
-            was published, and this process has recognised that.
+            The number of connections and streams of this process that watch the execution by its id; 0 if this
+            process has published nothing.
 
         Raises:
             StreamingError: If `hub.publish` raises it.

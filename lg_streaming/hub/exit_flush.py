@@ -7,10 +7,10 @@ import logging
 import sys
 import time
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from lg_streaming.hub.buffered_writer import BufferedLogWriter
+    from concurrent.futures import Future
 
 __all__ = ["flush_at_exit"]
 
@@ -20,10 +20,24 @@ _TIMEOUT: Final = 5.0
 _PRIORITY: Final = 100
 """Before the finalizers of `multiprocessing` itself."""
 
-_buffers: Final[weakref.WeakSet[BufferedLogWriter]] = weakref.WeakSet()
+
+class _Buffer(Protocol):
+    """Buffer of updates that are not in the log yet."""
+
+    @property
+    def waiting(self) -> int:
+        """Number of these updates."""
+        ...
+
+    def flush(self) -> Future[None]:
+        """Append them; the future is done when they are in the log, or lost."""
+        ...
 
 
-def flush_at_exit(buffer: BufferedLogWriter) -> None:
+_buffers: Final[weakref.WeakSet[_Buffer]] = weakref.WeakSet()
+
+
+def flush_at_exit(buffer: _Buffer) -> None:
     """Append what the buffer has when the interpreter ends: for up to 5 seconds, and without a wait if it is empty.
 
     Processes of `multiprocessing`, and of Celery's `billiard`, end without `atexit`; they have finalizers.

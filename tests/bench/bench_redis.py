@@ -1,6 +1,7 @@
 """Executions in Redis: producers, Redis, two gateways and the clients are processes that share this machine.
 
-Beside ours: raw Redis with the same updates, the log in memory, and python-socketio's Redis manager on the same fan-out.
+For comparison: raw Redis with the same updates, the log in memory, and python-socketio's Redis manager on the same
+fan-out.
 `cpu_us_per_update` is the processor time of each kind of process: the rates depend on the number of processors.
 """
 

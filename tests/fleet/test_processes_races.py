@@ -137,7 +137,8 @@ async def test_two_processes_that_begin_an_execution_at_once_share_a_run(fleet: 
             own = [text for text in texts(updates) if text.startswith(name)]
             assert own == sorted(own)
     for member in (a, b):
-        assert await member.do("return p.refused, len(hub.registry.open_runs), len(hub.log._runs.executions)") == [0, 0, 0]
+        counts = await member.do("return p.refused, len(hub.registry.open_runs), len(hub.log._runs.executions)")
+        assert counts == [0, 0, 0]
 
 
 async def test_of_two_owners_one_wins(fleet: Fleet) -> None:
