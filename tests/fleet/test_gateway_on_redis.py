@@ -1,5 +1,6 @@
 """Tests of the gateway that were written for the log in memory hold on a log on Redis, unchanged."""
 # ruff: noqa: F401
+# pyright: reportUnusedImport=false
 
 from __future__ import annotations
 
