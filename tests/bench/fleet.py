@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import lg_streaming.log.redis
 from tests.support.redis_server import RedisServer
@@ -106,7 +106,7 @@ class Monitor:
         self._commands: list[tuple[str, str]] = []
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> "Monitor":
+    def __enter__(self) -> Self:
         self._thread.start()
         self._ready.wait()
         return self
@@ -120,7 +120,7 @@ class Monitor:
         with self._server.client() as client, client.monitor() as monitor:
             self._ready.set()
             while not self._stop.is_set():
-                command = monitor.next_command()
+                command: Any = monitor.next_command()
                 if command["client_type"] == "tcp":
                     self._commands.append((f"{command['client_address']}:{command['client_port']}", command["command"]))
 
