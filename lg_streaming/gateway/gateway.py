@@ -199,7 +199,7 @@ class Gateway:
         recognised when the update reaches the log: the update is then counted as dropped (``refused``).
 
         Returns:
-            The number of connections and streams of this process that watch the execution by its id; 0 when this
+            The number of connections and streams of this process that watch the execution by its id; 0 if this
             process has published nothing.
 
         Raises:

@@ -7,8 +7,10 @@ import logging
 import sys
 import time
 import weakref
-from concurrent.futures import Future
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["flush_at_exit"]
 
@@ -19,23 +21,23 @@ _PRIORITY: Final = 100
 """Before the finalizers of `multiprocessing` itself."""
 
 
-class Buffer(Protocol):
-    """Buffer of updates, with a thread that empties it."""
+class _Buffer(Protocol):
+    """Buffer of updates that are not in the log yet."""
 
     @property
     def waiting(self) -> int:
-        """The number of updates that the log does not have yet."""
+        """Number of these updates."""
         ...
 
     def flush(self) -> Future[None]:
-        """Return a future that is done when the log has all updates, or they are lost."""
+        """Append them; the future is done when they are in the log, or lost."""
         ...
 
 
-_buffers: Final[weakref.WeakSet[Buffer]] = weakref.WeakSet()
+_buffers: Final[weakref.WeakSet[_Buffer]] = weakref.WeakSet()
 
 
-def flush_at_exit(buffer: Buffer) -> None:
+def flush_at_exit(buffer: _Buffer) -> None:
     """Append what the buffer has when the interpreter ends: for up to 5 seconds, and without a wait if it is empty.
 
     Processes of `multiprocessing`, and of Celery's `billiard`, end without `atexit`; they have finalizers.

@@ -6,6 +6,7 @@
 - `update_stream`: the updates of one execution in that log.
 - `run_state`: the state of an execution's last run, and the memory that an update takes.
 - `sorted_keys`: the sorted set that its indexes are made of.
+- `redis`: `RedisLog`, which several processes share.
 """
 
 from lg_streaming.log.base import Batch, EventLog, LogState, PendingUpdate, ReadResult, StoredUpdate

@@ -68,7 +68,7 @@ class PendingUpdate(NamedTuple):
     """Key of an update that is stored exactly once: a log skips an update whose key it has."""
     delivery: Delivery = "at-least-once"
     opening: Opening = "any"
-    """Way in which the start of a run opens it, see `Opening`."""
+    """Condition for the start of a run, see `Opening`."""
 
 
 class StoredUpdate(NamedTuple):

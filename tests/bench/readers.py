@@ -44,6 +44,8 @@ class Wanted:
         at_once: All connect at the same moment instead of one after the other.
         delays: Each update has in its data the time at which it was `sent`, in nanoseconds of the monotonic clock.
         stalled: So many more readers, from the start, that read nothing once they have subscribed.
+        ports: Further servers, to which the readers connect in turn.
+        executions: Executions that the readers read in turn, `bench-0` and so on; 0: all read `bench`.
     """
 
     port: int
@@ -56,6 +58,22 @@ class Wanted:
     at_once: bool = False
     delays: bool = False
     stalled: int = 0
+    ports: tuple[int, ...] = ()
+    executions: int = 0
+
+    def port_of(self, number: int) -> int:
+        """Port of the server of a reader."""
+        ports = (self.port, *self.ports)
+        return ports[number % len(ports)]
+
+    def execution_of(self, number: int) -> str:
+        """Execution of a reader."""
+        return name_of(number % self.executions) if self.executions else EXECUTION
+
+
+def name_of(number: int) -> str:
+    """The execution of a number."""
+    return f"{EXECUTION}-{number}"
 
 
 def masked(text: bytes) -> bytes:
@@ -108,12 +126,13 @@ class Tally:
 class Reader(asyncio.Protocol):
     """One connection: sends its request, then counts what comes after the answer."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, number: int = 0) -> None:
         loop = asyncio.get_running_loop()
         self.subscribed: asyncio.Future[None] = loop.create_future()
         self.done: asyncio.Future[None] = loop.create_future()
         self.tally = Tally(delays=[] if wanted.delays else None)
         self._wanted = wanted
+        self._execution_id = wanted.execution_of(number)
         self._buffer = b""
         self._take: Callable[[bytes], bytes] = self._answer
 
@@ -170,7 +189,7 @@ class EventReader(Reader):
             "batch": "true" if wanted.batch else "",
         }
         asked = "&".join(f"{name}={value}" for name, value in query.items() if value)
-        return f"GET /executions/{EXECUTION}/stream?{asked} HTTP/1.1\r\nHost: {self.host}\r\n\r\n"
+        return f"GET /executions/{self._execution_id}/stream?{asked} HTTP/1.1\r\nHost: {self.host}\r\n\r\n"
 
     def _answer(self, data: bytes) -> bytes:
         head, separator, data = data.partition(b"\r\n\r\n")
@@ -212,13 +231,16 @@ class SocketReader(Reader):
         if message.startswith(b"0{"):
             self._transport.write(masked(b"40"))
         elif message.startswith(b"40"):
-            wanted: dict[str, Any] = {"execution_id": EXECUTION, "batch": self._wanted.batch}
+            wanted: dict[str, Any] = {"execution_id": self._execution_id, "batch": self._wanted.batch}
             if self._wanted.events is not None:
                 wanted["events"] = self._wanted.events
             if self._wanted.after is not None:
                 wanted["after"] = self._wanted.after
             self._transport.write(masked(b'420["subscribe_execution",' + json.dumps(wanted).encode() + b"]"))
-        return message.startswith(b"430")
+        if message.startswith(b"430"):
+            assert b'"error"' not in message, message
+            return True
+        return False
 
     def _stream(self, data: bytes) -> bytes:
         if PING in data:
@@ -226,12 +248,12 @@ class SocketReader(Reader):
         return super()._stream(data)
 
 
-async def connect(wanted: Wanted, sock: socket.socket | None = None) -> Reader:
-    """A reader that has subscribed."""
+async def connect(wanted: Wanted, number: int = 0, sock: socket.socket | None = None) -> Reader:
+    """A reader that has subscribed, by its number."""
     kind = SocketReader if wanted.transport == "socketio" else EventReader
     loop = asyncio.get_running_loop()
     if sock is None:
-        _, reader = await loop.create_connection(lambda: kind(wanted), "127.0.0.1", wanted.port)
+        _, reader = await loop.create_connection(lambda: kind(wanted, number), "127.0.0.1", wanted.port_of(number))
     else:
         await loop.sock_connect(sock, ("127.0.0.1", wanted.port))
         _, reader = await loop.create_connection(lambda: kind(wanted), sock=sock)
@@ -244,15 +266,15 @@ async def connect_stalled(wanted: Wanted) -> Reader:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
     sock.setblocking(False)
-    reader = await connect(Wanted(port=wanted.port, count=1, transport=wanted.transport), sock)
+    reader = await connect(Wanted(port=wanted.port, count=1, transport=wanted.transport), sock=sock)
     reader.stall()
     return reader
 
 
 async def connect_all(wanted: Wanted) -> list[Reader]:
     if wanted.at_once:
-        return list(await asyncio.gather(*(connect(wanted) for _ in range(wanted.count))))
-    return [await connect(wanted) for _ in range(wanted.count)]
+        return list(await asyncio.gather(*(connect(wanted, number) for number in range(wanted.count))))
+    return [await connect(wanted, number) for number in range(wanted.count)]
 
 
 def percentiles(values: list[float]) -> dict[str, float]:

@@ -33,9 +33,10 @@ def unlimited() -> LimitSettings:
     )
 
 
-def settings(*, retention: RetentionSettings = KEEP_ALL, **gateway: Any) -> StreamingSettings:
+def settings(*, log: str = "memory://", retention: RetentionSettings = KEEP_ALL, **gateway: Any) -> StreamingSettings:
     """Everybody from this machine is let in; `gateway` are gateway settings that are not the default's."""
     return StreamingSettings(
+        log=log,
         auth=AuthSettings(enabled=False),
         gateway=GatewaySettings(**gateway),
         limits=unlimited(),

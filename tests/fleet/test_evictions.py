@@ -4,7 +4,7 @@ import asyncio
 
 from lg_streaming.hub import Gap
 from lg_streaming.hub.carry import read_when_available
-from lg_streaming.settings import RetentionSettings
+from lg_streaming.settings import LimitSettings, RetentionSettings
 from tests.fleet.harness import Producing, Reading, check_accounted, number_of, process, until
 from tests.support.redis_server import RedisServer
 
@@ -71,8 +71,9 @@ async def test_all_keys_are_evicted_by_redis(redis_of_this_test: RedisServer, re
 async def test_retention_passes_a_slow_reader(shared_redis: RedisServer, redis_prefix: str, scale: int) -> None:
     """10,000 updates, of which 1,000 are kept: the slow reader gets gaps with exact numbers."""
     retention = RetentionSettings(max_updates=1_000)
+    all_fit = LimitSettings(producer_buffer_updates=1_000_000, producer_buffer_bytes=1 << 30)
     async with (
-        process(shared_redis.url, redis_prefix, retention=retention) as writer,
+        process(shared_redis.url, redis_prefix, retention=retention, limits=all_fit) as writer,
         process(shared_redis.url, redis_prefix, retention=retention) as other,
     ):
         await asyncio.to_thread(writer.open, "a")

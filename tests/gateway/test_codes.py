@@ -14,9 +14,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from lg_streaming.activity import TaskStream
+from lg_streaming.codec import Codec
 from lg_streaming.errors import CODES, StreamingError
+from lg_streaming.events import Scope
 from lg_streaming.gateway import Gateway, Principal
 from lg_streaming.hub import StreamHub
+from lg_streaming.log import Batch, PendingUpdate
 from lg_streaming.settings import StreamingSettings
 from tests.gateway.contract.adapters import (
     PATIENCE,
@@ -30,6 +33,8 @@ from tests.gateway.contract.adapters import (
 )
 from tests.gateway.site import SECRET, Site, make_app, site
 from tests.hub.faulty import FaultyLog
+from tests.hub.helpers import until
+from tests.support.memory_fleet import Network
 from tests.support.server import serve
 
 
@@ -420,6 +425,17 @@ async def _() -> Outcome:
     return await _of_producer(complete_what_has_not_started)
 
 
+@provokes(4097, "producer")
+async def _() -> Outcome:
+    log = FaultyLog()
+    log.owners["e"] = "bob"
+    scope = Scope(run_id="r")
+    body = Codec().encode("e", "workflow_start", {}, scope, "high", 1.0)
+    with pytest.raises(StreamingError) as raised:
+        log.append(Batch("e", [PendingUpdate("workflow_start", scope, "high", 1.0, body)], "p", 1, "alice"))
+    return Outcome(error=raised.value.to_dict())
+
+
 @provokes(4400, "websocket")
 async def _() -> Outcome:
     with site(limits={"send_timeout": 0.2}, retention={"max_bytes": 1 << 30}) as place:
@@ -482,6 +498,22 @@ async def _() -> Outcome:
     with faulty_site() as (place, log):
         log.away = True
         return await over_http(place)
+
+
+@provokes(5041, "websocket")
+async def _() -> Outcome:
+    network = Network()
+    holder, hub = StreamHub(log=network.log("a")), StreamHub(log=network.log("b"))
+    gateway = Gateway(hub)
+    try:
+        holder.open("e")
+        await until(lambda: network.holders.get("e") == "a")
+        network.fleets["a"].deaf = True
+        with serve(make_app(hub, gateway), log_config=None) as server:
+            place = Site(hub=hub, gateway=gateway, server=server)
+            return await _ask_once(place, "cancel_execution", {"execution_id": "e"})
+    finally:
+        await holder.aclose()
 
 
 @provokes(5031, "producer")
@@ -555,5 +587,5 @@ async def test_a_code_is_told_as_the_table_says(case: Case) -> None:
 
 def test_every_code_of_the_table_is_provoked() -> None:
     assert {case.code for case in CASES} == set(CODES)
-    producers = {4040, 4092, 4096, 4131, 4295, 5040}
+    producers = {4040, 4092, 4096, 4097, 4131, 4295, 5040}
     assert {case.code for case in CASES if case.transport != "producer"} == set(CODES) - producers

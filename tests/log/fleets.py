@@ -74,7 +74,7 @@ class Member:
     async def renew_epoch(self, execution_id: str, epoch: str) -> None:
         """Return: there are no executions."""
 
-    async def recent_ids(self, seconds: float) -> set[str]:
+    async def recent_ids(self, seconds: float, *, running: bool) -> set[str]:
         return set()
 
     async def _abandon(self, execution_id: str, process_id: str) -> None:

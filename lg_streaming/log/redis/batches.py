@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from lg_streaming.events import FINAL_TYPES
 from lg_streaming.fork import new_lock
 from lg_streaming.log.base import state_after
-from lg_streaming.log.redis.records import encode_record
+from lg_streaming.log.redis.records import encode_header, encode_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -84,9 +84,9 @@ class AppendCalls:
         """Heads of the executions that this process appended to last."""
 
     def call(
-        self, batch: Batch, process_id: str, *, mode: str = "", holder: str = "", live: str = ""
+        self, batch: Batch, process_id: str, *, epoch: str = "", mode: str = "", holder: str = "", live: str = ""
     ) -> tuple[Sequence[str], Sequence[str | bytes | int]]:
-        """Return keys and arguments. ``mode``, ``holder`` and ``live`` are for a run of another process."""
+        """Return keys and arguments. ``epoch`` is for a new execution, the others for a run of another process."""
         execution_id, updates = batch.execution_id, batch.updates
         keys, retention = self._keys.execution(execution_id), self._retention
         known = self.acknowledged.get(execution_id)
@@ -94,7 +94,7 @@ class AppendCalls:
             batch.producer,
             batch.number,
             process_id,
-            self._new_epoch(),
+            epoch or self._new_epoch(),
             batch.owner or "",
             repr(updates[-1].timestamp) if updates else "0",
             repr(self._clock()),
@@ -140,8 +140,13 @@ def segments(updates: Sequence[PendingUpdate]) -> list[str | bytes | int]:
     arguments: list[str | bytes | int] = []
     plain: list[bytes] = []
     size, plain_run = 0, ""
+    name = priority = scope = None
+    kind, run, header = "", "", b""
     for update in updates:
-        kind, run, record = _KINDS.get(update.type, ""), update.scope.run_id or "", encode_record(update)
+        if update.scope is not scope or update.type != name or update.priority != priority:
+            name, scope, priority, header = update.type, update.scope, update.priority, encode_header(update)
+            kind, run = _KINDS.get(name, ""), scope.run_id or ""
+        record = encode_record(update, header)
         if plain and (kind or update.key is not None or run != plain_run or len(plain) == _PLAIN_UPDATES):
             arguments += (len(plain), "", "", plain_run, b"".join(plain))
             plain, size = [], 0

@@ -6,29 +6,28 @@ import asyncio
 import contextlib
 import logging
 import random
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from lg_streaming.backoff import LOG_BACKOFF
 from lg_streaming.errors import LogUnavailableError
-from lg_streaming.events import Position
 from lg_streaming.fork import new_lock
+from lg_streaming.log.redis.all_executions import AllExecutions
 from lg_streaming.log.redis.notifications import Notifications
-from lg_streaming.log.redis.records import decode_records
-from lg_streaming.log.redis.seen_heads import SeenHeads
 from lg_streaming.log.redis.store import retrieve_error
 from lg_streaming.log.redis.tail import Tail
+from lg_streaming.log.redis.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from lg_streaming.events import Position
     from lg_streaming.log.base import LogState, ReadResult, StoredUpdate
-    from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.io_thread import IoThread
     from lg_streaming.log.redis.keys import Keys
     from lg_streaming.log.redis.notifications import ChannelHandler
-    from lg_streaming.log.redis.reading import Reader
+    from lg_streaming.log.redis.reading import FollowedLog
 
-__all__ = ["FollowedLog", "Follower"]
+__all__ = ["Follower"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -36,65 +35,6 @@ _FIRST_UPDATES: Final = 500
 """Updates before the head that a tail begins with."""
 _LINGER: Final = 5.0
 """Seconds for which an execution without readers is followed, because a reader may return."""
-_COMPARED: Final = 500
-_SLACK: Final = 10.0
-"""Most seconds between the clocks of two processes, for readers of all executions."""
-
-
-class FollowedLog(Protocol):
-    """Log whose executions are followed: its reads and repairs, on the I/O thread."""
-
-    @property
-    def reader(self) -> Reader:
-        """Reads of Redis."""
-        ...
-
-    def client(self) -> AsyncClient:
-        """Return the client of the I/O thread."""
-        ...
-
-    async def repair_runs(self) -> None:
-        """Begin anew the executions of this process's open runs of which Redis has lost updates."""
-        ...
-
-    async def renew_epoch(self, execution_id: str, epoch: str) -> None:
-        """Begin a new epoch of an execution of which Redis has lost updates, unless it has another one."""
-        ...
-
-    async def recent_ids(self, seconds: float, *, running: bool) -> set[str]:
-        """Return executions that began in the last seconds, with ``running`` also those with an open run."""
-        ...
-
-
-class _Watch:
-    """Execution that this process reads."""
-
-    __slots__ = ("count", "execution_id", "following", "last", "pending", "subscribed", "tail", "timer")
-
-    def __init__(self, execution_id: str) -> None:
-        self.execution_id = execution_id
-        self.count = 0
-        self.tail: Tail | None = None
-        """Newest updates; None until they were read after the subscription to notifications."""
-        self.last: StoredUpdate | None = None
-        """Newest update before the tail was dropped or the connection was lost, to find updates that Redis has lost."""
-        self.following: asyncio.Task[None] | None = None
-        """Task that subscribes and reads the tail."""
-        self.pending: list[bytes] = []
-        """Notifications during that read."""
-        self.subscribed: bool = False
-        """True if the present connection brings its notifications."""
-        self.timer: asyncio.TimerHandle | None = None
-
-    def drop_tail(self) -> None:
-        """Drop the tail, so that it is read again."""
-        self.note_last()
-        self.tail = None
-
-    def note_last(self) -> None:
-        """Keep the newest update, unless an earlier one is to be checked."""
-        if self.tail is not None and self.last is None:
-            self.last = self.tail.last
 
 
 class Follower:
@@ -133,16 +73,13 @@ class Follower:
         self._notify = notify
         self._notify_position = notify_position
         self._lock = new_lock()
-        self._watches: dict[str, _Watch] = {}
-        self._by_channel: dict[str, _Watch] = {}
+        self._watches: dict[str, Watch] = {}
+        self._by_channel: dict[str, Watch] = {}
         self._channels: dict[str, ChannelHandler] = {}
         """Handlers of further channels."""
         self._confirming: set[asyncio.Task[None]] = set()
-        self._follows_all = False
-        self._seen: SeenHeads | None = None
-        """Heads of all executions; None until those of the open runs were read, after `follow_all`."""
-        self._seen_at = 0.0
-        """Time of the last comparison with them."""
+        self._all: AllExecutions | None = None
+        """Set by `follow_all`."""
         self._notifications: Notifications | None = None
         self._connected: asyncio.Event | None = None
         self._running = False
@@ -154,8 +91,7 @@ class Follower:
         """Forget all executions, as in a forked child. Handlers of channels stay."""
         self._watches, self._by_channel = {}, {}
         self._notifications, self._connected = None, None
-        self._running, self._follows_all, self.available = False, False, True
-        self._seen = None
+        self._running, self._all, self.available = False, None, True
 
     def follows(self, execution_id: str) -> bool:
         """Return whether notifications of an execution reach this process, or will when its tail is read."""
@@ -169,7 +105,7 @@ class Follower:
         with self._lock:
             watch = self._watches.get(execution_id)
             if watch is None:
-                watch = self._watches[execution_id] = _Watch(execution_id)
+                watch = self._watches[execution_id] = Watch(execution_id)
             watch.count += 1
         done = False
 
@@ -273,15 +209,15 @@ class Follower:
         Raises:
             LogUnavailableError: If Redis cannot be reached. The subscription is made as soon as it can.
         """
-        self._follows_all = True
+        if self._all is None:
+            self._all = AllExecutions(self._log, self._notify_position)
+        followed = self._all
         await (await self._connection()).subscribe(self._keys.all_updates)
-        if self._seen is None:
-            await self._begin_all()
+        await followed.begin()
 
     def follow_all_no_more(self) -> None:
         """Undo `follow_all` at the next connection."""
-        self._follows_all = False
-        self._seen = None
+        self._all = None
 
     def _start(self) -> None:
         if not self._running:
@@ -301,7 +237,7 @@ class Follower:
             raise LogUnavailableError("the log on Redis cannot be reached")
         return self._notifications
 
-    async def _begin(self, watch: _Watch) -> None:
+    async def _begin(self, watch: Watch) -> None:
         try:
             watch.pending.clear()
             channel = self._keys.execution(watch.execution_id).channel
@@ -314,7 +250,7 @@ class Follower:
         finally:
             watch.following = None
 
-    async def _reload(self, watch: _Watch) -> None:
+    async def _reload(self, watch: Watch) -> None:
         """Read the tail anew, and apply the notifications that came during the read."""
         watch.drop_tail()
         found = await self._log.reader.fetch(watch.execution_id, -_FIRST_UPDATES, _FIRST_UPDATES)
@@ -327,15 +263,15 @@ class Follower:
             return  # read again
         watch.last, watch.tail = None, Tail(found.state, found.records)
         for message in pending:
-            self._apply(watch, message)
+            watch.apply(message)
 
-    async def _leave_later(self, watch: _Watch) -> None:
+    async def _leave_later(self, watch: Watch) -> None:
         loop = asyncio.get_running_loop()
         if watch.timer is not None:
             watch.timer.cancel()
         watch.timer = loop.call_later(_LINGER, lambda: loop.create_task(self._leave(watch)))
 
-    async def _leave(self, watch: _Watch) -> None:
+    async def _leave(self, watch: Watch) -> None:
         with self._lock:
             if watch.count or self._watches.get(watch.execution_id) is not watch:
                 return
@@ -391,7 +327,7 @@ class Follower:
     async def _resubscribe(self, notifications: Notifications) -> None:
         for channel in tuple(self._channels):
             await self._confirm(notifications, channel)
-        if self._follows_all:
+        if self._all is not None:
             await notifications.subscribe(self._keys.all_updates)
         while missing := {channel: watch for channel, watch in self._by_channel.items() if not watch.subscribed}:
             await notifications.subscribe_sharded(list(missing))  # others may be added while it waits
@@ -404,45 +340,13 @@ class Follower:
             if watch.following is not None:
                 watch.pending.append(payload or b"")
             else:
-                self._apply(watch, payload or b"")
+                watch.apply(payload or b"")
             self._notify(watch.execution_id)
         elif channel == self._keys.all_updates:
-            if payload is not None and self._follows_all:
-                self._receive_position(payload)
+            if payload is not None and self._all is not None:
+                self._all.receive(payload)
         else:
             self._handle(channel, payload)
-
-    def _receive_position(self, payload: bytes) -> None:
-        epoch, before, head, name = payload.split(b" ", 3)
-        execution_id = name.decode()
-        if self._seen is not None:
-            place = self._seen.receive(execution_id, epoch.decode(), int(before), int(head))
-        else:
-            place = Position(epoch.decode(), int(before)) if before != b"0" else None
-        self._notify_position(execution_id, place)
-
-    def _apply(self, watch: _Watch, message: bytes) -> None:
-        """Extend the tail by a notification; forget the tail if that does not follow it, so that it is read again."""
-        tail = watch.tail
-        if tail is None:
-            return
-        if not message:  # dropped, or messages may be lost
-            watch.drop_tail()
-            return
-        epoch, before, head, oldest, process, _, size, inline, rest = message.split(b" ", 8)
-        state = tail.state
-        if epoch.decode() != state.epoch or int(before) > state.head:
-            watch.drop_tail()
-            return
-        if int(head) <= state.head:
-            return  # a repeated one
-        owner_size = int(size)
-        if inline != b"1" or int(before) < state.head:
-            watch.drop_tail()
-            return
-        records = decode_records(rest[owner_size:], state.head + 1, state.epoch)
-        owner = rest[:owner_size].decode() or None
-        tail.extend(records, oldest=int(oldest), owner=owner, process=None if process == b"-" else process.decode())
 
     # --- repair -------------------------------------------------------------------------------------------------
 
@@ -462,12 +366,10 @@ class Follower:
             await asyncio.gather(*(self._verify(watch) for watch in watches))
         elif watches:
             await self._compare_heads(watches)
-        if self._seen is not None:
-            await self._compare_all(self._seen, thorough=again)
-        elif self._follows_all:
-            await self._begin_all()
+        if self._all is not None:
+            await self._all.compare(thorough=again)
 
-    async def _compare_heads(self, watches: Sequence[_Watch]) -> None:
+    async def _compare_heads(self, watches: Sequence[Watch]) -> None:
         """Compare the tails with the heads in Redis, and read anew those that differ."""
         newest = [watch.tail.last if watch.tail is not None else None for watch in watches]
         heads = await self._log.reader.fetch_heads([watch.execution_id for watch in watches])
@@ -482,7 +384,7 @@ class Follower:
             elif last is not None and head.epoch == last.epoch and head.seq < last.seq:
                 await self._renew(watch, last)
 
-    async def _verify(self, watch: _Watch) -> None:
+    async def _verify(self, watch: Watch) -> None:
         """Check that Redis has the newest update that this process has; read the tail anew if there are others."""
         last, tail = watch.last, watch.tail
         if last is None:
@@ -497,67 +399,17 @@ class Follower:
                     watch.drop_tail()
         self._notify(watch.execution_id)
 
-    async def _is_lost(self, watch: _Watch, found: ReadResult, last: StoredUpdate) -> bool:
+    async def _is_lost(self, watch: Watch, found: ReadResult, last: StoredUpdate) -> bool:
         """Return whether Redis has lost an update, which may be older than the updates that were read."""
         if found.state.epoch == last.epoch and found.records and found.records[0].seq > last.seq:
             earlier = await self._log.reader.fetch(watch.execution_id, last.seq - 1, 1)
             return earlier is not None and _has_lost(earlier, last)
         return _has_lost(found, last)
 
-    async def _renew(self, watch: _Watch, last: StoredUpdate) -> None:
+    async def _renew(self, watch: Watch, last: StoredUpdate) -> None:
         await self._log.renew_epoch(watch.execution_id, last.epoch)
         watch.last = watch.tail = None
         self._notify(watch.execution_id)
-
-    async def _begin_all(self) -> None:
-        """Read the heads of the executions that may be updated next, without a notification."""
-        seen = self._seen = SeenHeads()  # notifications count from now on
-        began = asyncio.get_running_loop().time()
-        try:
-            ids = await self._log.recent_ids(_SLACK, running=True)
-            for execution_id, head in (await self._heads_of(ids)).items():
-                if head is not None and seen.get(execution_id) is None:
-                    seen.set(execution_id, head)
-        except BaseException:
-            self._seen = None
-            raise
-        self._seen_at = began
-
-    async def _compare_all(self, seen: SeenHeads, *, thorough: bool) -> None:
-        """Find executions whose notifications readers of all executions have missed.
-
-        Compared are executions that began since the last comparison, and the most recent ones of those that were
-        notified before. With ``thorough`` it compares all that were notified before, and those with an open run.
-        """
-        began = asyncio.get_running_loop().time()
-        known = seen.all() if thorough else seen.recent()
-        ids = await self._log.recent_ids(began - self._seen_at + _SLACK, running=thorough)
-        for execution_id, head in (await self._heads_of(known.keys() | ids)).items():
-            if seen.get(execution_id) == known.get(execution_id):  # otherwise it was notified since
-                await self._compare_seen(seen, execution_id, head)
-        self._seen_at = began
-
-    async def _heads_of(self, execution_ids: Iterable[str]) -> Mapping[str, Position | None]:
-        ids, heads = list(execution_ids), dict[str, Position | None]()
-        for at in range(0, len(ids), _COMPARED):
-            heads |= await self._log.reader.fetch_heads(ids[at : at + _COMPARED])
-        return heads
-
-    async def _compare_seen(self, seen: SeenHeads, execution_id: str, head: Position | None) -> None:
-        known = seen.get(execution_id)
-        if head == known:
-            return
-        if head is None:
-            seen.remove(execution_id)
-            self._notify_position(execution_id, None)
-            return
-        seen.set(execution_id, head)
-        if known is not None:
-            self._notify_position(execution_id, known if known.epoch == head.epoch else None)
-            return
-        found = await self._log.reader.fetch(execution_id, head.seq, 0)
-        start = found.state.start_record if found is not None else None
-        self._notify_position(execution_id, Position(head.epoch, start.seq - 1) if start and start.seq > 1 else None)
 
 
 def _has_lost(found: ReadResult, last: StoredUpdate) -> bool:

@@ -108,9 +108,9 @@ class RedisLog:
             open_runs=lambda: self._runs.executions,
             restore_runs=self._restore_runs,
         )
-        self._index = ExecutionIndex(self._store, self.keys, self._retention.record_ttl, clock)
         self.fleet.on_lease_lost(self._lose_runs)
-        self.fleet.on_message("run_taken", self._forget_run)
+        self.fleet.on_message("run_taken", self._forget_taken)
+        self._index = ExecutionIndex(self._store, self.keys, self._retention.record_ttl, clock)
         self._start_empty()
         restart_after_fork(self)
 
@@ -164,15 +164,16 @@ class RedisLog:
     def append_all(self, batches: Sequence[Batch]) -> Sequence[int | Exception]:
         """See `EventLog.append_all`. One round trip for all batches, or two if one begins an execution."""
         self._use()
-        commands: list[tuple[str | bytes | int, ...]] = []
         process_id = self.fleet.process_id
+        commands: list[tuple[str | bytes | int, ...]] = []
+        epoch = self._new_epoch()  # one for all: each is a system call, during which other threads take the GIL
         for batch in batches:
-            keys, arguments = self._calls.call(batch, process_id)
+            keys, arguments = self._calls.call(batch, process_id, epoch=epoch)
             commands.append(("EVALSHA", APPEND.sha, len(keys), *keys, *arguments))
         try:
             pipeline = cast("Any", self._sync_client().pipeline(transaction=False))
             known, unindexed = self._calls.acknowledged, self._unindexed
-            added = [id for batch in batches if (id := batch.execution_id) not in known or id in unindexed]
+            added = [each for batch in batches if (each := batch.execution_id) not in known or each in unindexed]
             self._index.add_new(pipeline, added)
             begun, ended = self._runs.record(batches, process_id)
             for command in begun:
@@ -196,7 +197,7 @@ class RedisLog:
         except Exception as error:  # noqa: BLE001 (returned, as the protocol requires)
             failure = to_unavailable(error)
             return [failure] * len(batches)
-        if begun and process_id != self.fleet.process_id:  # the others may have missed these runs
+        if begun and process_id != self.fleet.process_id:  # these runs may have missed the end of the others
             self._io.spawn(self._runs.abandon_all([command[2] for command in begun], process_id))
         return [self._to_result(batch, answer) for batch, answer in zip(batches, answers, strict=True)]
 
@@ -270,7 +271,7 @@ class RedisLog:
         """Forget the runs of a former id of this process, which was declared dead, and end those that are open yet."""
         self._io.spawn(self._runs.abandon_all(self._runs.forget_all(), process_id))
 
-    def _forget_run(self, payload: Any) -> None:
+    def _forget_taken(self, payload: Any) -> None:
         """Forget a run that waited for a human here, and that another process has taken over."""
         if payload["process_id"] == self.fleet.process_id:
             self._runs.forget(payload["execution_id"], payload["run_id"])

@@ -60,14 +60,14 @@ class OpenRuns:
         return tuple(self._open)
 
     def forget(self, execution_id: str, run_id: str | None = None) -> None:
-        """Forget the run of an execution that is dropped, or whose run another process holds; None: any run."""
+        """Forget the run of an execution, if it is that of ``run_id``; None: any run."""
         if run_id is None or self._open.get(execution_id) == run_id:
             self._open.pop(execution_id, None)
 
     def forget_all(self) -> Sequence[str]:
         """Forget all runs; return their executions."""
-        forgotten, self._open = tuple(self._open), {}
-        return forgotten
+        runs, self._open = tuple(self._open), {}
+        return runs
 
     def record(self, batches: Sequence[Batch], process_id: str) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
         """Record the runs that batches begin and end; return the commands for before the batches, and for after."""
@@ -146,6 +146,6 @@ class OpenRuns:
         await self.end(execution_id, process_id, make_update, release=True, live=tuple(self._fleet.live))
 
     async def abandon_all(self, execution_ids: Sequence[str], process_id: str) -> None:
-        """Abandon the runs of these executions that the process still holds."""
+        """Call `abandon` for each execution."""
         for execution_id in execution_ids:
             await self.abandon(execution_id, process_id)

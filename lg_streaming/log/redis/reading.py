@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from lg_streaming.events import Position
 from lg_streaming.fork import bury, restart_after_fork
@@ -16,13 +16,39 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lg_streaming.log.base import ExecutionState, StoredUpdate
+    from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.keys import Keys
     from lg_streaming.log.redis.store import Store
 
-__all__ = ["Reader"]
+__all__ = ["FollowedLog", "Reader"]
 
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 """Bytes of updates after which a read returns."""
+
+
+class FollowedLog(Protocol):
+    """Log whose executions are followed: its reads and repairs, on the I/O thread."""
+
+    @property
+    def reader(self) -> Reader:
+        """Reads of Redis."""
+        ...
+
+    def client(self) -> AsyncClient:
+        """Return the client of the I/O thread."""
+        ...
+
+    async def repair_runs(self) -> None:
+        """Begin anew the executions of this process's open runs of which Redis has lost updates."""
+        ...
+
+    async def renew_epoch(self, execution_id: str, epoch: str) -> None:
+        """Begin a new epoch of an execution of which Redis has lost updates, unless it has another one."""
+        ...
+
+    async def recent_ids(self, seconds: float, *, running: bool) -> set[str]:
+        """Return executions that began in the last seconds, with ``running`` also those with an open run."""
+        ...
 
 
 class Reader:

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
 
-__all__ = ["decode_records", "encode_record"]
+__all__ = ["decode_records", "encode_header", "encode_record"]
 
 _FIXED: Final = struct.Struct("<dHHI")
 """Timestamp in seconds since 1970, then bytes of the header, the key and the body. Large headers use the escape."""
+_pack: Final = _FIXED.pack
 _LARGE: Final = 0xFFFF
 _LONG: Final = struct.Struct("<I")
 _MAX_CACHED: Final = 4_096
@@ -32,14 +33,20 @@ _new: Final = cast("Any", tuple.__new__)
 _Header = tuple[str, Scope, "Priority"]
 
 
-def encode_record(update: PendingUpdate) -> bytes:
-    """Return the record of an update."""
+def encode_header(update: PendingUpdate) -> bytes:
+    """Return the header of an update's record: its type, priority and scope."""
+    return b"%b\n%b\n%b" % (orjson.dumps(update.type), update.priority.encode(), update.scope.fragment)
+
+
+def encode_record(update: PendingUpdate, header: bytes | None = None) -> bytes:
+    """Return the record of an update. ``header`` is its `encode_header`, if that is known."""
     key = b"" if update.key is None else update.key.encode()
-    header = b"%b\n%b\n%b" % (orjson.dumps(update.type), update.priority.encode(), update.scope.fragment)
+    if header is None:
+        header = encode_header(update)
     if len(header) >= _LARGE:
         fixed = _FIXED.pack(update.timestamp, _LARGE, len(key), len(update.body)) + _LONG.pack(len(header))
     else:
-        fixed = _FIXED.pack(update.timestamp, len(header), len(key), len(update.body))
+        fixed = _pack(update.timestamp, len(header), len(key), len(update.body))
     return b"%b%b%b%b" % (fixed, header, key, update.body)
 
 
