@@ -24,6 +24,8 @@ UPDATES = 600
 BEHIND = 200
 LIVE = 100
 READS = 20
+PER_CLIENT = 3
+"""Scripts of a client: the rate of connections, their number, and the state of the execution."""
 OF_PROCESSES = 40
 """Scripts that the processes run for themselves in that time."""
 
@@ -57,13 +59,12 @@ async def test_all_complete_with_few_commands(count: int, transport: Literal["so
             async with readers(replace(wanted, port=second.port, last=last, after=after)) as again:
                 used = commands(redis) - calls
                 await publish(hub, LIVE)
-                report = await again.report(BEHIND + LIVE)
+                await again.report(BEHIND + LIVE)
         second.stop()
-    assert used["cmdstat_evalsha"] <= 2 * count + OF_PROCESSES, used
+    assert used["cmdstat_evalsha"] <= PER_CLIENT * count + OF_PROCESSES, used
     assert used["cmdstat_xrange"] + used["cmdstat_xrevrange"] <= READS, used
     assert "Traceback" not in second.log
     assert "ERROR" not in second.log
-    print(transport, used["cmdstat_evalsha"] / count, dict(used), report)
 
 
 @asynccontextmanager
