@@ -119,6 +119,7 @@ async def test_a_producer_that_is_paused_past_its_lease_is_fenced(fleet: Fleet) 
     numbers(again)
     assert finals(again) == ["workflow_complete"]
     await a.do("p.start('e', count=3); await p.outcome('e')")
+    await until(lambda: is_in(b, "e", "completed"), "the second run has ended")
     both = await everything(b, "e")
     numbers(both)
     assert finals(both) == ["workflow_abandoned", "workflow_complete"]
