@@ -156,7 +156,7 @@ class Lease:
         finally:
             await self._store.run(_END, self.keys(process_id, "reaped", "runs"), self.process_id, int(done))
         if ended or not leaving:
-            logger.warning("process %s is gone: ended its %d runs", process_id, ended)
+            logger.warning("process %s is gone, open runs that ended with it: %d", process_id, ended)
 
     async def _end_run(self, execution_id: str, process_id: str) -> None:
         if self._abandon is None:
