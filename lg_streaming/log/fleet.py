@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Fleet", "MessageHandler", "ProcessInfo", "RequestHandler"]
+__all__ = ["CountLimit", "Fleet", "MessageHandler", "ProcessInfo", "RateLimit", "RequestHandler"]
 
 RequestHandler = Callable[[Any], Awaitable[object]]
 """``await handler(payload)`` returns the answer. Payloads and answers are JSON values."""
@@ -30,6 +30,27 @@ class ProcessInfo:
     """Last renewal of the process's lease, in seconds since 1970 by the clock of Redis."""
     report: Mapping[str, Any]
     """The newest report of the process: see `Fleet.set_report`."""
+
+
+class RateLimit(NamedTuple):
+    """Limit of the hits of a key over all processes, in a sliding window."""
+
+    kind: str
+    key: str
+    amount: int
+    """Most hits in a window."""
+    seconds: float
+    """Length of the window."""
+    hits: bool = True
+    """False for a check that counts nothing."""
+
+
+class CountLimit(NamedTuple):
+    """Limit of a counter: the sum of the shares of the live processes."""
+
+    kind: str
+    key: str
+    most: int
 
 
 class Fleet(Protocol):
@@ -123,21 +144,29 @@ class Fleet(Protocol):
         """Return all values of a kind by key."""
         ...
 
+    # --- limits ---------------------------------------------------------------------------------------------
+
     async def count(self, kind: str, key: str, change: int) -> int:
-        """Add to this process's share of a counter; return the sum over the live processes."""
-        ...
+        """Add to this process's share of a counter; return the sum over the live processes.
 
-    # --- rates ----------------------------------------------------------------------------------------------
-
-    async def hit(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
-        """Count a hit of a key and return True; over ``amount`` hits in ``seconds``, count nothing and return False.
-
-        The hits of all processes count, in a sliding window. Raises LogUnavailableError, like `allows`.
+        The change counts also after a cancellation or an error. Raises LogUnavailableError.
         """
         ...
 
-    async def allows(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
-        """Return whether a key has a hit left. Counts nothing."""
+    async def admit(
+        self, rates: Sequence[RateLimit], counts: Sequence[CountLimit] = ()
+    ) -> RateLimit | CountLimit | None:
+        """Count a hit of each rate and one more in each counter, in one request.
+
+        A rate that refuses leaves all rates as they are. The counters count the caller in any case, also after a
+        refusal, a cancellation or an error, until `count` with -1.
+
+        Returns:
+            The first limit that refuses the caller, rates first; None if it is admitted.
+
+        Raises:
+            LogUnavailableError: If the log cannot be reached.
+        """
         ...
 
     # --- the processes --------------------------------------------------------------------------------------

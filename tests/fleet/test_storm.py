@@ -24,8 +24,8 @@ UPDATES = 600
 BEHIND = 200
 LIVE = 100
 READS = 20
-PER_CLIENT = 3
-"""Scripts of a client: the rate of connections, their number, and the state of the execution."""
+PER_CLIENT = 2
+"""Scripts of a client: all limits of its connection, and the state of the execution."""
 OF_PROCESSES = 40
 """Scripts that the processes run for themselves in that time."""
 

@@ -14,7 +14,7 @@ import orjson
 from lg_streaming.errors import LogUnavailableError, NoAnswerError
 from lg_streaming.log import Batch, LogState, MemoryLog, ReadResult
 from lg_streaming.log.base import Listener, PendingUpdate, PositionListener
-from lg_streaming.log.fleet import Fleet, MessageHandler, ProcessInfo, RequestHandler
+from lg_streaming.log.fleet import CountLimit, Fleet, MessageHandler, ProcessInfo, RateLimit, RequestHandler
 
 _OPEN = {"running", "interrupted"}
 
@@ -163,14 +163,18 @@ class MemoryFleet:
         self._network.counts[kind, key, self.process_id] += change
         return sum(self._network.counts[kind, key, name] for name, fleet in self._network.fleets.items() if fleet.alive)
 
-    async def hit(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
-        allowed = await self.allows(kind, key, amount=amount, seconds=seconds)
-        self._network.hits[kind, key] += allowed
-        return allowed
-
-    async def allows(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
+    async def admit(
+        self, rates: Sequence[RateLimit], counts: Sequence[CountLimit] = ()
+    ) -> RateLimit | CountLimit | None:
         self._network.check()
-        return self._network.hits[kind, key] < amount
+        totals = [await self.count(each.kind, each.key, 1) for each in counts]
+        hits = self._network.hits
+        for rate in rates:
+            if hits[rate.kind, rate.key] >= rate.amount:
+                return rate
+        for rate in rates:
+            hits[rate.kind, rate.key] += rate.hits
+        return next((each for each, total in zip(counts, totals, strict=True) if total > each.most), None)
 
     def set_report(self, report: Callable[[], Mapping[str, Any]]) -> None:
         self._report = report

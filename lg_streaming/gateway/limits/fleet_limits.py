@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import ConnectRateError, LimitError, LogUnavailableError, TooManyConnectionsError
 from lg_streaming.frequency import Frequency
 from lg_streaming.gateway.limits.rates import address_key
+from lg_streaming.log.fleet import CountLimit, RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Sequence
 
     from lg_streaming.log.fleet import Fleet
     from lg_streaming.settings import LimitSettings
@@ -42,26 +43,27 @@ class FleetLease:
 
     def __init__(self, limits: FleetLimits) -> None:
         self._limits = limits
-        self._counters: list[tuple[str, str]] = []
+        self._counters: list[CountLimit] = []
         self._released = False
 
     @property
     def has_subject(self) -> bool:
         """True if a counter of a subject includes the connection."""
-        return any(kind == _BY_SUBJECT for kind, _ in self._counters)
+        return any(counter.kind == _BY_SUBJECT for counter in self._counters)
 
-    def add(self, kind: str, key: str) -> bool:
-        """Note that a counter includes the connection; return False if the lease was released."""
-        if not self._released:
-            self._counters.append((kind, key))
-        return not self._released
+    def add(self, counters: Sequence[CountLimit]) -> Sequence[CountLimit]:
+        """Note that counters include the connection; return them, or none if the lease was released."""
+        if self._released:
+            return ()
+        self._counters += counters
+        return counters
 
     def release(self) -> None:
         """Stop counting the connection. Harmless when repeated."""
         self._released = True
         counters, self._counters = self._counters, []
-        for kind, key in counters:
-            self._limits.discount(kind, key)
+        if counters:
+            self._limits.discount(counters)
 
 
 class FleetLimits:
@@ -93,7 +95,8 @@ class FleetLimits:
             TooManyConnectionsError: If the address or the subject has as many connections as it may.
         """
         key = address_key(address)
-        return await self._enter_after(address, subject, self._check_failures(key), self._hit_connects(key))
+        rates = [*_limit(_FAILURES, key, self._failures, hits=False), *_limit(_CONNECTS, key, self._connects)]
+        return await self._enter(rates, key, subject)
 
     async def enter(self, address: str | None, subject: str | None) -> FleetLease:
         """Count a connection that this process has admitted, without the rates.
@@ -101,7 +104,7 @@ class FleetLimits:
         Raises:
             TooManyConnectionsError: If the address or the subject has as many connections as it may.
         """
-        return await self._enter_after(address, subject)
+        return await self._enter([], address_key(address), subject)
 
     async def claim_subject(self, lease: FleetLease, subject: str | None) -> None:
         """Count a connection for the subject of a later login.
@@ -110,7 +113,7 @@ class FleetLimits:
             TooManyConnectionsError: If the subject has as many connections as it may.
         """
         if not lease.has_subject:
-            await self._all(self._claim(lease, subject))
+            await self._check([], lease, self._counters(None, subject))
 
     async def check_logins(self, address: str | None) -> None:
         """Check that `address` may still try to log in. Counts nothing.
@@ -118,7 +121,7 @@ class FleetLimits:
         Raises:
             ConnectRateError: If the address failed too often.
         """
-        await self._all(self._check_failures(address_key(address)))
+        await self._check(_limit(_FAILURES, address_key(address), self._failures, hits=False))
 
     async def login_failed(self, address: str | None) -> None:
         """Count a failed login from `address`.
@@ -126,51 +129,54 @@ class FleetLimits:
         Raises:
             ConnectRateError: If the address failed too often already.
         """
-        await self._all(self._hit_failures(address_key(address)))
+        await self._check(_limit(_FAILURES, address_key(address), self._failures))
 
-    def discount(self, kind: str, key: str) -> None:
-        """Count one connection less. Returns at once."""
-        self._fleet.spawn(lambda: self._discount(kind, key))
+    def discount(self, counters: Sequence[CountLimit]) -> None:
+        """Count one connection less in each counter. Returns at once."""
+        self._fleet.spawn(lambda: self._discount(counters))
 
-    async def _discount(self, kind: str, key: str) -> None:
+    async def _discount(self, counters: Sequence[CountLimit]) -> None:
         try:
-            await self._fleet.count(kind, key, -1)
+            await asyncio.gather(*(self._fleet.count(each.kind, each.key, -1) for each in counters))
         except LogUnavailableError as error:
             logger.debug("a closed connection is discounted later: %s", error)
 
-    async def _enter_after(
-        self, address: str | None, subject: str | None, *checks: Coroutine[Any, Any, None]
-    ) -> FleetLease:
+    async def _enter(self, rates: Sequence[RateLimit], key: str, subject: str | None) -> FleetLease:
         lease = FleetLease(self)
         try:
-            await self._all(*checks, self._enter(lease, address_key(address)), self._claim(lease, subject))
+            await self._check(rates, lease, self._counters(key, subject))
         except BaseException:
             lease.release()
             raise
         return lease
 
-    async def _all(self, *steps: Coroutine[Any, Any, None]) -> None:
-        """Take all steps at once; raise the first refusal. Without an answer of the fleet, raise nothing."""
-        if self._monotonic() < self._resumes_at:
-            for step in steps:
-                step.close()
+    def _counters(self, key: str | None, subject: str | None) -> list[CountLimit]:
+        counters: list[CountLimit] = []
+        if key is not None and self._per_address is not None:
+            counters.append(CountLimit(_BY_ADDRESS, key, self._per_address))
+        if subject is not None and self._per_subject is not None:
+            counters.append(CountLimit(_BY_SUBJECT, subject, self._per_subject))
+        return counters
+
+    async def _check(
+        self, rates: Sequence[RateLimit], lease: FleetLease | None = None, counters: Sequence[CountLimit] = ()
+    ) -> None:
+        """Count a caller in rates and counters; raise a refusal. Without an answer of the fleet, raise nothing."""
+        if not (rates or counters) or self._monotonic() < self._resumes_at:
             return
+        if lease is not None:
+            counters = lease.add(counters)
         try:
             async with asyncio.timeout(_PATIENCE):
-                results = await asyncio.gather(*steps, return_exceptions=True)
+                refusing = await self._fleet.admit(rates, counters)
         except TimeoutError:
             self._pause(f"no answer in {_PATIENCE:g} s")
-            return
-        failures: list[BaseException] = []
-        for result in results:
-            if isinstance(result, LimitError):
-                raise result
-            if result is not None:
-                failures.append(result)
-        if failures:
-            self._pause(repr(failures[0]))
+        except Exception as error:  # noqa: BLE001 (the limits of this process decide)
+            self._pause(repr(error))
         else:
             self._warned = False
+            if refusing is not None:
+                raise self._refusal(refusing)
 
     def _pause(self, reason: str) -> None:
         self._resumes_at = self._monotonic() + _PAUSE
@@ -178,41 +184,19 @@ class FleetLimits:
             self._warned = True
             logger.warning("limits of callers hold in this process only, until the log can be reached: %s", reason)
 
-    async def _check_failures(self, key: str) -> None:
-        rate = self._failures
-        if rate is not None and not await self._fleet.allows(_FAILURES, key, amount=rate.amount, seconds=rate.seconds):
-            raise _too_many("failed logins", rate)
-
-    async def _hit_failures(self, key: str) -> None:
-        rate = self._failures
-        if rate is not None and not await self._fleet.hit(_FAILURES, key, amount=rate.amount, seconds=rate.seconds):
-            raise _too_many("failed logins", rate)
-
-    async def _hit_connects(self, key: str) -> None:
-        rate = self._connects
-        if rate is not None and not await self._fleet.hit(_CONNECTS, key, amount=rate.amount, seconds=rate.seconds):
-            raise _too_many("connections", rate)
-
-    async def _enter(self, lease: FleetLease, key: str) -> None:
-        await self._count(lease, _BY_ADDRESS, key, self._per_address, "an address")
-
-    async def _claim(self, lease: FleetLease, subject: str | None) -> None:
-        if subject is not None:
-            await self._count(lease, _BY_SUBJECT, subject, self._per_subject, "a subject")
-
-    async def _count(self, lease: FleetLease, kind: str, key: str, limit: int | None, holder: str) -> None:
-        """Count a connection. It counts in this process's share also without an answer, until the lease is released."""
-        if limit is None or not lease.add(kind, key):
-            return
-        if await self._fleet.count(kind, key, 1) > limit:
-            raise TooManyConnectionsError(
-                f"{holder} may have {limit} connections, over all processes: close some first", retry_after=1.0
+    def _refusal(self, limit: RateLimit | CountLimit) -> LimitError:
+        if isinstance(limit, CountLimit):
+            holder = "an address" if limit.kind == _BY_ADDRESS else "a subject"
+            return TooManyConnectionsError(
+                f"{holder} may have {limit.most} connections, over all processes: close some first", retry_after=1.0
             )
+        what, rate = ("failed logins", self._failures) if limit.kind == _FAILURES else ("connections", self._connects)
+        return ConnectRateError(f"too many {what}: {rate} are allowed", retry_after=limit.seconds)
 
 
 def _parse(rate: str | None) -> Frequency | None:
     return None if rate is None else Frequency.parse(rate)
 
 
-def _too_many(what: str, rate: Frequency) -> ConnectRateError:
-    return ConnectRateError(f"too many {what}: {rate} are allowed", retry_after=rate.seconds)
+def _limit(kind: str, key: str, rate: Frequency | None, *, hits: bool = True) -> list[RateLimit]:
+    return [] if rate is None else [RateLimit(kind, key, rate.amount, rate.seconds, hits)]

@@ -17,16 +17,16 @@ from lg_streaming.backoff import LOG_BACKOFF
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.fork import new_lock, restart_after_fork
 from lg_streaming.log.redis.claims import Claims
+from lg_streaming.log.redis.counters import Counters
 from lg_streaming.log.redis.lease import Abandon, Lease, new_process_id, runs_key
 from lg_streaming.log.redis.mailbox import Mailbox
-from lg_streaming.log.redis.rates import Rates
-from lg_streaming.log.redis.shared_values import Counters, Values
+from lg_streaming.log.redis.shared_values import Values
 from lg_streaming.log.redis.store import Store, encode_json
 
 if TYPE_CHECKING:
     import concurrent.futures
 
-    from lg_streaming.log.fleet import MessageHandler, ProcessInfo, RequestHandler
+    from lg_streaming.log.fleet import CountLimit, MessageHandler, ProcessInfo, RateLimit, RequestHandler
     from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.io_thread import IoThread
     from lg_streaming.log.redis.notifications import Subscribe
@@ -84,7 +84,6 @@ class RedisFleet:
         self._on_lease_lost: tuple[Callable[[str], None], ...] = ()
         self._report: Callable[[], Mapping[str, Any]] = dict
         self._values = Values(self._store)
-        self._rates = Rates(self._store)
         self._closed = False
         self._begin()
         restart_after_fork(self)
@@ -263,19 +262,27 @@ class RedisFleet:
         """See `Fleet.values`."""
         return await self._run(lambda: self._values.values(kind))
 
+    # --- limits ---------------------------------------------------------------------------------------------
+
     async def count(self, kind: str, key: str, change: int) -> int:
         """See `Fleet.count`. After an error the change counts, and reaches Redis later."""
-        return await self._run(lambda: self._counters.count(kind, key, change), registered=True)
 
-    # --- rates ----------------------------------------------------------------------------------------------
+        async def count() -> int:
+            await self._count([(kind, key)], change)
+            return await self._counters.count(kind, key)
 
-    async def hit(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
-        """See `Fleet.hit`."""
-        return await self._run(lambda: self._rates.hit(kind, key, amount, seconds))
+        return await self._io.run_to_end(count())
 
-    async def allows(self, kind: str, key: str, *, amount: int, seconds: float) -> bool:
-        """See `Fleet.allows`."""
-        return await self._run(lambda: self._rates.allows(kind, key, amount, seconds))
+    async def admit(
+        self, rates: Sequence[RateLimit], counts: Sequence[CountLimit] = ()
+    ) -> RateLimit | CountLimit | None:
+        """See `Fleet.admit`."""
+
+        async def admit() -> RateLimit | CountLimit | None:
+            await self._count([(each.kind, each.key) for each in counts], 1)
+            return await self._counters.admit(rates, counts)
+
+        return await self._io.run_to_end(admit())
 
     # --- the processes --------------------------------------------------------------------------------------
 
@@ -293,6 +300,19 @@ class RedisFleet:
         return await self._io.run(self._started(work, registered=registered))
 
     async def _started(self, work: Callable[[], Coroutine[Any, Any, T]], *, registered: bool) -> T:
+        await self._prepare(registered=registered)
+        return await work()
+
+    async def _count(self, counters: Sequence[tuple[str, str]], change: int) -> None:
+        """Change shares of counters, also if this process cannot take its lease."""
+        try:
+            await self._prepare(registered=bool(counters))
+        finally:
+            for kind, key in counters:
+                self._counters.change(kind, key, change)
+
+    async def _prepare(self, *, registered: bool) -> None:
+        """Start, and take the lease if the work needs a registered process."""
         if self._closed:
             raise LogUnavailableError("the log is closed")
         self.start()
@@ -300,7 +320,6 @@ class RedisFleet:
             async with self._renewing:
                 if not self._registered:
                     await self._renew()
-        return await work()
 
     async def _serve(self) -> None:
         unsubscribe = self._subscribe(self._store.key("fleet"), self._handle_message)

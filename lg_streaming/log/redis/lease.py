@@ -68,6 +68,8 @@ class Lease:
         self._reaping: set[str] = set()
         self.process_id = new_process_id()
         self.live = frozenset({self.process_id})
+        self.dead: frozenset[str] = frozenset()
+        """Processes whose lease has expired and whose runs have not ended, at the last `refresh`."""
         self.report: Callable[[], Mapping[str, Any]] = dict
 
     @property
@@ -102,7 +104,7 @@ class Lease:
         return None if state < 0 else (state == 1, waiting)
 
     async def refresh(self, *, renewed: bool) -> tuple[frozenset[str], frozenset[str]]:
-        """Read the leases of all processes, and set `live`. With ``renewed``, record that of this one first.
+        """Read the leases of all processes, and set `live` and `dead`. With ``renewed``, record that of this one first.
 
         Returns:
             The processes that live, and those that are dead and not removed.
@@ -111,8 +113,8 @@ class Lease:
         now, flat = await self._store.run(_LIST, [self._store.key("processes")], *own)
         ends = {flat[i].decode(): float(flat[i + 1]) for i in range(0, len(flat), 2)}
         live = frozenset(each for each, end in ends.items() if end > now)
-        self.live = live | {self.process_id}
-        return live, frozenset(ends) - live
+        self.live, self.dead = live | {self.process_id}, frozenset(ends) - live
+        return live, self.dead
 
     async def reap(self, process_id: str) -> bool:
         """End the runs of a dead process, and remove it; return whether that is done. Leaving, it may be this one.
