@@ -159,7 +159,7 @@ class Fleet(Protocol):
         """Count a hit of each rate and one more in each counter, in one request.
 
         A rate that refuses leaves all rates as they are. The counters count the caller in any case, also after a
-        refusal, a cancellation or an error, until `count` with -1.
+        refusal, a cancellation or an error, until `discount`.
 
         Returns:
             The first limit that refuses the caller, rates first; None if it is admitted.
@@ -167,6 +167,10 @@ class Fleet(Protocol):
         Raises:
             LogUnavailableError: If the log cannot be reached.
         """
+        ...
+
+    def discount(self, counts: Sequence[CountLimit]) -> None:
+        """Count a caller of `admit` no longer. Returns at once; without the log, the others see it later."""
         ...
 
     # --- the processes --------------------------------------------------------------------------------------

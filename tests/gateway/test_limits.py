@@ -1,8 +1,9 @@
 """Counting what callers use."""
 # pyright: reportPrivateUsage=false
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import pytest
@@ -11,8 +12,12 @@ from hypothesis import strategies as st
 
 from lg_streaming.errors import ConnectRateError, MessageRateError, ServerFullError, TooManyConnectionsError
 from lg_streaming.frequency import Frequency
+from lg_streaming.gateway.limits import fleet_limits
+from lg_streaming.gateway.limits.fleet_limits import FleetLimits
 from lg_streaming.gateway.limits.rates import ConnectionCounter, Lease, RateLimiter, Requests, Windows, address_key
+from lg_streaming.log.fleet import CountLimit, RateLimit
 from lg_streaming.settings import LimitSettings
+from tests.support.memory_fleet import MemoryFleet, Network
 
 
 @pytest.mark.parametrize(
@@ -185,3 +190,45 @@ def test_requests_are_of_a_caller() -> None:
     requests.acquire("bob")
     now = 0.5
     requests.acquire("alice")
+
+
+# ---------------------------------------------------------------- over all processes
+class SilentFleet(MemoryFleet):
+    """A process that counts callers and does not answer."""
+
+    async def admit(
+        self, rates: Sequence[RateLimit], counts: Sequence[CountLimit] = ()
+    ) -> RateLimit | CountLimit | None:
+        await super().admit(rates, counts)
+        await asyncio.Event().wait()
+        return None
+
+
+async def test_a_fleet_that_does_not_answer_is_asked_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_limits, "_PATIENCE", 0.01)
+    network, now = Network(), [0.0]
+    limits = FleetLimits(SilentFleet(network, "a"), LimitSettings(connections_per_address=1), lambda: now[0])
+    counter = ("connections_by_address", "192.0.2.1", "a")
+    leases = [await limits.admit("192.0.2.1", None) for _ in range(3)]
+    assert network.counts[counter] == 1  # the others were not counted
+    now[0] += 5
+    leases.append(await limits.admit("192.0.2.1", None))
+    assert network.counts[counter] == 2
+    for lease in (*leases, *leases):
+        lease.release()
+    assert network.counts[counter] == 0
+
+
+async def test_a_refused_connection_is_counted_no_longer() -> None:
+    network = Network()
+    limits = FleetLimits(network.join("a"), LimitSettings(connections_per_subject=1))
+    lease = await limits.admit("192.0.2.1", None)
+    await limits.claim_subject(lease, "alice")
+    with pytest.raises(TooManyConnectionsError, match="a subject may have 1 connections, over all processes"):
+        await limits.enter("192.0.2.2", "alice")
+    assert +network.counts == {
+        ("connections_by_address", "192.0.2.1", "a"): 1,
+        ("connections_by_subject", "alice", "a"): 1,
+    }
+    lease.release()
+    assert not +network.counts

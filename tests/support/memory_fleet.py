@@ -176,6 +176,10 @@ class MemoryFleet:
             hits[rate.kind, rate.key] += rate.hits
         return next((each for each, total in zip(counts, totals, strict=True) if total > each.most), None)
 
+    def discount(self, counts: Sequence[CountLimit]) -> None:
+        for each in counts:
+            self._network.counts[each.kind, each.key, self.process_id] -= 1
+
     def set_report(self, report: Callable[[], Mapping[str, Any]]) -> None:
         self._report = report
 

@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from lg_streaming.errors import ConnectRateError, LimitError, LogUnavailableError, TooManyConnectionsError
+from lg_streaming.errors import ConnectRateError, LimitError, TooManyConnectionsError
 from lg_streaming.frequency import Frequency
 from lg_streaming.gateway.limits.rates import address_key
 from lg_streaming.log.fleet import CountLimit, RateLimit
@@ -36,13 +36,13 @@ class FleetLease:
     """A connection that counts in the fleet, until its release.
 
     Args:
-        limits: The limits that count it.
+        fleet: The processes.
     """
 
-    __slots__ = ("_counters", "_limits", "_released")
+    __slots__ = ("_counters", "_fleet", "_released")
 
-    def __init__(self, limits: FleetLimits) -> None:
-        self._limits = limits
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
         self._counters: list[CountLimit] = []
         self._released = False
 
@@ -63,7 +63,7 @@ class FleetLease:
         self._released = True
         counters, self._counters = self._counters, []
         if counters:
-            self._limits.discount(counters)
+            self._fleet.discount(counters)
 
 
 class FleetLimits:
@@ -131,18 +131,8 @@ class FleetLimits:
         """
         await self._check(_limit(_FAILURES, address_key(address), self._failures))
 
-    def discount(self, counters: Sequence[CountLimit]) -> None:
-        """Count one connection less in each counter. Returns at once."""
-        self._fleet.spawn(lambda: self._discount(counters))
-
-    async def _discount(self, counters: Sequence[CountLimit]) -> None:
-        try:
-            await asyncio.gather(*(self._fleet.count(each.kind, each.key, -1) for each in counters))
-        except LogUnavailableError as error:
-            logger.debug("a closed connection is discounted later: %s", error)
-
     async def _enter(self, rates: Sequence[RateLimit], key: str, subject: str | None) -> FleetLease:
-        lease = FleetLease(self)
+        lease = FleetLease(self._fleet)
         try:
             await self._check(rates, lease, self._counters(key, subject))
         except BaseException:

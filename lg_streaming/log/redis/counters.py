@@ -9,7 +9,7 @@ from lg_streaming.log.redis.scripts import Script
 from lg_streaming.log.redis.store import ScriptCall
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from lg_streaming.log.fleet import CountLimit, RateLimit
     from lg_streaming.log.redis.lease import Lease
@@ -45,6 +45,8 @@ class Counters:
         self._gone: set[str] = set()
         """Processes that were removed. An id never comes back."""
         self._refreshing = asyncio.Lock()
+        self._leaving: set[_Counter] = set()
+        self._writing = False
 
     def change(self, kind: str, key: str, change: int) -> None:
         """Change this process's share of a counter. `count` or `admit`, or a later renewal of the lease, writes it."""
@@ -121,9 +123,25 @@ class Counters:
         if now - self._refreshed_at > _REFRESH_SECONDS:
             self._refreshed_at = now
             self.rewrite()
-        written = {counter: self._shares.get(counter, 0) for counter in self._unwritten}
+        await self._write(self._unwritten)
+
+    async def write(self, counters: Sequence[_Counter]) -> None:
+        """Write shares soon: those of callers that leave at once are one request, and one script for each counter."""
+        self._leaving.update(counters)
+        if self._writing:
+            return
+        self._writing = True
+        try:
+            while self._leaving:
+                leaving, self._leaving = self._leaving, set()
+                await self._write(leaving)
+        finally:
+            self._writing = False
+
+    async def _write(self, counters: Iterable[_Counter]) -> None:
+        written = {counter: self._shares.get(counter, 0) for counter in counters}
         await self._store.run_all(self._call((), [counter]) for counter in written)
-        # A share that has changed since may have been written in the other order.
+        # A share that has changed since is written by its own request.
         self._unwritten -= {counter for counter, share in written.items() if share == self._shares.get(counter, 0)}
 
     async def remove_all(self) -> None:

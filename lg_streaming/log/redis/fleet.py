@@ -284,6 +284,17 @@ class RedisFleet:
 
         return await self._io.run_to_end(admit())
 
+    def discount(self, counts: Sequence[CountLimit]) -> None:
+        """See `Fleet.discount`."""
+
+        async def discount() -> None:
+            counters = [(each.kind, each.key) for each in counts]
+            await self._count(counters, -1)  # in turn after its `admit`, which may wait for the lease
+            await self._counters.write(counters)
+
+        if not self._closed:
+            self._io.spawn(discount())
+
     # --- the processes --------------------------------------------------------------------------------------
 
     def set_report(self, report: Callable[[], Mapping[str, Any]]) -> None:
