@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -564,15 +565,22 @@ async def test_a_rate_that_refuses_leaves_the_other_rates_unchanged(make: Make) 
 
 async def test_a_rate_is_a_sliding_window_that_expires(make: Make) -> None:
     member = make(lease=30)
-    rate = RateLimit("one", "a", 4, 0.4)
-    began = time.monotonic()
-    passed = 0
-    while time.monotonic() < began + 2:
-        passed += await member.fleet.admit([rate]) is None
-        await asyncio.sleep(0.005)
-    assert 10 <= passed <= 28  # 4 in each of five windows, less what the sliding takes, and two windows cut
+    rate = RateLimit("one", "a", 4, 1.0)
+
+    def redis_time() -> float:
+        seconds, microseconds = member.execute("TIME")
+        return int(seconds) + int(microseconds) / 1e6
+
+    while not 0.5 <= redis_time() % 1 <= 0.7:
+        await asyncio.sleep(0.05)
+    began = int(redis_time())
+    assert [await member.fleet.admit([rate]) for _ in range(5)] == [None] * 4 + [rate]
+    while await member.fleet.admit([rate]) is not None:
+        await asyncio.sleep(0.01)
+    assert began + 1.25 <= redis_time() <= began + 1.5  # a quarter of the hits before is over
+    assert await member.fleet.admit([rate]) == rate
     (key,) = keys_of(member, "rate")
-    assert 0 < member.execute("PTTL", key) <= 800
+    assert 1000 < member.execute("PTTL", key) <= 2000
 
 
 async def test_limits_of_a_burst_admit_as_many_as_they_allow(make: Make) -> None:
@@ -590,12 +598,19 @@ async def test_a_cancelled_caller_counts_until_it_is_discounted(make: Make) -> N
     await until_live(first, second)
     counts = [CountLimit("address", "a", 9)]
     assert await first.fleet.admit([], counts) is None
-    for _ in range(20):
-        task = asyncio.create_task(first.fleet.admit([], counts))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        first.fleet.discount(counts)
+    may_go = threading.Event()
+
+    async def block() -> None:
+        may_go.wait(10)
+
+    blocked = first.io.call(block())
+    task = asyncio.create_task(first.fleet.admit([], counts))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    first.fleet.discount(counts)
+    may_go.set()
+    await asyncio.wrap_future(blocked)
     assert await first.fleet.count("address", "a", 0) == 1
 
 
