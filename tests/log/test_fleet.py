@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -577,7 +576,7 @@ async def test_a_rate_is_a_sliding_window_that_expires(make: Make) -> None:
     assert [await member.fleet.admit([rate]) for _ in range(5)] == [None] * 4 + [rate]
     while await member.fleet.admit([rate]) is not None:
         await asyncio.sleep(0.01)
-    assert began + 1.25 <= redis_time() <= began + 1.5  # a quarter of the hits before is over
+    assert began + 1.25 <= redis_time() <= began + 1.5  # then a quarter of the hits before counts no longer
     assert await member.fleet.admit([rate]) == rate
     (key,) = keys_of(member, "rate")
     assert 1000 < member.execute("PTTL", key) <= 2000
@@ -598,18 +597,12 @@ async def test_a_cancelled_caller_counts_until_it_is_discounted(make: Make) -> N
     await until_live(first, second)
     counts = [CountLimit("address", "a", 9)]
     assert await first.fleet.admit([], counts) is None
-    may_go = threading.Event()
-
-    async def block() -> None:
-        may_go.wait(10)
-
-    blocked = first.io.call(block())
+    blocked = first.io.call(stop(first, 0.2))
     task = asyncio.create_task(first.fleet.admit([], counts))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     first.fleet.discount(counts)
-    may_go.set()
     await asyncio.wrap_future(blocked)
     assert await first.fleet.count("address", "a", 0) == 1
 

@@ -12,7 +12,8 @@
 - `notifications`: messages of Redis channels, over one server or a cluster.
 - `store`, `keyed_locks`: commands and scripts, which share requests, and locks for those of one key.
 - `rights`: the rights that they need, as a rule for access control lists.
-- `fleet`: `RedisFleet`, which implements `Fleet`, out of `lease`, `mailbox`, `claims`, `shared_values` and `rates`.
+- `fleet`: `RedisFleet`, which implements `Fleet`, out of `lease`, `mailbox`, `claims`, `shared_values` and
+  `counters`.
 - `io_thread`: the thread with the event loop of these connections.
 """
 

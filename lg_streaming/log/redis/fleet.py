@@ -271,7 +271,7 @@ class RedisFleet:
             await self._count([(kind, key)], change)
             return await self._counters.count(kind, key)
 
-        return await self._io.run_to_end(count())
+        return await self._io.run(count())
 
     async def admit(
         self, rates: Sequence[RateLimit], counts: Sequence[CountLimit] = ()
@@ -282,7 +282,7 @@ class RedisFleet:
             await self._count([(each.kind, each.key) for each in counts], 1)
             return await self._counters.admit(rates, counts)
 
-        return await self._io.run_to_end(admit())
+        return await self._io.run(admit())
 
     def discount(self, counts: Sequence[CountLimit]) -> None:
         """See `Fleet.discount`."""
@@ -315,7 +315,10 @@ class RedisFleet:
         return await work()
 
     async def _count(self, counters: Sequence[tuple[str, str]], change: int) -> None:
-        """Change shares of counters, also if this process cannot take its lease."""
+        """Change shares of counters, also if this process cannot take its lease, or the caller is cancelled.
+
+        The thread begins a coroutine before it cancels it. So a caller counts before its `discount`.
+        """
         try:
             await self._prepare(registered=bool(counters))
         finally:

@@ -83,15 +83,6 @@ class IoThread:
             return await coroutine
         return await asyncio.wrap_future(self.call(coroutine))
 
-    async def run_to_end(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Like `run`, but the cancellation of the caller does not cancel the coroutine."""
-        if self.is_current():
-            return await coroutine
-        future = asyncio.wrap_future(self.call(coroutine))
-        future.add_done_callback(_retrieve)
-        await asyncio.wait([future])
-        return future.result()
-
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> concurrent.futures.Future[object]:
         """Run a coroutine in the background until it ends, is cancelled, or the loop closes; log its exception."""
         try:
@@ -166,9 +157,9 @@ async def _cancel_all() -> None:
         await asyncio.wait(tasks)
 
 
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()
+def _retrieve(task: asyncio.Task[object]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _log_exception(future: concurrent.futures.Future[object]) -> None:
