@@ -311,8 +311,7 @@ class Follower:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._compare_forever(again=not self.available))
                     self.available = True
-                    async for channel, payload in notifications.messages():
-                        self._receive(channel, payload)
+                    await notifications.deliver_to(self._receive)
             except* LogUnavailableError as error:
                 if self.available and self._failures == 0:
                     logger.warning("the notifications of the log are interrupted: %s", error.exceptions[0])
