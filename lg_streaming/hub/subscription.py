@@ -307,10 +307,11 @@ class Subscription:
 
     def _advance(self, state: LogState, records: Sequence[StoredUpdate]) -> Sequence[StoredUpdate]:
         """Move the position over ``records``, or to the end of the run in them; return those for the reader."""
+        if self._epoch is None and not state.head:
+            return ()  # begun anew without updates, after a loss: this reader has lost nothing
         self._head, self._in_run = state.head, not state.ended
-        if self._epoch is None:
-            self._epoch = state.epoch
-        elif self._epoch != state.epoch:  # the log lost this execution and began anew: the next read returns that
+        self._epoch = self._epoch or state.epoch
+        if self._epoch != state.epoch:  # the log lost this execution and began anew: the next read returns that
             self._record_gap(Gap(self._seq + 1, None, "epoch_changed"), state)
             self._epoch, self._end_from = state.epoch, 1
             return ()

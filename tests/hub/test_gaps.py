@@ -6,6 +6,7 @@ from lg_streaming.errors import GapError
 from lg_streaming.events import Position
 from lg_streaming.hub import Gap, StreamHub
 from lg_streaming.hub.page import OnGap
+from lg_streaming.log.base import LogState, ReadResult
 from tests.hub.helpers import MakeHub, collect, page, publish_many, seqs, soon, take, types, waiting
 
 
@@ -228,3 +229,23 @@ async def test_a_filter_does_not_hide_a_gap(small: StreamHub) -> None:
     publish_many(small, "e", range(9))
     first = await page(small.subscribe("e", types=["nothing"]))
     assert (first.gap, list(first.records)) == (Gap(1, 5, "evicted"), [])
+
+
+async def test_an_execution_that_was_begun_anew_without_updates_leaves_no_gap(
+    small: StreamHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log does that after a loss, and the execution may be dropped before its first update."""
+
+    async def read_empty(_execution_id: str, _after: int, _limit: int) -> ReadResult:
+        state = LogState(epoch="other", oldest=1, head=0, state="running", owner=None, started_at=0.0, updated_at=0.0)
+        return ReadResult(state, ())
+
+    subscription = small.subscribe("e")
+    assert await subscription.poll() is None
+    with monkeypatch.context() as patched:
+        patched.setattr(small.log, "read", read_empty)
+        assert await subscription.poll() is None
+    assert subscription.position is None
+    small.publish("e", "token")
+    first = await page(subscription)
+    assert (first.gap, [record.seq for record in first.records]) == (None, [1, 2])

@@ -96,7 +96,7 @@ class Follower:
     def follows(self, execution_id: str) -> bool:
         """Return whether notifications of an execution reach this process, or will when its tail is read."""
         watch = self._watches.get(execution_id)
-        return watch is not None and (watch.tail is not None or watch.following is not None)
+        return watch is not None and (watch.tail is not None or watch.absent or watch.following is not None)
 
     # --- from any thread ----------------------------------------------------------------------------------------
 
@@ -148,27 +148,47 @@ class Follower:
             raise LogUnavailableError(execution_id=execution_id)
         return found
 
+    def is_absent(self, execution_id: str) -> bool:
+        """Return whether a followed execution has not begun, as far as this process was notified."""
+        watch = self._watches.get(execution_id)
+        return watch is not None and watch.known_absent and self.available
+
+    def expect(self, execution_id: str) -> None:
+        """Read an absent execution from Redis next time: this process has found it or appended to it."""
+        watch = self._watches.get(execution_id)
+        if watch is not None and watch.tail is None:
+            watch.expect()
+
     # --- on the I/O thread --------------------------------------------------------------------------------------
 
-    async def follow(self, execution_id: str) -> None:
+    async def follow(self, execution_id: str) -> bool:
         """Begin the tail of a watched execution; return when it is there. A no-op for another execution.
+
+        Returns:
+            Whether this call has read it, and it is absent.
 
         Raises:
             LogUnavailableError: If Redis cannot be reached.
         """
         watch = self._watches.get(execution_id)
-        if watch is None or watch.tail is not None:
-            return
+        if watch is None or watch.tail is not None or self.is_absent(execution_id):
+            return False
+        begins = watch.following is None  # otherwise that read may be older than what the caller was notified of
         if watch.following is None:
             watch.following = asyncio.create_task(self._begin(watch), name="lg-streaming follow")
             watch.following.add_done_callback(retrieve_error)
         await asyncio.shield(watch.following)
+        return begins and self.is_absent(execution_id)
 
     def check_tail(self, execution_id: str, state: LogState | None) -> None:
-        """Drop the tail of an execution if Redis has a newer state, so that all readers get that."""
+        """Drop the tail of an execution if Redis has a newer state than it, so that all readers get that."""
         watch = self._watches.get(execution_id)
-        tail = watch.tail if watch is not None else None
-        if watch is None or tail is None:
+        if watch is None:
+            return
+        tail = watch.tail
+        if tail is None:
+            if state is not None:
+                watch.expect()
             return
         if state is None or state.epoch != tail.state.epoch or state.head > tail.state.head:
             watch.drop_tail()
@@ -252,18 +272,12 @@ class Follower:
 
     async def _reload(self, watch: Watch) -> None:
         """Read the tail anew, and apply the notifications that came during the read."""
-        watch.drop_tail()
+        began = watch.begin_read()
         found = await self._log.reader.fetch(watch.execution_id, -_FIRST_UPDATES, _FIRST_UPDATES)
-        pending, watch.pending = watch.pending, []
-        if found is None:
-            watch.last = None
-            return  # unknown: its first update makes the next read begin again
-        if watch.last is not None and await self._is_lost(watch, found, watch.last):
+        if found is not None and watch.last is not None and await self._is_lost(watch, found, watch.last):
             await self._renew(watch, watch.last)
             return  # read again
-        watch.last, watch.tail = None, Tail(found.state, found.records)
-        for message in pending:
-            watch.apply(message)
+        watch.end_read(Tail(found.state, found.records) if found is not None else None, began)
 
     async def _leave_later(self, watch: Watch) -> None:
         loop = asyncio.get_running_loop()
@@ -299,8 +313,7 @@ class Follower:
                     if not self.available:
                         logger.info("the notifications of the log arrive again")
                     self.available = True
-                    async for channel, payload in notifications.messages():
-                        self._receive(channel, payload)
+                    await notifications.deliver_to(self._receive)
             except* LogUnavailableError as error:
                 if self.available and self._failures == 0:
                     logger.warning("the notifications of the log are interrupted: %s", error.exceptions[0])
@@ -319,8 +332,7 @@ class Follower:
         if self._connected is not None:
             self._connected.clear()  # the same event, on which others wait already
         for watch in self._by_channel.values():
-            watch.subscribed = False
-            watch.note_last()
+            watch.lose()
         if self.available:
             self.available = False
             for execution_id in tuple(self._watches):
@@ -379,6 +391,7 @@ class Follower:
             head, tail = heads[watch.execution_id], watch.tail
             if tail is None:
                 if head is not None:
+                    watch.expect()
                     self._notify(watch.execution_id)
             elif head is None or head.epoch != tail.state.epoch or head.seq > tail.state.head:
                 watch.drop_tail()
@@ -390,7 +403,7 @@ class Follower:
         """Check that Redis has the newest update that this process has; read the tail anew if there are others."""
         last, tail = watch.last, watch.tail
         if last is None:
-            watch.tail = None
+            watch.tail, watch.absent = None, False
         elif tail is not None:  # otherwise the next read checks it
             found = await self._log.reader.fetch(watch.execution_id, last.seq - 1, 1)
             if found is not None and _has_lost(found, last):

@@ -225,8 +225,10 @@ class RedisLog:
         self._acknowledge(batch, epoch.decode(), head)
         if other_process:
             self._hand_over(execution_id, other_process.decode(), other_run.decode(), batch)
-        if appended and not self._follower.follows(execution_id):
-            self._notify(execution_id)
+        if appended:
+            self._follower.expect(execution_id)
+            if not self._follower.follows(execution_id):
+                self._notify(execution_id)
         return repeated
 
     def _hand_over(self, execution_id: str, process_id: str, run_id: str, batch: Batch) -> None:
@@ -359,12 +361,14 @@ class RedisLog:
     async def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         """See `EventLog.read`. The newest updates of a watched execution are read without a request."""
         found = self._follower.read(execution_id, after, limit)
-        return found if found is not None else await self._io.run(self._read(execution_id, after, limit))
+        if found is not None or (after <= 0 and self._follower.is_absent(execution_id)):
+            return found
+        return await self._io.run(self._read(execution_id, after, limit))
 
     async def _read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
-        await self._follower.follow(execution_id)
+        absent = await self._follower.follow(execution_id)
         found = self._follower.read(execution_id, after, limit)
-        if found is None:
+        if found is None and not absent:
             found = await self.reader.fetch(execution_id, after, limit)
             self._follower.check_tail(execution_id, found.state if found is not None else None)
         return found
@@ -375,11 +379,13 @@ class RedisLog:
         return state if state is not None else await self._io.run(self._state(execution_id))
 
     async def _state(self, execution_id: str) -> LogState | None:
-        await self._follower.follow(execution_id)
+        absent = await self._follower.follow(execution_id)
         state = self._follower.state(execution_id)
-        if state is None:
+        if state is None and not absent:
             found = await self.reader.fetch(execution_id, _FAR, 0)
-            state = found.state if found is not None else None
+            if found is not None:
+                state = found.state
+                self._follower.check_tail(execution_id, state)
         return state
 
     async def executions(self) -> Sequence[str]:

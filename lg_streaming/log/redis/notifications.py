@@ -70,6 +70,8 @@ class Notifications:
         self._link_of: dict[str, _Link] = {}
         """Connection of each sharded channel."""
         self._queue: asyncio.Queue[tuple[str, bytes | None] | LogUnavailableError] = asyncio.Queue()
+        self._receive: Callable[[str, bytes | None], None] | None = None
+        """Function of `deliver_to`, in place of the queue."""
         self._failure: LogUnavailableError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -131,6 +133,19 @@ class Notifications:
                 raise message
             yield message
 
+    async def deliver_to(self, receive: Callable[[str, bytes | None], None]) -> None:
+        """Call ``receive`` with each message, as `messages` yields it, until a connection is lost.
+
+        It costs no step of the event loop for each message. An error of ``receive`` ends the notifications.
+
+        Raises:
+            LogUnavailableError: If a connection is lost, or a channel cannot be subscribed to.
+        """
+        async for message in self.messages():
+            receive(*message)
+            if self._queue.empty():
+                self._receive = receive  # the queue is for the failure from now on
+
     async def aclose(self) -> None:
         """Close the connections. Repeated calls do nothing."""
         self._fail(LogUnavailableError("the notifications were closed"))
@@ -142,8 +157,11 @@ class Notifications:
         for link in links:
             await link.aclose()
 
-    def deliver(self, channel: str, payload: bytes) -> None:
-        """Add a message of a link."""
+    def deliver(self, channel: str, payload: bytes | None) -> None:
+        """Deliver a message of a link, or add it to the queue."""
+        if self._receive is not None:
+            self._receive(channel, payload)
+            return
         if self._queue.qsize() >= _MAX_WAITING:
             self._fail(LogUnavailableError(f"{_MAX_WAITING:,} notifications wait for their reader"))
         self._queue.put_nowait((channel, payload))
@@ -184,10 +202,9 @@ class Notifications:
     async def _move(self, channel: str) -> None:
         try:
             await self._subscribe_sharded([channel])
+            self.deliver(channel, None)
         except Exception as error:  # noqa: BLE001 (`messages` raises it)
             self._fail(error)
-        else:
-            self._queue.put_nowait((channel, None))
 
     async def _subscribe_sharded(self, channels: list[str]) -> None:
         for _ in range(_MAX_MOVES):

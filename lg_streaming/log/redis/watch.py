@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lg_streaming.log.base import LogState
 from lg_streaming.log.redis.records import decode_records
+from lg_streaming.log.redis.tail import Tail
 
 if TYPE_CHECKING:
     import asyncio
 
     from lg_streaming.log.base import StoredUpdate
-    from lg_streaming.log.redis.tail import Tail
 
 __all__ = ["Watch"]
 
@@ -18,13 +19,30 @@ __all__ = ["Watch"]
 class Watch:
     """Execution that this process reads."""
 
-    __slots__ = ("count", "execution_id", "following", "last", "pending", "subscribed", "tail", "timer")
+    __slots__ = (
+        "_absent_at",
+        "_seen",
+        "absent",
+        "count",
+        "execution_id",
+        "following",
+        "last",
+        "pending",
+        "subscribed",
+        "tail",
+        "timer",
+    )
 
     def __init__(self, execution_id: str) -> None:
         self.execution_id = execution_id
         self.count = 0
         self.tail: Tail | None = None
         """Newest updates; None until they were read after the subscription to notifications."""
+        self.absent: bool = False
+        """True if Redis did not have the execution, and has not notified of it since: the first updates make a tail."""
+        self._absent_at: object = None
+        self._seen: object = None
+        """Object that `expect` replaces."""
         self.last: StoredUpdate | None = None
         """Newest update before the tail was dropped or the connection was lost, to find updates that Redis has lost."""
         self.following: asyncio.Task[None] | None = None
@@ -34,6 +52,34 @@ class Watch:
         self.subscribed: bool = False
         """True if the present connection brings its notifications."""
         self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def known_absent(self) -> bool:
+        """True if the execution is absent, and no read or append of this process has found it. From any thread."""
+        return self.absent and self._absent_at is self._seen
+
+    def expect(self) -> None:
+        """Record that the execution exists, before its notification arrives. From any thread."""
+        self._seen = object()
+
+    def begin_read(self) -> object:
+        """Drop the tail before it is read; return the argument for `end_read`."""
+        self.drop_tail()
+        self.absent = False
+        return self._seen
+
+    def end_read(self, tail: Tail | None, began: object) -> None:
+        """Set the tail, or None for an unknown execution; apply the notifications that came during the read."""
+        pending, self.pending = self.pending, []
+        self.last, self.tail = None, tail
+        self._absent_at, self.absent = began, tail is None and self.subscribed
+        for message in pending:
+            self.apply(message)
+
+    def lose(self) -> None:
+        """Record that notifications may be missed from now on."""
+        self.subscribed = self.absent = False
+        self.note_last()
 
     def drop_tail(self) -> None:
         """Drop the tail, so that it is read again."""
@@ -47,15 +93,19 @@ class Watch:
 
     def apply(self, message: bytes) -> None:
         """Extend the tail by a notification; forget the tail if that does not follow it, so that it is read again."""
-        tail = self.tail
-        if tail is None:
+        tail, absent = self.tail, self.absent
+        self.absent = False
+        if tail is None and not absent:
             return
         if not message:  # dropped, or messages may be lost
             self.drop_tail()
             return
-        epoch, before, head, oldest, process, _, size, inline, rest = message.split(b" ", 8)
+        epoch_, before, head, oldest, process, started, size, inline, rest = message.split(b" ", 8)
+        epoch = epoch_.decode()
+        if tail is None:
+            tail = Tail(_first_state(epoch, float(started)), ())
         state = tail.state
-        if epoch.decode() != state.epoch or int(before) > state.head:
+        if epoch != state.epoch or int(before) > state.head:
             self.drop_tail()
             return
         if int(head) <= state.head:
@@ -67,3 +117,11 @@ class Watch:
         records = decode_records(rest[owner_size:], state.head + 1, state.epoch)
         owner = rest[:owner_size].decode() or None
         tail.extend(records, oldest=int(oldest), owner=owner, process=None if process == b"-" else process.decode())
+        self.tail = tail
+
+
+def _first_state(epoch: str, started_at: float) -> LogState:
+    """Return the state of an execution before its first update."""
+    return LogState(
+        epoch=epoch, oldest=1, head=0, state="running", owner=None, started_at=started_at, updated_at=started_at
+    )

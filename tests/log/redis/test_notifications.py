@@ -70,6 +70,32 @@ async def test_messages_of_a_server(shared_redis: RedisServer, redis_prefix: str
     await check_messages_of_each_channel(shared_redis.url, redis_prefix)
 
 
+async def test_messages_are_delivered_in_order_until_the_end(shared_redis: RedisServer, redis_prefix: str) -> None:
+    """Also those that came before."""
+    received: list[bytes | None] = []
+    done = asyncio.Event()
+
+    def receive(_channel: str, payload: bytes | None) -> None:
+        received.append(payload)
+        if payload == b"5":
+            done.set()
+        assert payload != b"bad"
+
+    async with notifications_of(shared_redis.url) as (notifications, client):
+        await notifications.subscribe_sharded([redis_prefix])
+        for number in range(3):
+            await spublish(client, redis_prefix, str(number))
+        await notifications.subscribe(redis_prefix)  # Redis has sent them before
+        delivering = asyncio.create_task(notifications.deliver_to(receive))
+        for number in range(3, 6):
+            await spublish(client, redis_prefix, str(number))
+        await asyncio.wait_for(done.wait(), TIMEOUT)
+        assert received == [b"%d" % number for number in range(6)]
+        await spublish(client, redis_prefix, "bad")
+        with pytest.raises(LogUnavailableError, match="AssertionError"):
+            await asyncio.wait_for(delivering, TIMEOUT)
+
+
 async def test_messages_of_a_cluster(cluster: RedisCluster, redis_prefix: str) -> None:
     await check_messages_of_each_channel(cluster.url, redis_prefix)
 
