@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from lg_streaming.errors import MissingExtraError
 from lg_streaming.log.redis.connection import to_unavailable
+from lg_streaming.values import replace_lone_surrogates
 
 try:
     from limits import RateLimitItemPerSecond
@@ -41,12 +42,12 @@ class Rates:
     async def hit(self, kind: str, key: str, amount: int, seconds: float) -> bool:
         """See `Fleet.hit`."""
         item = RateLimitItemPerSecond(amount, max(1, round(seconds)), kind)
-        return await self._run(lambda limiter: limiter.hit(item, key))
+        return await self._run(lambda limiter: limiter.hit(item, replace_lone_surrogates(key)))
 
     async def allows(self, kind: str, key: str, amount: int, seconds: float) -> bool:
         """See `Fleet.allows`."""
         item = RateLimitItemPerSecond(amount, max(1, round(seconds)), kind)
-        return await self._run(lambda limiter: limiter.test(item, key))
+        return await self._run(lambda limiter: limiter.test(item, replace_lone_surrogates(key)))
 
     async def _run(self, ask: Callable[[SlidingWindowCounterRateLimiter], Awaitable[bool]]) -> bool:
         try:
