@@ -241,7 +241,8 @@ class RedisLog:
         execution_id = batch.execution_id
         before, now = self._calls.acknowledge(batch, epoch, head)
         if before is not None and before.epoch != epoch:
-            logger.warning("Redis has lost updates of execution %r: its readers get a gap", execution_id)
+            if now.at - before.at < self._retention.record_ttl:  # else it has expired
+                logger.warning("Redis has lost updates of execution %r: its readers get a gap", execution_id)
             self._io.spawn(self._add_to_index(execution_id, now.owner))
         elif now.owner is not None and (before is None or before.owner != now.owner):
             self._io.spawn(self._add_owner(execution_id, now.owner))

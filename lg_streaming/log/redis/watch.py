@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
+from lg_streaming.log.redis.rare_log import RareLog
 from lg_streaming.log.redis.records import decode_records
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from lg_streaming.log.redis.tail import Tail
 
 __all__ = ["Watch"]
+
+_rare: Final = RareLog(logging.getLogger(__name__))
 
 
 class Watch:
@@ -53,6 +57,13 @@ class Watch:
         if not message:  # dropped, or messages may be lost
             self.drop_tail()
             return
+        try:
+            self._extend(tail, message)
+        except Exception as error:  # noqa: BLE001 (another application may send anything)
+            _rare.note("a notification of an execution is malformed", error)
+            self.drop_tail()
+
+    def _extend(self, tail: Tail, message: bytes) -> None:
         epoch, before, head, oldest, process, _, size, inline, rest = message.split(b" ", 8)
         state = tail.state
         if epoch.decode() != state.epoch or int(before) > state.head:
