@@ -2,8 +2,8 @@
 
 - Runs: `registry` (executions by id, their retention), `execution` (state machine), `runs` (open, join, end),
   `open_options`, `idle` (silent runs), `cancellation`, `prompts`, `callbacks`, `due` (queue by time).
-- Publishing: `publisher`, `encoder` (checks, rates), `writer`, `buffered_writer`, `execution_queue` (a log
-  that may block), `drops` (counts of dropped updates), `update_logger`.
+- Publishing: `publisher`, `encoder` (checks, rates), `writer`, `buffered_writer`, `execution_queue`, `exit_flush` (a
+  log that may block), `drops` (counts of dropped updates), `update_logger`.
 - Reading: `subscription` (position and gaps), `page`, `readers` (all subscriptions), `notifier` (wakes readers).
   `carry` is the loop from a subscription to a receiver, with retries; `vetting` checks rights after a change of owner.
 - Many executions: `wildcard` (subscriptions by pattern), `wildcard_notifier`, `denials` (unreadable executions).

@@ -489,6 +489,7 @@ class StreamHub:
         """Append the buffered updates (for up to 5 s), end all readers, free all resources. Harmless when repeated.
 
         Sinks first receive the updates in the log, for up to 5 s, and are then closed. Open runs stay open: another
-        process may continue them.
+        process may continue them. In a log that processes share, the runs that this process holds end as abandoned.
+        Those that wait for a human, or have participants in other processes, stay open.
         """
         await self.lifespan.aclose()

@@ -1,13 +1,13 @@
 """Executions in Redis: producers, Redis, two gateways and the clients are processes that share this machine.
 
-For comparison: raw Redis with the same updates, the log in memory, and python-socketio's Redis manager on the same
-fan-out.
+Compared with raw Redis for the same updates, the log in memory, and the same fan-out by python-socketio's manager.
 `cpu_us_per_update` is the processor time of each kind of process: the rates depend on the number of processors.
 """
 
 import asyncio
 import operator
 import statistics
+import sys
 import time
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, replace
@@ -42,7 +42,7 @@ BEHIND: Final = 200
 TARGET_STORM_S: Final = 5.0
 TARGET_STORM_CALLS: Final = 2.0
 IDLE_S: Final = 20.0
-LEASES: Final = frozenset({"renew_lease", "begin_reaping", "end_reaping"})
+LEASES: Final = frozenset({"renew_lease", "list_processes", "begin_reaping", "end_reaping"})
 PRODUCED: Final = 60_000
 TARGET_SCALE: Final = 1.6
 CLIENTS: Final = 500
@@ -396,6 +396,4 @@ def main(*parts: str) -> None:
 
 
 if __name__ == "__main__":
-    import sys
-
     main(*sys.argv[1:])

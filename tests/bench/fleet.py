@@ -120,7 +120,7 @@ class Monitor:
         with self._server.client() as client, client.monitor() as monitor:
             self._ready.set()
             while not self._stop.is_set():
-                command = monitor.next_command()
+                command: Any = monitor.next_command()
                 if command["client_type"] == "tcp":
                     self._commands.append((f"{command['client_address']}:{command['client_port']}", command["command"]))
 

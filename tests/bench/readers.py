@@ -237,7 +237,10 @@ class SocketReader(Reader):
             if self._wanted.after is not None:
                 wanted["after"] = self._wanted.after
             self._transport.write(masked(b'420["subscribe_execution",' + json.dumps(wanted).encode() + b"]"))
-        return message.startswith(b"430")
+        if message.startswith(b"430"):
+            assert b'"error"' not in message, message
+            return True
+        return False
 
     def _stream(self, data: bytes) -> bytes:
         if PING in data:

@@ -4,7 +4,7 @@ import asyncio
 import operator
 import secrets
 import statistics
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from redis import Redis
 
@@ -32,7 +32,7 @@ TARGET_APPEND: Final = 3.0
 
 def _used(client: "Redis", execution_id: str) -> int:
     keys = [f"lg:{{{execution_id}}}:{part}" for part in "uxk"]
-    return sum(int(client.execute_command("MEMORY", "USAGE", key, "SAMPLES", 0) or 0) for key in keys)
+    return sum(cast("Any", client).execute_command("MEMORY", "USAGE", key, "SAMPLES", 0) or 0 for key in keys)
 
 
 async def _memory(server: RedisServer, updates: int, burst: int) -> dict[str, float]:
@@ -48,7 +48,7 @@ async def _memory(server: RedisServer, updates: int, burst: int) -> dict[str, fl
                 await hub.writer.flush()
         await hub.writer.flush()
         found: dict[str, float] = {"running": _used(client, name)}
-        records = client.xrange(f"lg:{{{name}}}:u")
+        records: Any = client.xrange(f"lg:{{{name}}}:u")
         found["records"] = sum(len(fields[b"r"]) for _, fields in records)
         await hub.close(name)
         await hub.writer.flush()

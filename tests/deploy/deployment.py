@@ -2,12 +2,14 @@
 
 import os
 import re
+import signal
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import Popen
 from typing import Any, Self
 
 import yaml
@@ -39,24 +41,25 @@ def _replaced(text: str, *pairs: tuple[str, str]) -> str:
 
 @dataclass(kw_only=True)
 class Deployment:
-    """Programs of the compose file on loopback. `stop` and `start` take a service's name."""
+    """Programs of the compose file on loopback. `start`, `stop`, `kill` and `reload` take a service's name."""
 
     folder: Path
     ports: dict[str, int]
     services: dict[str, Any] = field(default_factory=lambda: compose()["services"])
     _running: dict[str, ExitStack] = field(default_factory=dict[str, ExitStack])
+    _processes: dict[str, Popen[bytes]] = field(default_factory=dict[str, Popen[bytes]])
 
     @classmethod
     @contextmanager
-    def running(cls, folder: Path) -> Generator[Self]:
-        """Start Redis, two gateways, a worker and nginx; stop them at the end."""
+    def running(cls, folder: Path, *, others: Sequence[str] = (*GATEWAYS, "worker", "nginx")) -> Generator[Self]:
+        """Start Redis and other services; stop them at the end."""
         deployment = cls(folder=folder, ports={name: free_port() for name in ("redis", *GATEWAYS, "nginx")})
         with ExitStack() as stack:
-            for name in ("redis", "worker", *GATEWAYS, "nginx"):
+            for name in ("redis", *others):
                 stack.callback(deployment.stop, name)
             deployment.start("redis")
             with ThreadPoolExecutor() as pool:
-                list(pool.map(deployment.start, ("worker", *GATEWAYS, "nginx")))
+                list(pool.map(deployment.start, others))
             yield deployment
 
     @property
@@ -70,15 +73,29 @@ class Deployment:
         return _replaced(url, ("@redis:6379", f"@127.0.0.1:{self.ports['redis']}"))
 
     def start(self, name: str) -> None:
-        log = self.folder / f"{name}.log"
+        log = self.folder / f"{name}-{len(self.logs(name))}.log"
         command, options = self._command(name)
         with ExitStack() as stack:
-            stack.enter_context(program(command, log, **options))
+            self._processes[name] = stack.enter_context(program(command, log, **options))
             self._running[name] = stack.pop_all()
 
     def stop(self, name: str) -> None:
         if name in self._running:
             self._running.pop(name).close()
+
+    def logs(self, name: str) -> list[Path]:
+        """The output of a service, of each of its starts."""
+        return list(self.folder.glob(f"{name}-*.log"))
+
+    def kill(self, name: str) -> None:
+        """End a service without a warning."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+        self.stop(name)
+
+    def reload(self, name: str) -> None:
+        """Let nginx read its configuration again: new workers serve, old ones keep their connections."""
+        self._processes[name].send_signal(signal.SIGHUP)
 
     def nginx_conf(self) -> Path:
         """The configuration of nginx with the ports and folders of this machine."""
@@ -95,9 +112,9 @@ class Deployment:
         return path
 
     def nginx(self) -> list[str]:
-        """Command of nginx in one process, in the foreground."""
+        """Command of nginx in the foreground."""
         own = ["-p", str(self.folder), "-e", str(self.folder / "error.log")]
-        return [find_program("nginx"), "-c", str(self.nginx_conf()), *own, "-g", "daemon off; master_process off;"]
+        return [find_program("nginx"), "-c", str(self.nginx_conf()), *own, "-g", "daemon off;"]
 
     def _command(self, name: str) -> tuple[list[str], dict[str, Any]]:
         """The command of a service, and the options of `program`."""

@@ -16,6 +16,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 from playwright.async_api import ConsoleMessage, Page, expect
 
+from lg_streaming.client import SSEClient
 from lg_streaming.gateway import Gateway
 from lg_streaming.hub import StreamHub
 from lg_streaming.settings import StreamingSettings
@@ -205,6 +206,23 @@ async def test_a_program_goes_on_over_a_restart_of_the_server(
     assert code == 0
     texts = [line for line in said.splitlines() if not line.startswith("[")]
     assert "".join(texts).partition("[")[0] == "one two three four"
+
+
+async def test_a_program_that_is_one_too_many_tries_again(folder: Path) -> None:
+    place = Place(folder, auth={"secret": SECRET}, limits={"connections_per_subject": 1})
+    place.hub.open(EXECUTION, owner="alice")
+    with place.serving():
+        async with SSEClient(place.url, token=token()) as other:
+            subscription = other.subscribe(EXECUTION)
+            await subscription.connect()
+            command = [*node(folder, "watch.mjs"), EXECUTION]
+            async with program(folder, place, *command, name="watch.mjs") as running:
+                assert running.process.stderr is not None
+                async with asyncio.timeout(PATIENCE):
+                    assert b"4291" in await running.process.stderr.readline()
+                await subscription.aclose()
+                await running.until("[workflow_start]")
+    await place.hub.aclose()
 
 
 @pytest.mark.parametrize(("how", "name"), PROGRAMS)

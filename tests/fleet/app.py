@@ -71,13 +71,15 @@ class FileSaver(InMemorySaver):
         self._save()
 
     def _save(self) -> None:
-        plain = [
-            {key: dict(value) if isinstance(value, dict) else value for key, value in each.items()}
-            for each in self._stores
-        ]
+        plain = [{key: _plain(value) for key, value in each.items()} for each in self._stores]
         new = self._path.with_suffix(f".{os.getpid()}")
         new.write_bytes(pickle.dumps(plain))
         new.replace(self._path)
+
+
+def _plain(value: Any) -> Any:
+    """Return a dictionary without the function that makes its missing values, which cannot be pickled."""
+    return dict(value) if isinstance(value, dict) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 @stream_token(buffer_size=1)
@@ -91,7 +93,7 @@ async def write(state: State) -> State:
 
 @stream_token(buffer_size=1)
 async def ask(state: State) -> State:
-    """Ask a human, if the input says so."""
+    """Ask a human, if the input contains `ask`."""
     if not state.get("ask"):
         return {}
     answer = interrupt("go on?")
@@ -109,7 +111,7 @@ def make_sync_graph(count: int) -> Any:
     """Return a graph whose one node writes so many tokens at once."""
 
     @stream_token(buffer_size=1)
-    def write(_: State) -> State:
+    def write(state: State) -> State:
         for number in range(count):
             current_emitter().token(f"{number} ")
         return {}
@@ -117,8 +119,8 @@ def make_sync_graph(count: int) -> Any:
     return StateGraph(State).add_node("write", write).add_edge(START, "write").compile()
 
 
-class Fleeting:
-    """What a test's code has at hand as `p`."""
+class FleetProcess:
+    """Object that a test's code uses as `p`."""
 
     def __init__(self, streaming: StreamingModule) -> None:
         self.streaming = streaming
@@ -172,8 +174,9 @@ def make() -> Starlette:
     )
     log = RedisLog(settings.log, retention=settings.retention, redis=settings.redis, clock=clock.now)
     streaming = StreamingModule(settings, log=log)
-    streaming.hub.registry.clock = streaming.hub.writer.encoder._clock = clock.now
-    process = Fleeting(streaming)
+    streaming.hub.registry.clock = clock.now
+    streaming.hub.writer.encoder._clock = clock.now  # pyright: ignore[reportPrivateUsage]
+    process = FleetProcess(streaming)
 
     async def do(request: Request) -> JSONResponse:
         names: dict[str, Any] = {"p": process, "hub": streaming.hub, "streaming": streaming}

@@ -35,7 +35,7 @@ class Member:
     http: httpx2.AsyncClient
 
     async def do(self, code: str) -> Any:
-        """Run code in the process: `p` is its `Fleeting`, `hub` its hub. Return what it returns.
+        """Run code in the process: `p` is its `FleetProcess`, `hub` its hub. Return what it returns.
 
         Raises:
             AssertionError: If it raises; `str` of it begins with the name of the exception.

@@ -1,6 +1,7 @@
 """Processes that are killed, paused and restarted, as readers and runs see it."""
 
 import asyncio
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,17 @@ async def running(member: Member, execution_id: str, head: int = 5) -> None:
     await until(has, f"{execution_id} runs")
 
 
-async def test_the_runs_of_a_killed_producer_are_abandoned_once(fleet: Fleet) -> None:
-    a, b = await fleet.start(), await fleet.start()
-    await a.do("p.start('e', count=100_000)")
-    reading = asyncio.create_task(b.read("e"))
-    await running(b, "e")
+async def test_the_runs_of_a_killed_producer_are_abandoned_once(fleet: Fleet, scale: int) -> None:
+    b = await fleet.start()
+    for at in range(scale):
+        await kill_a_producer(fleet, b, f"e{at}", pause=random.choice([0, 0.001, 0.01]))
+
+
+async def kill_a_producer(fleet: Fleet, b: Member, execution_id: str, *, pause: float) -> None:
+    a = await fleet.start()
+    await a.do(f"p.start({execution_id!r}, count=1_000_000, pause={pause})")
+    reading = asyncio.create_task(b.read(execution_id))
+    await running(b, execution_id)
     a.kill()
     began = time.monotonic()
     updates = await reading
@@ -40,9 +47,8 @@ async def test_the_runs_of_a_killed_producer_are_abandoned_once(fleet: Fleet) ->
     numbers(updates)
     assert finals(updates) == ["workflow_abandoned"]
     assert updates[-1].data["reason"] == "process_lost"
-    print("abandoned after", took)
-    assert took < 3 * fleet.lease + 1
-    assert finals(await b.read("e")) == ["workflow_abandoned"]
+    assert 0.5 * fleet.lease < took < 2.4 * fleet.lease + 1  # one lease more if the other process is young
+    assert len(await b.read(execution_id)) == len(updates)
 
 
 async def test_an_interrupted_run_of_a_killed_process_is_resumed_in_another(fleet: Fleet) -> None:
@@ -106,13 +112,14 @@ async def test_a_producer_that_is_paused_past_its_lease_is_fenced(fleet: Fleet) 
     await until(lambda: a.do("return p.refused"), "its updates are counted as refused")
     await until(lambda: a.do(f"return hub.log.fleet.process_id != {before!r}"), "it is another process")
     assert await a.do("return hub.registry.is_running('e')") is False
-    assert await a.do("return dict(hub.log._runs.executions)") == {}
+    assert await a.do("return hub.log._runs.executions") == []
     assert len(await b.read("e")) == len(updates)  # nothing follows
     await a.do("p.start('f', count=3)")  # it goes on, and holds new runs
     again = await b.read("f")
     numbers(again)
     assert finals(again) == ["workflow_complete"]
     await a.do("p.start('e', count=3); await p.outcome('e')")
+    await until(lambda: is_in(b, "e", "completed"), "the second run has ended")
     both = await everything(b, "e")
     numbers(both)
     assert finals(both) == ["workflow_abandoned", "workflow_complete"]
@@ -131,13 +138,13 @@ async def everything(member: Member, execution_id: str) -> list[StreamUpdate]:
 
 
 async def test_a_pause_shorter_than_the_lease_does_no_harm(fleet: Fleet) -> None:
-    fleet.lease = 3.0
+    fleet.lease = 2.0
     a, b = await fleet.start(), await fleet.start()
-    await a.do("p.start('e', count=200, pause=0.005)")
+    await a.do("p.start('e', count=100, pause=0.005)")
     reading = asyncio.create_task(b.read("e"))
     await running(b, "e")
     a.pause()
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(0.9)
     a.go_on()
     updates = await reading
     numbers(updates)
@@ -146,17 +153,17 @@ async def test_a_pause_shorter_than_the_lease_does_no_harm(fleet: Fleet) -> None
 
 
 async def test_no_run_is_abandoned_while_redis_is_away_for_longer_than_the_lease(
-    redis_of_this_test: RedisServer, redis_prefix: str, tmp_path: Path
+    redis_on_disk: RedisServer, redis_prefix: str, tmp_path: Path
 ) -> None:
-    async with Fleet.of(redis_of_this_test, redis_prefix, tmp_path) as fleet:
+    async with Fleet.of(redis_on_disk, redis_prefix, tmp_path) as fleet:
         members = [await fleet.start() for _ in range(3)]
         for number, member in enumerate(members):
-            await member.do(f"p.start('e{number}', count=1_500, pause=0.003)")
+            await member.do(f"p.start('e{number}', count=900, pause=0.003)")
         readings = [asyncio.create_task(members[0].read(f"e{number}")) for number in range(3)]
         await running(members[0], "e2")
-        redis_of_this_test.pause()
+        redis_on_disk.kill()
         await asyncio.sleep(2 * fleet.lease)
-        redis_of_this_test.resume()
+        redis_on_disk.restart(keep_data=True)
         for updates in await asyncio.gather(*readings):
             numbers(updates)
             assert finals(updates) == ["workflow_complete"]

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +13,11 @@ from lg_streaming.hub import StreamHub
 from lg_streaming.log.redis.io_thread import IoThread
 from tests.fleet.processes import Fleet, finals, numbers
 from tests.hub.helpers import collect
-from tests.support.redis_server import free_port
+from tests.support.redis_server import RedisServer, free_port
 from tests.support.warm import run
 
 _PROGRAM = """
-import logging, multiprocessing, sys, time
+import logging, multiprocessing, sys, time, types
 from lg_streaming import StreamingModule, StreamingSettings
 from lg_streaming.hub import exit_flush
 from tests.fleet.app import make_sync_graph
@@ -24,6 +25,8 @@ logging.basicConfig()
 url, prefix, how = sys.argv[1:]
 
 def produce():
+    if multiprocessing.parent_process() is None:
+        exit_flush.sys = types.SimpleNamespace(modules={})  # only atexit remains
     streaming = StreamingModule(StreamingSettings(log=url, redis={"prefix": prefix}))
     make_sync_graph(300).invoke({}, streaming.config("e"))
 
@@ -49,10 +52,18 @@ else:
 
 
 @pytest.mark.parametrize("how", ["produce", "fork"])
-async def test_a_synchronous_program_that_ends_after_its_graph_loses_nothing(fleet: Fleet, how: str) -> None:
-    done = await asyncio.to_thread(run, "-c", _PROGRAM, fleet.redis.url, fleet.prefix, how)
+async def test_a_synchronous_program_that_ends_after_its_graph_loses_nothing(
+    redis_of_this_test: RedisServer, redis_prefix: str, tmp_path: Path, how: str
+) -> None:
+    redis = redis_of_this_test
+    redis.pause()
+    running = asyncio.create_task(asyncio.to_thread(run, "-c", _PROGRAM, redis.url, redis_prefix, how))
+    await asyncio.wait([running], timeout=1.5)  # the graph has ended by then
+    redis.resume()
+    done = await running
     assert (done.returncode, done.stderr) == (0, "")
-    updates = await collect((await fleet.hub()).subscribe("e"))
+    async with Fleet.of(redis, redis_prefix, tmp_path) as fleet:
+        updates = await collect((await fleet.hub()).subscribe("e"))
     numbers(updates)
     assert finals(updates) == ["workflow_complete"]
     assert len([update for update in updates if update.type == "token"]) == 300

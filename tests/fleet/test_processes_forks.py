@@ -1,4 +1,4 @@
-"""Children of a process with an open hub on Redis: each produces and reads as a process of its own."""
+"""Children of a process with an open hub on Redis: each produces and reads as another process."""
 
 import asyncio
 

@@ -34,25 +34,31 @@ def texts(updates: list[StreamUpdate]) -> list[str]:
 
 
 # ---------------------------------------------------------------- answers
-async def test_of_three_answers_to_a_prompt_exactly_one_wins(fleet: Fleet) -> None:
-    a, b, c = await fleet.start(), await fleet.start(), await fleet.start()
+async def test_of_three_answers_to_a_prompt_exactly_one_wins(fleet: Fleet, scale: int) -> None:
+    members = [await fleet.start() for _ in range(3)]
+    hub = await fleet.hub()
+    for at in range(scale):
+        await answer_at_once(hub, *members, execution_id=f"e{at}")
+
+
+async def answer_at_once(hub: StreamHub, a: Member, b: Member, c: Member, *, execution_id: str) -> None:
     await a.do(f"""
-hub.open("e")
+hub.open("{execution_id}")
 for n in range({RACES}):
-    hub.publish("e", "human_prompt", {{"prompt_id": f"p{{n}}", "question": "?"}})
+    hub.publish("{execution_id}", "human_prompt", {{"prompt_id": f"p{{n}}", "question": "?"}})
 await hub.writer.flush()
 p.answers = []
-hub.on_response("e", lambda *answer: p.answers.append(answer))
+hub.on_response("{execution_id}", lambda *answer: p.answers.append(answer))
 """)
     answer = """
 async def answer(n):
     try:
-        await hub.respond("e", f"p{n}", NAME)
+        await hub.respond(ID, f"p{n}", NAME)
         return True
     except Exception as error:
         return type(error).__name__
 return await asyncio.gather(*(answer(n) for n in range(RACES)))
-""".replace("RACES", str(RACES))
+""".replace("RACES", str(RACES)).replace("ID", repr(execution_id))
     results = await at_once(
         *((member, answer.replace("NAME", repr(name))) for member, name in ((a, "a"), (b, "b"), (c, "c")))
     )
@@ -60,8 +66,8 @@ return await asyncio.gather(*(answer(n) for n in range(RACES)))
     for n, outcomes in enumerate(zip(*results, strict=True)):
         assert Counter(outcomes) == {True: 1, "PromptError": 2}, n
         winners[f"p{n}"] = "abc"[outcomes.index(True)]
-    await a.do("await hub.close('e')")
-    updates = await read(await fleet.hub(), "e")
+    await a.do(f"await hub.close({execution_id!r})")
+    updates = await read(hub, execution_id)
     published = [update.data for update in updates if update.type == "human_response"]
     assert {each["prompt_id"]: each["response"] for each in published} == winners
     assert len(published) == RACES
@@ -116,29 +122,38 @@ async def test_an_interrupted_run_is_cancelled_from_two_gateways_at_once(fleet: 
 # ---------------------------------------------------------------- runs
 WRITE = """
 async def write(n):
-    async with streaming.execution(f"e{n}"):
+    async with streaming.execution(f"eAT.{n}"):
         for number in range(5):
-            hub.emitter(f"e{n}").token(f"NAME{number} ")
+            hub.emitter(f"eAT.{n}").token(f"NAME{number} ")
             await asyncio.sleep(0.02)
 await asyncio.gather(*(write(n) for n in range(RACES)))
 """.replace("RACES", str(RACES))
 
 
-async def test_two_processes_that_begin_an_execution_at_once_share_a_run(fleet: Fleet) -> None:
+async def test_two_processes_that_begin_an_execution_at_once_share_a_run(fleet: Fleet, scale: int) -> None:
     a, b = await fleet.start(), await fleet.start()
-    await at_once((a, WRITE.replace("NAME", "a")), (b, WRITE.replace("NAME", "b")))
     hub = await fleet.hub()
+    for at in range(scale):
+        await begin_at_once(hub, a, b, at)
+
+
+async def begin_at_once(hub: StreamHub, a: Member, b: Member, at: int) -> None:
+    write = WRITE.replace("AT", str(at))
+    await at_once((a, write.replace("NAME", "a")), (b, write.replace("NAME", "b")))
     wanted = [f"{name}{number} " for name in "ab" for number in range(5)]
     for n in range(RACES):
-        updates = await read(hub, f"e{n}")
+        updates = await read(hub, f"e{at}.{n}")
         assert finals(updates) == ["workflow_complete"]
         assert sorted(texts(updates)) == wanted
         for name in "ab":
             own = [text for text in texts(updates) if text.startswith(name)]
             assert own == sorted(own)
     for member in (a, b):
-        counts = await member.do("return p.refused, len(hub.registry.open_runs), len(hub.log._runs.executions)")
-        assert counts == [0, 0, 0]
+        assert await member.do("return p.refused, len(hub.registry.open_runs), len(hub.log._runs.executions)") == [
+            0,
+            0,
+            0,
+        ]
 
 
 async def test_of_two_owners_one_wins(fleet: Fleet) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from lg_streaming.gateway import Gateway
 from lg_streaming.hub import StreamHub
-from lg_streaming.hub import fleet as hub_fleet
 from lg_streaming.hub.callbacks import CallbackRunner, RegisteredHandler
 from lg_streaming.log.redis.log import RedisLog
 from lg_streaming.settings import RedisSettings, StreamingSettings
@@ -49,9 +48,9 @@ async def renewals(hub: StreamHub) -> float:
     """Wait for two renewals of the hub's lease."""
     log = hub.log
     assert isinstance(log, RedisLog)
-    before = log.fleet._renewed_at
-    await until(lambda: log.fleet._renewed_at > before + 0.5)
-    return log.fleet._renewed_at
+    before = log.fleet._renewed_at  # pyright: ignore[reportPrivateUsage]
+    await until(lambda: log.fleet._renewed_at > before + 0.5)  # pyright: ignore[reportPrivateUsage]
+    return log.fleet._renewed_at  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_a_redact_that_hangs_delays_no_lease(pair: Pair) -> None:
@@ -131,8 +130,7 @@ async def test_a_broadcast_after_the_end_in_another_process_publishes_nothing(pa
 
 
 # ---------------------------------------------------------------- runs of a lost lease
-async def test_a_process_that_lost_its_lease_holds_no_run(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_fleet, "_FIRST_CHECK", 0.0)
+async def test_a_process_that_lost_its_lease_holds_no_run(pair: Pair, shared_redis: RedisServer) -> None:
     log, other = pair.a.log, pair.b.log
     assert isinstance(log, RedisLog)
     assert isinstance(other, RedisLog)
@@ -140,12 +138,11 @@ async def test_a_process_that_lost_its_lease_holds_no_run(pair: Pair, monkeypatc
     await pair.a.writer.flush()
     await other.fleet.processes()
     old = log.fleet.process_id
-    missed = ("SREM", f"{log.keys.prefix}:runs:{{{old}}}", "e")
-    await other._io.run(other.client().execute_command(*missed))  # as a run that begins while its process is reaped
-    await other._io.run(other.client().execute_command("DEL", f"{log.keys.prefix}:process:{{{old}}}"))
-    assert await other._io.run(other.fleet._lease.reap(old))
+    keys = [f"{log.keys.prefix}:{kind}:{{{old}}}" for kind in ("process", "runs")]
+    shared_redis.execute("DEL", *keys)  # as with a run that begins while its process is reaped
+    assert await other._io.run(other.fleet._lease.reap(old))  # pyright: ignore[reportPrivateUsage]
     await until(lambda: log.fleet.process_id != old)
-    assert log._runs.executions == ()
+    assert log._runs.executions == ()  # pyright: ignore[reportPrivateUsage]
     assert types(await collect(pair.b.subscribe("e"))) == ["workflow_start", "workflow_abandoned"]
     pair.a.publish("e", "note", 1)
     await pair.a.writer.flush()

@@ -7,7 +7,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from lg_streaming.errors import BadRequestError, DeadPeerError, LoginTimeoutError, StreamingError, TooLargeError
+from lg_streaming.errors import (
+    BadRequestError,
+    DeadPeerError,
+    LoginTimeoutError,
+    ServerRestartError,
+    StreamingError,
+    TooLargeError,
+)
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
 from lg_streaming.gateway.hooks.engineio import CONNECT, DISCONNECT, EVENT, Packet, SocketIOServer
@@ -255,6 +262,12 @@ class _Socket:
             error = BadRequestError(f"there is no namespace {namespace!r:.80}: connect to {expected!r}")
             await self._engine.refuse(namespace, error)
             self.close_with()
+            return
+        try:
+            self._server.services.context.lifecycle.ensure_open()
+        except ServerRestartError as error:  # without a refusal, after which the official client would not reconnect
+            self._connection.session.instrumentation.refused(error)
+            self.close_with(error)
             return
         connection_id = await self._engine.login(auth)
         if connection_id is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from lg_streaming.errors import MissingExtraError
 from lg_streaming.log.redis.connection import to_unavailable
-from lg_streaming.values import replace_lone_surrogates
+from lg_streaming.log.redis.scripts import Script
 
 try:
     from limits import RateLimitItemPerSecond
@@ -16,9 +17,8 @@ except ImportError as missing:
     raise MissingExtraError("a log on Redis needs limits: pip install 'lg-streaming[redis]'") from missing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.store import Store
 
 __all__ = ["Rates"]
@@ -27,42 +27,53 @@ _URL: Final = "redis://unused:6379"
 """A URL that the library requires. The storage uses the client of the log."""
 
 
-class Rates:
-    """Hits of keys in sliding windows. Use it on one event loop.
+class _Client:
+    """Client of the library ``limits``, whose scripts share the requests of the store.
 
-    Args:
-        store: Keys and the client.
+    The library would take a connection for each check, and a rush of callers all connections.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._client: AsyncClient | None = None
-        self._limiter: SlidingWindowCounterRateLimiter | None = None
+
+    def register_script(self, source: str | bytes) -> Callable[..., Awaitable[Any]]:
+        text = source.decode() if isinstance(source, bytes) else source
+        script = Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+        async def run(keys: Sequence[str], arguments: Sequence[float]) -> Any:
+            return await self._store.run(script, keys, *arguments)
+
+        return run
+
+
+class Rates:
+    """Hits of keys in sliding windows. Use it on one event loop.
+
+    Args:
+        store: Keys and commands.
+    """
+
+    def __init__(self, store: Store) -> None:
+        storage = RedisStorage(_URL, implementation="redispy", key_prefix=store.key("rate"))
+        bridge = cast("Any", storage.bridge)
+        client = _Client(store)
+        bridge.storage = client
+        bridge.connection_getter = lambda _=False: client
+        bridge.register_scripts()
+        self._limiter = SlidingWindowCounterRateLimiter(storage)
 
     async def hit(self, kind: str, key: str, amount: int, seconds: float) -> bool:
         """See `Fleet.hit`."""
         item = RateLimitItemPerSecond(amount, max(1, round(seconds)), kind)
-        return await self._run(lambda limiter: limiter.hit(item, replace_lone_surrogates(key)))
+        return await self._run(self._limiter.hit(item, key))
 
     async def allows(self, kind: str, key: str, amount: int, seconds: float) -> bool:
         """See `Fleet.allows`."""
         item = RateLimitItemPerSecond(amount, max(1, round(seconds)), kind)
-        return await self._run(lambda limiter: limiter.test(item, replace_lone_surrogates(key)))
+        return await self._run(self._limiter.test(item, key))
 
-    async def _run(self, ask: Callable[[SlidingWindowCounterRateLimiter], Awaitable[bool]]) -> bool:
+    async def _run(self, answer: Awaitable[bool]) -> bool:
         try:
-            return await ask(self._current())
+            return await answer
         except Exception as error:
             raise to_unavailable(error) from error
-
-    def _current(self) -> SlidingWindowCounterRateLimiter:
-        """Return the limiter on the present client, which changes after a reconnection of the log."""
-        client = self._store.client
-        if self._limiter is None or client is not self._client:
-            storage = RedisStorage(_URL, implementation="redispy", key_prefix=self._store.key("rate"))
-            bridge = cast("Any", storage.bridge)
-            bridge.storage = client
-            bridge.connection_getter = lambda _=False: client
-            bridge.register_scripts()
-            self._client, self._limiter = client, SlidingWindowCounterRateLimiter(storage)
-        return self._limiter
