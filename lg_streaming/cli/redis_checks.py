@@ -185,6 +185,7 @@ class _Checks:
                     if not missing:
                         break
                 await notifications.unsubscribe_sharded([sharded])
+                await notifications.unsubscribe(common)
         except (exceptions.NoPermissionError, LogUnavailableError) as error:
             self._add("notifications", "failure", f"a channel cannot be used: {_shortened(error)}", _RULE)
         except TimeoutError:

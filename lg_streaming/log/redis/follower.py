@@ -214,12 +214,20 @@ class Follower:
         if self._all is None:
             self._all = AllExecutions(self._log, self._notify_position)
         followed = self._all
-        await (await self._connection()).subscribe(self._keys.all_updates)
-        await followed.begin()
+        notifications = await self._connection()
+        if self._all is followed:
+            await notifications.subscribe(self._keys.all_updates)
+            await followed.begin()
 
     def follow_all_no_more(self) -> None:
-        """Undo `follow_all` at the next connection."""
-        self._all = None
+        """Undo `follow_all`, in the background. Thread-safe."""
+        if self._all is not None:
+            self._all = None
+            self._io.spawn(self._leave_all())
+
+    async def _leave_all(self) -> None:
+        if self._all is None and self._notifications is not None:
+            await self._notifications.unsubscribe(self._keys.all_updates)
 
     def _start(self) -> None:
         if not self._running:

@@ -242,7 +242,7 @@ class RedisLog:
         before, now = self._calls.acknowledge(batch, epoch, head)
         if before is not None and before.epoch != epoch:
             if now.at - before.at < self._retention.record_ttl:  # else it has expired
-                logger.warning("Redis has lost updates of execution %r: its readers get a gap", execution_id)
+                self._repair.note_loss(execution_id)
             self._io.spawn(self._add_to_index(execution_id, now.owner))
         elif now.owner is not None and (before is None or before.owner != now.owner):
             self._io.spawn(self._add_owner(execution_id, now.owner))
@@ -333,7 +333,7 @@ class RedisLog:
         """See `EventLog.listen_positions`. It takes effect when `ready` returns."""
         with self._lock:
             self._position_listeners = (*self._position_listeners, listener)
-        self._io.spawn(self._follower.follow_all())
+        self._io.spawn(self._follow_all())
         return lambda: self._remove_position_listener(listener)
 
     def _remove_position_listener(self, listener: PositionListener) -> None:
@@ -344,8 +344,11 @@ class RedisLog:
 
     async def ready(self) -> None:
         """See `EventLog.ready`."""
+        await self._io.run(self._follow_all())
+
+    async def _follow_all(self) -> None:
         if self._position_listeners:
-            await self._io.run(self._follower.follow_all())
+            await self._follower.follow_all()
 
     def _notify(self, execution_id: str) -> None:
         for listener in self._listeners:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["RareLog"]
 
 _INTERVAL: Final = 60.0
+_MAX_TEXT: Final = 300
 
 
 class RareLog:
@@ -27,12 +28,12 @@ class RareLog:
         self._clock = clock
         self._places: dict[str, tuple[float, int]] = {}
 
-    def note(self, place: str, error: BaseException, *, traceback: bool = False) -> None:
-        """Log that ``error`` occurred at a place, with the number of earlier ones that were not logged.
+    def note(self, place: str, problem: BaseException | str, *, traceback: bool = False) -> None:
+        """Log that a problem occurred at a place, with the number of earlier ones that were not logged.
 
         Args:
             place: Subject of the line. There are few of them, so it names no execution.
-            error: The problem.
+            problem: The error, or its description.
             traceback: Whether the line has a traceback, because the error may be one of this library.
         """
         now = self._clock()
@@ -43,5 +44,6 @@ class RareLog:
         self._places[place] = now, 0
         more = f" ({skipped:,} more since the last such line)" if skipped else ""
         level = logging.ERROR if traceback else logging.WARNING
-        text = f"{type(error).__name__}: {error}"[:300]
-        self._logger.log(level, "%s: %s%s", place, text, more, exc_info=error if traceback else None)
+        text = problem if isinstance(problem, str) else f"{type(problem).__name__}: {problem}"
+        exc_info = problem if traceback and isinstance(problem, BaseException) else None
+        self._logger.log(level, "%s: %s%s", place, text[:_MAX_TEXT], more, exc_info=exc_info)

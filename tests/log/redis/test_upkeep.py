@@ -3,12 +3,14 @@
 # pyright: reportPrivateUsage=false
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
 from lg_streaming.log.redis.log import RedisLog
 from lg_streaming.settings import RedisSettings, RetentionSettings
+from tests.hub.helpers import until
 from tests.log.drafts import Producer
 from tests.log.harness import Clock
 from tests.support.redis_server import RedisServer
@@ -95,3 +97,29 @@ async def test_short_lives_leave_no_lease(make: Make, shared_redis: RedisServer,
         assert client.zcard(f"{redis_prefix}:processes") == 0
         for kind in ("process", "runs", "mail"):
             assert client.keys(f"{redis_prefix}:{kind}:*") == []
+
+
+async def test_the_last_reader_of_all_executions_ends_the_subscription(make: Make, shared_redis: RedisServer) -> None:
+    log, notified = make(), list[str]()
+    with shared_redis.client() as client:
+
+        def subscribed() -> bool:
+            return client.pubsub_numsub(log.keys.all_updates)[0][1] == 1
+
+        for number in range(3):
+            first = log.listen_positions(lambda execution_id, _before: notified.append(execution_id))
+            second = log.listen_positions(lambda _execution_id, _before: None)
+            await log.ready()
+            second()
+            assert subscribed()
+            await append(log, f"e{number}")
+            await until(lambda number=number: notified == [f"e{each}" for each in range(number + 1)])
+            first()
+            await until(lambda: not subscribed())
+        log.listen_positions(lambda _execution_id, _before: None)()  # removed before the subscription was made
+        await append(log, "last")
+        assert not subscribed()
+    assert log._follower.available
+    await log.aclose()
+    first()
+    assert not [each for each in threading.enumerate() if each.name == "lg-streaming-redis"]
