@@ -157,6 +157,10 @@ async def test_an_unreadable_execution_disturbs_no_other(
     await followed.check()
     assert followed.reader._follower._notifications is connection
     assert len(caplog.records) <= 3
+    heads = await followed.reader._io.run(followed.reader.reader.fetch_heads(["bad", "good"]))
+    assert heads["good"] is not None  # what it has missed is found
+    held = await followed.reader._io.run(followed.reader._repair._held(["bad", "good"], ["p", "p"]))
+    assert held[3] == heads["good"].epoch.encode()
     stop()
 
 

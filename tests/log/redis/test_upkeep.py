@@ -120,6 +120,7 @@ async def test_the_last_reader_of_all_executions_ends_the_subscription(make: Mak
         await append(log, "last")
         assert not subscribed()
     assert log._follower.available
+    remove = log.listen_positions(lambda _execution_id, _before: None)
     await log.aclose()
-    first()
+    remove()
     assert not [each for each in threading.enumerate() if each.name == "lg-streaming-redis"]
