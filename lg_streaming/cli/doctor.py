@@ -93,7 +93,7 @@ def run_doctor(options: DoctorOptions, console: Console) -> int:
         report = {"status": worst(findings), "findings": [asdict(each) for each in findings]}
         console.print(json.dumps(report, indent=2), markup=False, soft_wrap=True)
     else:
-        console.print(_table(findings))
+        _print(findings, console)
     return 1 if worst(findings) == "failure" else 0
 
 
@@ -109,6 +109,19 @@ async def _examine(options: DoctorOptions) -> Sequence[Finding]:
         return await check_redis(options.log, options.prefix)
     except StreamingConfigError as error:
         raise DoctorError(str(error)) from None
+
+
+def _print(findings: Sequence[Finding], console: Console) -> None:
+    """Print a table on a terminal; elsewhere, as in a file or a pipe, each finding on a line, however wide."""
+    if console.is_terminal:
+        console.print(_table(findings))
+        return
+    levels, checks = (max(map(len, column)) for column in zip(*((e.level, e.check) for e in findings), strict=True))
+    for each in findings:
+        line = f"{each.level:{levels}}  {each.check:{checks}}  {escape_line(each.message)}"
+        if each.advice:
+            line += f"\n{'':{levels + checks + 4}}→ {escape_line(each.advice)}"
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _table(findings: Sequence[Finding]) -> Table:

@@ -45,6 +45,8 @@ _SLOW_MEDIAN: Final = 0.005
 _SLOW_TAIL: Final = 0.05
 _CLOCK_DIFFERENCE: Final = 1.0
 _TIMEOUT: Final = 5.0
+_CHECK_URL: Final = "Check that Redis runs, and host, port and TLS of the URL."
+_CHECK_LOGIN: Final = "Check user and password, as in redis://user:password@host. Encode special characters: @ is %40."
 _RULE: Final = "`lg-streaming doctor --acl` prints the rule of a user with enough rights."
 
 
@@ -81,7 +83,7 @@ class _Checks:
         try:
             await self._client.ping()
         except Exception as error:  # noqa: BLE001 (any error is a finding)
-            advice = "Check that Redis runs, and host, port, user, password and TLS of the URL."
+            advice = _CHECK_LOGIN if isinstance(error, exceptions.AuthenticationError) else _CHECK_URL
             self._add("connection", "failure", f"{self._target}: {type(error).__name__}: {error}", advice)
             return self._findings
         self._add("connection", "ok", f"{self._target} answers after {(time.perf_counter() - start) * 1000:.1f} ms")

@@ -335,6 +335,7 @@ class BufferedLogWriter:
             self._outage_until = now + _FIRST_DELAY
         elif self._outage_until:
             self._end_outage()
+            logger.info("the log can be reached again, waiting updates are sent")
         with self._lock:
             self._round = ()
         for attempt, result in zip(filled, results, strict=True):

@@ -307,6 +307,8 @@ class Follower:
                     self._connected.set()
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._compare_forever(again=not self.available))
+                    if not self.available:
+                        logger.info("the notifications of the log arrive again")
                     self.available = True
                     async for channel, payload in notifications.messages():
                         self._receive(channel, payload)

@@ -157,8 +157,10 @@ class Lease:
             done = True
         finally:
             await self._store.run(_END, self.keys(process_id, "reaped", "runs"), self.process_id, int(done))
-        if ended or not leaving:
-            logger.warning("process %s is gone: ended its %d runs", process_id, ended)
+        if not leaving:
+            logger.warning("process %s is gone, open runs that ended with it: %d", process_id, ended)
+        elif ended:
+            logger.info("this process stops, open runs that ended with it: %d", ended)
 
     async def _end_run(self, execution_id: str, process_id: str) -> None:
         if self._abandon is None:

@@ -134,12 +134,13 @@ class OpenRuns:
         return answer[0] == APPENDED
 
     async def abandon(self, execution_id: str, process_id: str) -> None:
-        """End the run of a process that is gone as abandoned; one that waits for a human stays open."""
+        """End the run of a process that is gone, or of this one, which leaves; one that waits for a human stays open."""
         codec = Codec()
 
         def make_update(run_id: str) -> PendingUpdate:
             scope, now = Scope(run_id=run_id), self._clock()
-            data = {"reason": "process_lost", "process_id": process_id}
+            leaves = process_id == self._fleet.process_id
+            data = {"reason": "process_stopped" if leaves else "process_lost", "process_id": process_id}
             body = codec.encode(execution_id, "workflow_abandoned", data, scope, "high", now)
             return PendingUpdate("workflow_abandoned", scope, "high", now, body)
 
