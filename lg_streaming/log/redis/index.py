@@ -103,8 +103,8 @@ class ExecutionIndex:
         found: Sequence[bytes | None] = await self._store.command("HMGET", state, "e", "o")
         if found[0] is not None:  # it began again since
             await self.add(execution_id)
-            if found[1] is not None:
-                await self.add_owner(execution_id, found[1].decode())
+            if found[1] is not None and (owner := _decode(found[1])) is not None:
+                await self.add_owner(execution_id, owner)
 
 
 def _encode(text: str) -> bytes:
@@ -112,7 +112,7 @@ def _encode(text: str) -> bytes:
 
 
 def _decode(member: bytes) -> str | None:
-    """Return the id of an execution; None for a member that another application has added."""
+    """Return the text of a member; None for one that another application has added."""
     try:
         return member.decode()
     except UnicodeDecodeError:
