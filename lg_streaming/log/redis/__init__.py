@@ -13,6 +13,7 @@
 - `store`, `keyed_locks`: commands and scripts, which share requests, and locks for those of one key.
 - `rights`: the rights that they need, as a rule for access control lists.
 - `fleet`: `RedisFleet`, which implements `Fleet`, out of `lease`, `mailbox`, `claims`, `shared_values` and `rates`.
+- `rare_log`: log lines about a repeated problem, as of another application's messages.
 - `io_thread`: the thread with the event loop of these connections.
 """
 
