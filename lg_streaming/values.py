@@ -37,6 +37,7 @@ __all__ = [
     "STRICT",
     "array_size",
     "escape_line_separators",
+    "has_lone_surrogates",
     "jsonable",
     "member_name",
     "orjson_default",
@@ -255,6 +256,15 @@ def _whole_number(value: int) -> int | str:
     if -SAFE_INTEGER <= value <= SAFE_INTEGER:
         return int(value)
     return str(int(value)) if value.bit_length() < _MAX_REPR else "<huge int>"
+
+
+def has_lone_surrogates(text: str) -> bool:
+    """Return whether UTF-8 cannot encode ``text``."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def replace_lone_surrogates(text: str) -> str:

@@ -24,6 +24,7 @@ from lg_streaming.cli.redis_facts import (
     check_server,
 )
 from lg_streaming.codec import Codec
+from lg_streaming.errors import LogUnavailableError
 from lg_streaming.log.base import Batch, PendingUpdate
 from lg_streaming.log.redis import RedisLog
 from lg_streaming.log.redis.connection import connect_async
@@ -158,8 +159,8 @@ class _Checks:
             await asyncio.to_thread(log.append, Batch("probe", [update], "doctor", 1))
             found = await log.read("probe", 0, 10)
             await log.drop("probe")
-        except exceptions.NoPermissionError as error:
-            self._add("script", "failure", f"the user lacks a right: {error}", _RULE)
+        except LogUnavailableError as error:
+            self._add("script", "failure", f"an update cannot be appended: {_shortened(error)}", _RULE)
         else:
             if found is not None and [each.seq for each in found.records] == [1]:
                 self._add("script", "ok", "an update was appended, read and removed")
@@ -186,8 +187,9 @@ class _Checks:
                     if not missing:
                         break
                 await notifications.unsubscribe_sharded([sharded])
-        except exceptions.NoPermissionError as error:
-            self._add("notifications", "failure", f"the user lacks a right: {error}", _RULE)
+                await notifications.unsubscribe(common)
+        except (exceptions.NoPermissionError, LogUnavailableError) as error:
+            self._add("notifications", "failure", f"a channel cannot be used: {_shortened(error)}", _RULE)
         except TimeoutError:
             advice = "A proxy in front of Redis must support SSUBSCRIBE and SPUBLISH."
             self._add("notifications", "failure", f"none arrived within {_TIMEOUT:g} s", advice)
@@ -291,3 +293,8 @@ _PROBES: Final[Mapping[str, str]] = {
     "command": "",
 }
 """Arguments with which a right is tried. KEY is a key of the doctor."""
+
+
+def _shortened(error: Exception) -> str:
+    """Return the message of an error without the advice to use this command."""
+    return str(error).partition(". Check ")[0]

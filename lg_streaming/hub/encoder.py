@@ -16,6 +16,7 @@ from lg_streaming.log.base import PendingUpdate
 from lg_streaming.publisher import NO_SCOPE, TRACED, Delivery
 from lg_streaming.shorten import TEXT_FIELDS
 from lg_streaming.token_bucket import TokenBucket
+from lg_streaming.values import has_lone_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,6 +212,8 @@ def _check_delivery(delivery: str, key: str | None) -> None:
         raise BadRequestError(f"a key is a string, not {key!r:.80}")
     elif not 0 < len(key) <= _MAX_KEY_LENGTH:
         raise BadRequestError(f"a key has 1 to {_MAX_KEY_LENGTH} characters, not {len(key)}")
+    elif has_lone_surrogates(key):
+        raise BadRequestError(f"a key has a lone surrogate, which UTF-8 cannot encode: {key!r:.80}")
 
 
 def _may_be_dropped(draft: PendingUpdate) -> bool:

@@ -10,6 +10,7 @@ from uuid import UUID
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import parse_priority, run_metadata
 from lg_streaming.settings import IDLE_TIMEOUT
+from lg_streaming.values import has_lone_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,8 @@ def owner_text(owner: object) -> str | None:
         )
     if not text:
         raise BadRequestError("owner is an empty text: leave it out where an execution has no owner")
+    if has_lone_surrogates(text):
+        raise BadRequestError(f"owner has a lone surrogate, which UTF-8 cannot encode: {text!r:.80}")
     return text
 
 

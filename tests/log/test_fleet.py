@@ -403,7 +403,7 @@ async def test_messages_reach_all_other_processes_in_order(make: Make, caplog: p
     await until(lambda: len(got[1]) == len(got[2]) == 100)
     assert got[1] == got[2] == list(range(100))
     assert got[0] == []
-    assert "a handler of the fleet failed" in caplog.text
+    assert "a handler of messages 'topic' failed" in caplog.text
     removes[1]()
     all_members[0].fleet.publish("topic", 100)
     await until(lambda: len(got[2]) == 101)

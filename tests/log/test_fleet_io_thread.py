@@ -7,6 +7,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -158,3 +159,16 @@ def test_a_forked_child_has_another_thread() -> None:
         result = in_child(child)
         print(json.dumps([*result, io.call(pid()).result(5) == before, io.close(5)]))
     """) == [True, True, True, True]
+
+
+async def test_a_task_that_hides_a_cancellation_is_cancelled_again() -> None:
+    io = IoThread()
+
+    async def hide() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    io.spawn(hide())
+    await io.run(_thread_name())
+    assert await asyncio.to_thread(io.close, PATIENCE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from lg_streaming.errors import LogUnavailableError, StreamingError
 from lg_streaming.events import Position
 from lg_streaming.log.redis.seen_heads import SeenHeads
 
@@ -106,6 +107,12 @@ class AllExecutions:
         if known is not None:
             self._notify(execution_id, known if known.epoch == head.epoch else None)
             return
-        found = await self._log.reader.fetch(execution_id, head.seq, 0)
+        try:
+            found = await self._log.reader.fetch(execution_id, head.seq, 0)
+        except LogUnavailableError:
+            seen.remove(execution_id)
+            raise
+        except StreamingError:  # its reader gets it too
+            found = None
         start = found.state.start_record if found is not None else None
         self._notify(execution_id, Position(head.epoch, start.seq - 1) if start and start.seq > 1 else None)

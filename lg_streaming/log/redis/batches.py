@@ -60,6 +60,8 @@ class Acknowledged(NamedTuple):
     producer: str = ""
     number: int = 0
     """Last batch of that producer."""
+    at: float = 0.0
+    """Time of that append, in seconds since 1970."""
 
 
 class AppendCalls:
@@ -121,7 +123,9 @@ class AppendCalls:
         with self._lock:
             before = self.acknowledged.pop(execution_id, None)
             owner = batch.owner or (before.owner if before is not None else None)
-            now = self.acknowledged[execution_id] = Acknowledged(epoch, head, owner, batch.producer, batch.number)
+            now = self.acknowledged[execution_id] = Acknowledged(
+                epoch, head, owner, batch.producer, batch.number, self._clock()
+            )
             if len(self.acknowledged) > _MAX_ACKNOWLEDGED:
                 self.acknowledged.popitem(last=False)
         return before, now

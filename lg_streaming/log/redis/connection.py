@@ -7,6 +7,7 @@ TRYAGAIN) sends a command again: the first node has not executed it.
 from __future__ import annotations
 
 import asyncio
+import re
 from ssl import TLSVersion
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -60,6 +61,12 @@ _UNAVAILABLE: Final = (
     EOFError,
     asyncio.TimeoutError,
 )
+_REFUSALS: Final = re.compile(
+    r"no permissions|unknown (sub)?command|Unknown Redis command|can't run this command|ACL failure"
+    r"|Error compiling script|DB index is out of range|SELECT is not allowed",
+    re.IGNORECASE,
+)
+"""Errors of a server, a user or a database that the log cannot use until an operator has changed it."""
 _UNAVAILABLE_CODES: Final = frozenset(
     {"BUSY", "MISCONF", "NOREPLICAS", "LOADING", "UNKILLABLE", "NOQUORUM", "NOGOODSLAVE"}
 )
@@ -123,8 +130,19 @@ def to_unavailable(error: Exception) -> Exception:
         or (isinstance(error, exceptions.ResponseError) and str(error).partition(" ")[0] in _UNAVAILABLE_CODES)
         or (isinstance(error, RuntimeError) and "the handler is closed" in str(error))  # uvloop, if the peer has reset
     ):
-        return LogUnavailableError(f"the log on Redis cannot be reached: {type(error).__name__}: {error}")
+        return LogUnavailableError(f"the log on Redis cannot be reached: {type(error).__name__}: {error}{_hint(error)}")
+    if isinstance(error, exceptions.ResponseError) and _REFUSALS.search(str(error)):
+        return LogUnavailableError(
+            f"Redis refuses a command of the log: {error}. Check the server, the rights and the URL with "
+            "`lg-streaming doctor`"
+        )
     return error
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, exceptions.MovedError):
+        return ". The server is a node of a cluster: use a redis+cluster:// URL"
+    return ""
 
 
 class _Packer:

@@ -20,6 +20,7 @@ from lg_streaming.log.redis.claims import Claims
 from lg_streaming.log.redis.counters import Counters
 from lg_streaming.log.redis.lease import Abandon, Lease, new_process_id, runs_key
 from lg_streaming.log.redis.mailbox import Mailbox
+from lg_streaming.log.redis.rare_log import RareLog
 from lg_streaming.log.redis.shared_values import Values
 from lg_streaming.log.redis.store import Store, encode_json
 
@@ -83,6 +84,7 @@ class RedisFleet:
         self._on_claim_lost: tuple[Callable[[str], None], ...] = ()
         self._on_lease_lost: tuple[Callable[[str], None], ...] = ()
         self._report: Callable[[], Mapping[str, Any]] = dict
+        self._rare = RareLog(logger)
         self._values = Values(self._store)
         self._closed = False
         self._begin()
@@ -103,7 +105,7 @@ class RedisFleet:
         self._subscribed = asyncio.Event()
         self._outbox: deque[bytes] = deque()
         self._sending = False
-        self._registered = False
+        self._registered = self._may_have_lease = False
         self._data_lost = False
         self._renewed_at = -math.inf
         self._steady_since = math.inf
@@ -352,8 +354,10 @@ class RedisFleet:
             try:
                 async with self._renewing:
                     await self._renew()
-            except LogUnavailableError:
+            except LogUnavailableError as error:
                 self._steady_since = math.inf
+                if not attempt:
+                    logger.warning("the lease of this process cannot be renewed: %s", error)
                 pause = min(LOG_BACKOFF.seconds(attempt, random.random), interval)
                 attempt += 1
             except Exception as error:
@@ -374,16 +378,7 @@ class RedisFleet:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_SUBSCRIBE_TIMEOUT):
                     await self._subscribed.wait()
-        renewed = await self._lease.renew()
-        if renewed is None:
-            self._lose_lease()
-            self._registered = False
-            renewed = await self._lease.renew()
-            taken, waiting = False, 0
-        else:
-            taken, waiting = renewed
-        if renewed is None:
-            raise LogUnavailableError("the new id of this process is in use")
+        taken, waiting = await self._renew_lease()
         self._data_lost |= taken
         if taken:
             self._counters.rewrite()
@@ -401,6 +396,22 @@ class RedisFleet:
         if self._is_steady(asyncio.get_running_loop().time()):
             for process_id in dead - {self.process_id}:
                 self._start_task(self._lease.reap(process_id))
+
+    async def _renew_lease(self) -> tuple[bool, int]:
+        """Renew the lease, under another id if this process was declared dead; return what `Lease.renew` does."""
+        self._may_have_lease = True  # also if `_leave` cancels the request, which may be on its way
+        try:
+            renewed = await self._lease.renew()
+        except LogUnavailableError:
+            self._may_have_lease = self._registered
+            raise
+        if renewed is not None:
+            return renewed
+        self._lose_lease()
+        self._registered = False
+        if await self._lease.renew() is None:
+            raise LogUnavailableError("the new id of this process is in use")
+        return False, 0
 
     def _is_steady(self, now: float) -> bool:
         """Return whether this process has renewed its lease without a gap for the length of a lease.
@@ -430,11 +441,11 @@ class RedisFleet:
         self._claims.lose_all()
         self._counters.rewrite()
         for handler in self._on_lease_lost:
-            _call(handler, old)
+            self._call(handler, old)
 
     def _lose_claim(self, name: str) -> None:
         for handler in self._on_claim_lost:
-            _call(handler, name)
+            self._call(handler, name)
 
     def _handle_message(self, payload: bytes | None) -> None:
         if payload is None:
@@ -449,7 +460,13 @@ class RedisFleet:
             self._wake.set()  # read the list of processes
             return
         for handler in self._message_handlers.get(message["topic"], ()):
-            _call(handler, message["payload"])
+            self._call(handler, message["payload"], f"a handler of messages {message['topic']!r} failed")
+
+    def _call(self, handler: Callable[[Any], None], argument: object, failure: str = "a handler failed") -> None:
+        try:
+            handler(argument)
+        except Exception as error:  # noqa: BLE001 (logged)
+            self._rare.note(failure, error, traceback=True)
 
     async def _send(self) -> None:
         if self._sending:
@@ -472,7 +489,7 @@ class RedisFleet:
         serving.cancel()
         async with self._renewing:  # a renewal would register the process again
             try:
-                if self._registered:
+                if self._may_have_lease:
                     await self._remove()
             except LogUnavailableError as error:
                 logger.warning("this process could not leave the fleet: %s", error)
@@ -514,13 +531,6 @@ class RedisFleet:
 
 async def _await(job: Callable[[], Awaitable[object]]) -> None:
     await job()
-
-
-def _call(handler: Callable[[Any], None], argument: object) -> None:
-    try:
-        handler(argument)
-    except Exception:
-        logger.exception("a handler of the fleet failed")
 
 
 def _without(handlers: tuple[Callable[[Any], None], ...], handler: Callable[[Any], None]) -> tuple[Any, ...]:

@@ -6,19 +6,20 @@ import asyncio
 import contextlib
 import logging
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.backoff import LOG_BACKOFF
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.fork import new_lock
 from lg_streaming.log.redis.all_executions import AllExecutions
 from lg_streaming.log.redis.notifications import Notifications
+from lg_streaming.log.redis.rare_log import RareLog
 from lg_streaming.log.redis.store import retrieve_error
 from lg_streaming.log.redis.tail import Tail
 from lg_streaming.log.redis.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from lg_streaming.events import Position
     from lg_streaming.log.base import LogState, ReadResult, StoredUpdate
@@ -84,6 +85,7 @@ class Follower:
         self._connected: asyncio.Event | None = None
         self._running = False
         self._failures = 0
+        self._rare = RareLog(logger)
         self.available: bool = True
         """False while the connection for notifications is lost."""
 
@@ -220,8 +222,8 @@ class Follower:
             return
         try:
             handler(payload)
-        except Exception:
-            logger.exception("a message on %r could not be handled", channel)
+        except Exception as error:  # noqa: BLE001 (another application may send anything)
+            self._rare.note(f"a message on {channel!r} is malformed", error)
 
     async def follow_all(self) -> None:
         """Call `notify_position` for each append to any execution from now on.
@@ -232,12 +234,20 @@ class Follower:
         if self._all is None:
             self._all = AllExecutions(self._log, self._notify_position)
         followed = self._all
-        await (await self._connection()).subscribe(self._keys.all_updates)
-        await followed.begin()
+        notifications = await self._connection()
+        if self._all is followed:
+            await notifications.subscribe(self._keys.all_updates)
+            await followed.begin()
 
     def follow_all_no_more(self) -> None:
-        """Undo `follow_all` at the next connection."""
-        self._all = None
+        """Undo `follow_all`, in the background. Thread-safe."""
+        if self._all is not None:
+            self._all = None
+            self._io.spawn(self._leave_all())
+
+    async def _leave_all(self) -> None:
+        if self._all is None and self._notifications is not None:
+            await self._notifications.unsubscribe(self._keys.all_updates)
 
     def _start(self) -> None:
         if not self._running:
@@ -300,7 +310,8 @@ class Follower:
     async def _run(self) -> None:
         """Keep the connection for notifications, and compare heads."""
         self._failures = 0
-        while True:
+        task = asyncio.current_task()
+        while task is not None and not task.cancelling():  # a group that fails at the same time hides a cancellation
             notifications = Notifications(self._log.client())
             try:
                 await notifications.connect()
@@ -316,10 +327,9 @@ class Follower:
                     await notifications.deliver_to(self._receive)
             except* LogUnavailableError as error:
                 if self.available and self._failures == 0:
-                    logger.warning("the notifications of the log are interrupted: %s", error.exceptions[0])
-            except* Exception:
-                if self._failures == 0:
-                    logger.exception("the notifications of the log failed")
+                    self._rare.note("the notifications of the log are interrupted", error.exceptions[0])
+            except* Exception as error:  # noqa: BLE001 (logged)
+                self._rare.note("the notifications of the log failed", error, traceback=True)
             finally:  # also where the loop ends
                 self._lose()
                 with contextlib.suppress(Exception):
@@ -358,7 +368,10 @@ class Follower:
             self._notify(watch.execution_id)
         elif channel == self._keys.all_updates:
             if payload is not None and self._all is not None:
-                self._all.receive(payload)
+                try:
+                    self._all.receive(payload)
+                except Exception as error:  # noqa: BLE001 (another application may send anything)
+                    self._rare.note(f"a message on {channel!r} is malformed", error)
         else:
             self._handle(channel, payload)
 
@@ -374,14 +387,23 @@ class Follower:
 
     async def _compare(self, *, again: bool) -> None:
         """Compare what this process has with Redis, and repair what differs; ``again`` after a lost connection."""
-        await self._log.repair_runs()
+        await self._isolate("runs", self._log.repair_runs())
         watches = [watch for watch in self._by_channel.values() if watch.count]
         if again:
-            await asyncio.gather(*(self._verify(watch) for watch in watches))
+            await asyncio.gather(*(self._isolate("an execution", self._verify(watch)) for watch in watches))
         elif watches:
-            await self._compare_heads(watches)
+            await self._isolate("executions", self._compare_heads(watches))
         if self._all is not None:
-            await self._all.compare(thorough=again)
+            await self._isolate("all executions", self._all.compare(thorough=again))
+
+    async def _isolate(self, what: str, comparison: Coroutine[Any, Any, None]) -> None:
+        """Await a comparison; log an error of its data, so that the others go on."""
+        try:
+            await comparison
+        except LogUnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 (another application may have written anything)
+            self._rare.note(f"the comparison of {what} with Redis failed", error)
 
     async def _compare_heads(self, watches: Sequence[Watch]) -> None:
         """Compare the tails with the heads in Redis, and read anew those that differ."""

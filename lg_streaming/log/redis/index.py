@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["ExecutionIndex"]
 
 _MAX_BEGUN: Final = 10_000
-_SWEEP: Final = 500
-"""Executions that one sweep checks."""
+_AT_ONCE: Final = 500
+"""Executions that a sweep checks at once."""
 
 
 class ExecutionIndex:
@@ -74,21 +75,45 @@ class ExecutionIndex:
     async def list_ids(self, *, after: str, limit: int, owner: str | None, prefix: str) -> Sequence[str]:
         """Return ids in order; see `EventLog.list_ids`."""
         key = self._keys.ids if owner is None else self._keys.owned(owner)
-        start = b"(%b" % after.encode() if after >= prefix and after else b"[%b" % prefix.encode() if prefix else b"-"
-        end = b"(%b\xff" % prefix.encode() if prefix else b"+"
+        start = b"(%b" % _encode(after) if after >= prefix and after else b"[%b" % _encode(prefix) if prefix else b"-"
+        end = b"(%b\xff" % _encode(prefix) if prefix else b"+"
         found: Sequence[bytes] = await self._store.command("ZRANGEBYLEX", key, start, end, "LIMIT", 0, limit)
-        return [each.decode() for each in found]
+        return [execution_id for each in found if (execution_id := _decode(each)) is not None]
 
     async def sweep(self) -> None:
-        """Remove executions that have expired, up to 500; note for others the time at which they may have."""
+        """Remove executions that have expired; note for others the time at which they may have."""
         now = round(self._clock() * 1000)
-        due: Sequence[bytes] = await self._store.command(
-            "ZRANGEBYSCORE", self._keys.due, "-inf", now, "LIMIT", 0, _SWEEP
-        )
-        for each in due:
-            execution_id = each.decode()
-            left: int = await self._store.command("PTTL", self._keys.execution(execution_id).state)
-            if left >= 0:
-                await self._store.command("ZADD", self._keys.due, now + left + 1_000, execution_id)
-            else:
-                await self.remove(execution_id)
+        while due := await self._store.command("ZRANGEBYSCORE", self._keys.due, "-inf", now, "LIMIT", 0, _AT_ONCE):
+            await asyncio.gather(*(self._check(each, now) for each in due))
+            if len(due) < _AT_ONCE:
+                break
+
+    async def _check(self, member: bytes, now: int) -> None:
+        execution_id = _decode(member)
+        if execution_id is None:  # another application has added it
+            await self._store.command("ZREM", self._keys.ids, member)
+            await self._store.command("ZREM", self._keys.due, member)
+            return
+        state = self._keys.execution(execution_id).state
+        left: int = await self._store.command("PTTL", state)
+        if left >= 0:
+            await self._store.command("ZADD", self._keys.due, now + left + 1_000, execution_id)
+            return
+        await self.remove(execution_id)
+        found: Sequence[bytes | None] = await self._store.command("HMGET", state, "e", "o")
+        if found[0] is not None:  # it began again since
+            await self.add(execution_id)
+            if found[1] is not None and (owner := _decode(found[1])) is not None:
+                await self.add_owner(execution_id, owner)
+
+
+def _encode(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")  # the text may come from a client
+
+
+def _decode(member: bytes) -> str | None:
+    """Return the text of a member; None for one that another application has added."""
+    try:
+        return member.decode()
+    except UnicodeDecodeError:
+        return None

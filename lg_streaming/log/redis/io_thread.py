@@ -7,7 +7,7 @@ import concurrent.futures
 import contextvars
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.fork import bury, new_lock, restart_after_fork
@@ -20,6 +20,9 @@ __all__ = ["IoThread"]
 T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger(__name__)
+
+_CANCEL_AGAIN: Final = 1.0
+"""Seconds after which a task that goes on is cancelled again: some code hides a cancellation."""
 
 
 try:  # here, because two threads that import it wait for each other
@@ -154,7 +157,7 @@ async def _cancel_all() -> None:
     while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.wait(tasks, timeout=_CANCEL_AGAIN)
 
 
 def _retrieve(task: asyncio.Task[object]) -> None:

@@ -9,12 +9,13 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.log.fleet import ProcessInfo
+from lg_streaming.log.redis.rare_log import RareLog
 from lg_streaming.log.redis.scripts import Script
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Lease:
         self._seconds = seconds
         self._abandon = abandon
         self._reaping: set[str] = set()
+        self._rare = RareLog(logger)
         self.process_id = new_process_id()
         self.live = frozenset({self.process_id})
         self.dead: frozenset[str] = frozenset()
@@ -111,7 +113,7 @@ class Lease:
         """
         own = (self.process_id, self.milliseconds) if renewed else ()
         now, flat = await self._store.run(_LIST, [self._store.key("processes")], *own)
-        ends = {flat[i].decode(): float(flat[i + 1]) for i in range(0, len(flat), 2)}
+        ends = {flat[i].decode(): float(flat[i + 1]) for i in range(0, len(flat), 2) if flat[i].isascii()}
         live = frozenset(each for each, end in ends.items() if end > now)
         self.live, self.dead = live | {self.process_id}, frozenset(ends) - live
         return live, self.dead
@@ -179,19 +181,14 @@ class Lease:
         all_values = await asyncio.gather(
             *(self._store.command("HMGET", *self.keys(each, "process"), *fields) for each in live)
         )
-        found = [
-            ProcessInfo(
-                process_id=process_id,
-                host=host.decode(errors="replace"),
-                pid=int(pid),
-                version=version.decode(),
-                started_at=int(started) / 1000,
-                seen_at=int(seen) / 1000,
-                report=orjson.loads(report),
-            )
-            for process_id, (host, pid, version, started, seen, report) in zip(live, all_values, strict=True)
-            if started is not None  # else it has left since
-        ]
+        found: list[ProcessInfo] = []
+        for process_id, values in zip(live, all_values, strict=True):
+            if values[3] is None:
+                continue  # it has left since
+            try:
+                found.append(_parse_process(process_id, values))
+            except (AttributeError, TypeError, ValueError) as error:
+                self._rare.note("a process in the list of processes is malformed", error)
         return sorted(found, key=lambda each: (each.started_at, each.process_id))
 
     def _encode_report(self) -> bytes:
@@ -204,3 +201,19 @@ class Lease:
             logger.error("the report of this process has %d bytes: at most %d", len(encoded), _MAX_REPORT)
             return b"{}"
         return encoded
+
+
+def _parse_process(process_id: str, values: Sequence[bytes]) -> ProcessInfo:
+    host, pid, version, started, seen, report = values
+    counts = orjson.loads(report)
+    if not isinstance(counts, dict):
+        raise TypeError("the report of a process is no JSON object")
+    return ProcessInfo(
+        process_id=process_id,
+        host=host.decode(errors="replace"),
+        pid=int(pid),
+        version=version.decode(),
+        started_at=int(started) / 1000,
+        seen_at=int(seen) / 1000,
+        report=cast("dict[str, Any]", counts),
+    )

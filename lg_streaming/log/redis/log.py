@@ -243,7 +243,8 @@ class RedisLog:
         execution_id = batch.execution_id
         before, now = self._calls.acknowledge(batch, epoch, head)
         if before is not None and before.epoch != epoch:
-            logger.warning("Redis has lost updates of execution %r: its readers get a gap", execution_id)
+            if now.at - before.at < self._retention.record_ttl:  # else it has expired
+                self._repair.note_loss(execution_id)
             self._io.spawn(self._add_to_index(execution_id, now.owner))
         elif now.owner is not None and (before is None or before.owner != now.owner):
             self._io.spawn(self._add_owner(execution_id, now.owner))
@@ -334,7 +335,7 @@ class RedisLog:
         """See `EventLog.listen_positions`. It takes effect when `ready` returns."""
         with self._lock:
             self._position_listeners = (*self._position_listeners, listener)
-        self._io.spawn(self._follower.follow_all())
+        self._io.spawn(self._follow_all())
         return lambda: self._remove_position_listener(listener)
 
     def _remove_position_listener(self, listener: PositionListener) -> None:
@@ -345,8 +346,11 @@ class RedisLog:
 
     async def ready(self) -> None:
         """See `EventLog.ready`."""
+        await self._io.run(self._follow_all())
+
+    async def _follow_all(self) -> None:
         if self._position_listeners:
-            await self._io.run(self._follower.follow_all())
+            await self._follower.follow_all()
 
     def _notify(self, execution_id: str) -> None:
         for listener in self._listeners:

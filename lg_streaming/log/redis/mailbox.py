@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from lg_streaming.errors import LogUnavailableError, NoAnswerError, StreamingError
+from lg_streaming.log.redis.rare_log import RareLog
 from lg_streaming.log.redis.scripts import Script
 from lg_streaming.log.redis.store import encode_json
 
@@ -63,6 +64,7 @@ class Mailbox:
         self._handlers = handlers
         self._requests: dict[str, _Request] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._rare = RareLog(logger)
         self._taking = self._take_again = False
 
     def channel(self, process_id: str) -> str:
@@ -222,9 +224,15 @@ class Mailbox:
     async def _carry_out(self, seconds: float, body: bytes) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        request = orjson.loads(body)
-        answer = await self._answer(request["name"], request["payload"])
-        request_id = request["id"]
+        try:
+            request = orjson.loads(body)
+            name, payload, request_id, sender = (request[each] for each in ("name", "payload", "id", "from"))
+            if not all(isinstance(each, str) for each in (name, request_id, sender)):
+                raise TypeError("the name, the id and the sender of a request are strings")
+        except (KeyError, TypeError, ValueError) as error:
+            self._rare.note("a request in the mailbox of this process is malformed", error)
+            return
+        answer = await self._answer(name, payload)
         notification = b"a" + request_id.encode() + (answer if len(answer) <= _INLINE else b"")
         while (left := deadline - loop.time()) > 0:
             try:
@@ -233,7 +241,7 @@ class Mailbox:
                     [self._answer_key(request_id)],
                     math.ceil(left * 1000) + 1000,
                     answer,
-                    self.channel(request["from"]),
+                    self.channel(sender),
                     notification,
                 )
             except LogUnavailableError:
@@ -251,8 +259,8 @@ class Mailbox:
             return b'{"answer":' + encode_json(await handler(payload), f"the answer to {name!r}") + b"}"
         except StreamingError as error:
             return _encode_error(error)
-        except Exception as error:
-            logger.exception("the request %r failed", name)
+        except Exception as error:  # noqa: BLE001 (logged)
+            self._rare.note(f"the request {name!r} failed", error, traceback=True)
             return _encode_error(StreamingError(f"the request {name!r} failed: {type(error).__name__}"))
 
     async def _request_here(self, name: str, payload: bytes, timeout: float) -> bytes:  # noqa: ASYNC109 (a request's)
@@ -277,7 +285,7 @@ class Mailbox:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, LogUnavailableError):
-            logger.error("a task of the mailbox failed", exc_info=error)
+            self._rare.note("a task of the mailbox failed", error, traceback=True)
 
     async def aclose(self) -> None:
         """Cancel the handlers, and end the requests of this process with `LogUnavailableError`."""

@@ -98,6 +98,14 @@ class Notifications:
         except Exception as error:
             raise self._fail(error) from error
 
+    async def unsubscribe(self, channel: str) -> None:
+        """Cancel a subscription of `subscribe`. Raises like `messages`."""
+        try:
+            link = await self._link_for(None)
+            await link.request("UNSUBSCRIBE", channel)
+        except Exception as error:
+            raise self._fail(error) from error
+
     async def subscribe_sharded(self, channels: Iterable[str]) -> None:
         """Subscribe to channels of `SPUBLISH`; return when Redis has confirmed all. Raises like `messages`."""
         try:

@@ -134,7 +134,7 @@ class OpenRuns:
         return answer[0] == APPENDED
 
     async def abandon(self, execution_id: str, process_id: str) -> None:
-        """End the run of a process that is gone, or of this one, which leaves; one that waits for a human stays open."""
+        """End the run of a process that is gone, or of this one that leaves; one that waits for a human stays open."""
         codec = Codec()
 
         def make_update(run_id: str) -> PendingUpdate:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+from lg_streaming.errors import StreamingError
 from lg_streaming.events import Position
 from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.log.base import LogState, ReadResult
+from lg_streaming.log.redis.rare_log import RareLog
 from lg_streaming.log.redis.records import decode_records
 from lg_streaming.log.redis.scripts import HEADS, READ
 from lg_streaming.log.redis.store import retrieve_error
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FollowedLog", "Reader"]
 
+_rare: Final = RareLog(logging.getLogger(__name__))
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 """Bytes of updates after which a read returns."""
 
@@ -74,6 +78,10 @@ class Reader:
         """Read an execution; see `EventLog.read`. A negative ``after`` counts from the head.
 
         Equal reads that wait at one time share a request.
+
+        Raises:
+            LogUnavailableError: If Redis cannot be reached.
+            StreamingError: If Redis has no execution at its key, or a part of one only.
         """
         key = (execution_id, after, limit)
         task = self._reads.get(key)
@@ -93,10 +101,18 @@ class Reader:
             answer = await self._store.run(
                 READ, (keys.updates, keys.state), after, limit, _PAGE_BYTES, on_send=stop_sharing
             )
+            return _parse_read(answer, after, limit) if answer else None
+        except StreamingError:
+            raise
+        except Exception as error:
+            _rare.note("an execution cannot be read", error)
+            raise StreamingError(
+                "what Redis has of the execution cannot be read: another application may have changed it",
+                execution_id=execution_id,
+            ) from error
         finally:
             if self._reads.get(key) is asyncio.current_task():  # it ended before it was sent
                 stop_sharing()
-        return _parse_read(answer, after, limit) if answer else None
 
     async def fetch_heads(self, execution_ids: Sequence[str]) -> Mapping[str, Position | None]:
         """Return epoch and head of executions; None for unknown ones."""
@@ -109,7 +125,7 @@ class Reader:
         heads: dict[str, Position | None] = {}
         for at, execution_id in enumerate(execution_ids):
             epoch, head = flat[2 * at : 2 * at + 2]
-            heads[execution_id] = Position(epoch.decode(), int(head)) if epoch else None
+            heads[execution_id] = Position(epoch.decode(errors="replace"), int(head)) if epoch else None
         return heads
 
 

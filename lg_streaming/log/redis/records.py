@@ -14,6 +14,7 @@ import orjson
 from lg_streaming.events import NAMES, Scope
 from lg_streaming.events.scope import METADATA_NAMES
 from lg_streaming.log.base import PendingUpdate, StoredUpdate
+from lg_streaming.values import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ _Header = tuple[str, Scope, "Priority"]
 
 def encode_header(update: PendingUpdate) -> bytes:
     """Return the header of an update's record: its type, priority and scope."""
-    return b"%b\n%b\n%b" % (orjson.dumps(update.type), update.priority.encode(), update.scope.fragment)
+    return b"%b\n%b\n%b" % (to_json(update.type), update.priority.encode(), update.scope.fragment)
 
 
 def encode_record(update: PendingUpdate, header: bytes | None = None) -> bytes:

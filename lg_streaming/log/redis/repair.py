@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from lg_streaming.log.redis.rare_log import RareLog
 from lg_streaming.log.redis.scripts import HELD, RENEW
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class LossRepair:
         self._store = store
         self._keys = keys
         self._new_epoch = new_epoch
+        self._rare = RareLog(logger)
 
     async def renew_epoch(self, execution_id: str, epoch: str) -> None:
         """Begin a new epoch of an execution that has lost updates of ``epoch``, unless another process has done so.
@@ -44,7 +46,11 @@ class LossRepair:
         if await self._store.run(
             RENEW, [keys.state], epoch, self._new_epoch(), keys.channel, self._keys.all_updates, execution_id
         ):
-            logger.warning("Redis has lost updates of execution %r: its readers get a gap", execution_id)
+            self.note_loss(execution_id)
+
+    def note_loss(self, execution_id: str) -> None:
+        """Log that Redis has lost updates of an execution: once a minute, because it may have lost all."""
+        self._rare.note("Redis has lost updates, and readers get a gap", f"execution {execution_id!r}")
 
     async def renew_lost(self, acknowledged: Mapping[str, Acknowledged]) -> None:
         """Renew the epochs of executions that lack what Redis has acknowledged. Those that are missing stay so.

@@ -12,7 +12,7 @@ COMMANDS: Final[tuple[str, ...]] = (
     # scripts, and the time in them
     *("eval", "evalsha", "script|load", "time"),
     # notifications
-    *("publish", "subscribe", "spublish", "ssubscribe", "sunsubscribe"),
+    *("publish", "subscribe", "unsubscribe", "spublish", "ssubscribe", "sunsubscribe"),
     # any key, strings
     *("del", "exists", "pexpire", "pttl", "get", "getdel", "mget", "set"),
     # hashes

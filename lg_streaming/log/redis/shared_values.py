@@ -42,7 +42,9 @@ class Values:
 
     async def values(self, kind: str) -> Mapping[str, Any]:
         """See `Fleet.values`."""
-        keys = [key.decode() for key in await self._store.command("ZRANGE", self._index(kind), 0, -1)]
+        keys = [
+            key.decode(errors="surrogatepass") for key in await self._store.command("ZRANGE", self._index(kind), 0, -1)
+        ]
         found: dict[str, Any] = {}
         for start in range(0, len(keys), _VALUES_PER_READ):
             part = keys[start : start + _VALUES_PER_READ]

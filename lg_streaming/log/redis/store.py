@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -11,6 +12,7 @@ import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from lg_streaming.log.redis.connection import to_unavailable
+from lg_streaming.values import replace_lone_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -50,7 +52,10 @@ def encode_json(payload: object, what: str) -> bytes:
     try:
         encoded = orjson.dumps(payload)
     except TypeError as error:
-        raise TypeError(f"{what} is no JSON value: {error}") from None
+        try:  # it may be a text from a client with a lone surrogate, which orjson refuses
+            encoded = replace_lone_surrogates(json.dumps(payload, ensure_ascii=False, allow_nan=False)).encode()
+        except (TypeError, ValueError):
+            raise TypeError(f"{what} is no JSON value: {error}") from None
     if len(encoded) > MAX_PAYLOAD:
         raise ValueError(f"{what} has {len(encoded):,} bytes as JSON: at most {MAX_PAYLOAD:,} are allowed")
     return encoded
@@ -141,6 +146,11 @@ class Store:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # the first one, or that of a new thread or a forked child
             self._loop, self._waiting, self._sending = loop, deque(), None
+        if any(isinstance(each, str) and not each.isascii() for each in arguments):
+            # A text from a client may have lone surrogates, which would fail the other commands of the request as well.
+            arguments = tuple(
+                each.encode(errors="surrogatepass") if isinstance(each, str) else each for each in arguments
+            )
         done: asyncio.Future[Any] = loop.create_future()
         self._waiting.append(_Command(arguments, script, done, on_send))
         if self._sending is None:

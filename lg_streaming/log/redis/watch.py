@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 from lg_streaming.log.base import LogState
+from lg_streaming.log.redis.rare_log import RareLog
 from lg_streaming.log.redis.records import decode_records
 from lg_streaming.log.redis.tail import Tail
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from lg_streaming.log.base import StoredUpdate
 
 __all__ = ["Watch"]
+
+_rare: Final = RareLog(logging.getLogger(__name__))
 
 
 class Watch:
@@ -100,6 +104,13 @@ class Watch:
         if not message:  # dropped, or messages may be lost
             self.drop_tail()
             return
+        try:
+            self._extend(tail, message)
+        except Exception as error:  # noqa: BLE001 (another application may send anything)
+            _rare.note("a notification of an execution is malformed", error)
+            self.drop_tail()
+
+    def _extend(self, tail: Tail | None, message: bytes) -> None:
         epoch_, before, head, oldest, process, started, size, inline, rest = message.split(b" ", 8)
         epoch = epoch_.decode()
         if tail is None:

@@ -313,12 +313,12 @@ async def test_each_missing_right_is_found(redis_of_this_test: RedisServer) -> N
     )
     found = {each.check: each for each in await check_redis(as_bob(redis_of_this_test.url), "lg")}
     missing = set(found["rights"].message.partition(": ")[2].split(", "))
-    by_notifications = {"subscribe", "ssubscribe", "sunsubscribe"}
+    by_notifications = {"subscribe", "unsubscribe", "ssubscribe", "sunsubscribe"}
     assert missing == set(COMMANDS) - set(kept) - by_notifications
     assert {name for name, each in found.items() if each.level == "failure"} == {"rights", "script", "notifications"}
 
 
-@pytest.mark.parametrize("name", ["subscribe", "ssubscribe", "sunsubscribe"])
+@pytest.mark.parametrize("name", ["subscribe", "unsubscribe", "ssubscribe", "sunsubscribe"])
 async def test_a_missing_right_to_notifications_is_found(redis_of_this_test: RedisServer, name: str) -> None:
     allow(redis_of_this_test, *acl_rule("bob", "lg").split()[1:], f"-{name}")
     found = {each.check: each for each in await check_redis(as_bob(redis_of_this_test.url), "lg")}

@@ -3,7 +3,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
-from redis import exceptions
 from redis.crc import key_slot
 
 from lg_streaming.errors import LogUnavailableError
@@ -153,9 +152,10 @@ async def test_a_missing_right_is_raised_to_the_caller_and_ends_the_messages(red
     with redis_server(["user bob on >secret ~* +@all &lg:*"]) as server:
         async with notifications_of(server.url.replace("//", "//bob:secret@")) as (notifications, _):
             await notifications.subscribe_sharded(["lg:a"])
-            with pytest.raises(exceptions.NoPermissionError):
-                await notifications.subscribe_sharded([redis_prefix])
-            with pytest.raises(LogUnavailableError, match="NoPermissionError"):
+            for _ in range(2):
+                with pytest.raises(LogUnavailableError, match="no permissions to access one of the channels"):
+                    await notifications.subscribe_sharded([redis_prefix])
+            with pytest.raises(LogUnavailableError, match="lg-streaming doctor"):
                 await receive(notifications, 1)
 
 

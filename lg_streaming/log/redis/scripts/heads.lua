@@ -1,8 +1,9 @@
 #!lua flags=no-writes
--- Return epoch and head of executions: KEYS are their state hashes. An unknown one has an empty epoch.
+-- Return epoch and head of executions: KEYS are their state hashes. An unknown or unreadable one has an empty epoch.
 local result = {}
 for i, key in ipairs(KEYS) do
-  local found = redis.call('HMGET', key, 'e', 'h')
+  local found = redis.pcall('HMGET', key, 'e', 'h')
+  if found.err or not string.match(found[2] or '', '^%d+$') then found = {} end
   result[2 * i - 1], result[2 * i] = found[1] or '', found[2] or '0'
 end
 return result

@@ -11,8 +11,8 @@ end
 local taken = {}
 for _, entry in ipairs(entries) do
   local space = string.find(entry, ' ', 1, true)
-  local left = tonumber(string.sub(entry, 1, space - 1)) - now
-  if left > 0 then
+  local left = (space and tonumber(string.sub(entry, 1, space - 1)) or now) - now
+  if left > 0 then  -- else it is late, or no request
     taken[#taken + 1] = left
     taken[#taken + 1] = string.sub(entry, space + 1)
   end
