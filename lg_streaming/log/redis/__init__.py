@@ -14,7 +14,7 @@
 - `rights`: the rights that they need, as a rule for access control lists.
 - `fleet`: `RedisFleet`, which implements `Fleet`, out of `lease`, `mailbox`, `claims`, `shared_values` and
   `counters`.
-- `rare_log`: log lines about a repeated problem, as of another application\'s messages.
+- `rare_log`: log lines about a repeated problem, as of another application's messages.
 - `io_thread`: the thread with the event loop of these connections.
 """
 
