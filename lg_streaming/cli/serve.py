@@ -41,8 +41,9 @@ def run_server(app: ASGIApp, options: ServeOptions, print_line: Callable[[str], 
     """
     write = ignore_closed_output(print_line)
     with listen(options.host, options.port) as listener:
+        description = describe_server(listener, options)  # granian closes the listener, and opens another one
         notices = Notices(
-            on_listening=lambda: write(describe_server(listener, options)),
+            on_listening=lambda: write(description),
             on_stop=lambda: write(STOPPING),
             on_cut=lambda: write(f"Not everything ended within {options.grace:g} s: the rest is cancelled."),
         )

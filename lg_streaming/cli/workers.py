@@ -28,7 +28,7 @@ __all__ = ["AppTarget", "run_workers"]
 
 T = TypeVar("T")
 
-logger: logging.Logger = logging.getLogger("lg_streaming.workers")
+logger: logging.Logger = logging.getLogger("lg_streaming.serving")
 
 _CUT_TIME: Final = 5.0
 """Seconds after the grace time until a worker that does not end is killed."""

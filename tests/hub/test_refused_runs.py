@@ -148,8 +148,10 @@ async def test_buffered_text_of_the_run_is_dropped_and_its_streams_are_closed(lo
 
 async def test_the_owner_of_the_log_replaces_a_refused_one(hub: StreamHub, log: FaultyLog) -> None:
     log.owners["e"] = "alice"
+    log.hold()
     hub.open("e", owner="mallory")
     publish_many(hub, "e", range(3))
+    log.release()
     await hub.writer.flush()
     assert types_of(log) == []
     assert dropped(hub) == {"refused": 4}

@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import types
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TextIO
@@ -47,7 +48,7 @@ OTHERS = (
 )
 _ORDER_BYTES = 200_000  # the kernel takes no more at once
 _LIBRARY = "lg_streaming"
-_NO_PART = ("__main__", "pytest_plugin")
+_NO_PART = ("__main__", "pytest_plugin", "log_contract")
 
 _preloaded: dict[str, types.ModuleType] = {}
 
@@ -75,13 +76,21 @@ def preload() -> None:
     for name in OTHERS:
         importlib.import_module(name)
     library = importlib.import_module(_LIBRARY)
-    for found in pkgutil.walk_packages(library.__path__, f"{_LIBRARY}."):
-        if not found.name.endswith(_NO_PART):
-            importlib.import_module(found.name)
+    for name in _list_modules(_LIBRARY, library.__path__[0]):
+        importlib.import_module(name)
     _preloaded.update((name, module) for name, module in sys.modules.items() if name not in before)
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(_preloaded))  # it outlasts the interpreter
     gc.collect()
     gc.freeze()  # otherwise each fork collects, and so copies, all that was imported when it ends
+
+
+def _list_modules(package: str, folder: str) -> Iterator[str]:
+    """Yield the names of all modules below a package, without those that need pytest."""
+    for found in pkgutil.iter_modules([folder]):
+        if found.name not in _NO_PART:
+            yield f"{package}.{found.name}"
+            if found.ispkg:
+                yield from _list_modules(f"{package}.{found.name}", f"{folder}/{found.name}")
 
 
 def _keep_preloaded() -> None:
