@@ -200,7 +200,7 @@ async def test_sockets_and_python(deployment: Deployment, roll: Roll) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("roll", [restart_both, kill_one])
+@pytest.mark.parametrize("roll", [pytest.param(restart_both, marks=pytest.mark.soak), kill_one])
 async def test_pages(deployment: Deployment, roll: Roll) -> None:
     async with AsyncExitStack() as stack:
         execution_id = f"pages-{roll.__name__}"

@@ -162,5 +162,5 @@ async def test_what_never_answers(monkeypatch: pytest.MonkeyPatch, caplog: pytes
         await alive(place)
         assert len(ended) == 1
     async with asyncio.timeout(10):
-        while len(ended) < 2:  # noqa: ASYNC110 (the handler runs on this event loop)
+        while len(ended) < 2:
             await asyncio.sleep(0.001)
