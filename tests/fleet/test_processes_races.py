@@ -87,7 +87,7 @@ return await asyncio.gather(*(cancel(n) for n in range(50)))
     start = """
 async def start(n):
     await asyncio.sleep(n * 0.025)
-    p.start(f"e{n}", count=4, pause=0.003)
+    p.start(f"e{n}", count=40, pause=0.005)
 await asyncio.gather(*(start(n) for n in range(50)))
 """
     await a.do("p.start('first', count=1); await p.outcome('first')")
