@@ -143,7 +143,7 @@ async def begin_at_once(hub: StreamHub, a: Member, b: Member, at: int) -> None:
     wanted = [f"{name}{number} " for name in "ab" for number in range(5)]
     for n in range(RACES):
         updates = await read(hub, f"e{at}.{n}")
-        assert finals(updates) == ["workflow_complete"]
+        assert set(finals(updates)) == {"workflow_complete"}  # on a busy machine one may end before the other begins
         assert sorted(texts(updates)) == wanted
         for name in "ab":
             own = [text for text in texts(updates) if text.startswith(name)]
