@@ -7,9 +7,10 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
+from lg_streaming.errors import LogUnavailableError
 from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.log.redis.connection import AsyncClient, connect_async
 from lg_streaming.log.redis.fleet import RedisFleet
@@ -36,7 +37,8 @@ class Member:
         self.abandoned: list[tuple[str, str]] = []
         self.abandon: Callable[[str, str], Awaitable[None]] = self._abandon
         keys = Keys(prefix)
-        self.reader = Reader(Store(self.client, prefix), keys)
+        store = Store(self.client, prefix)
+        self.reader = Reader(store, keys)
         self._follower = Follower(
             self,
             self.io,
@@ -46,10 +48,9 @@ class Member:
             notify_position=lambda _execution_id, _before: None,
         )
         self.fleet = RedisFleet(
-            self.client,
+            store,
             self.io,
             self._follower.subscribe,
-            prefix=prefix,
             lease=lease,
             abandon=self._call_abandon,
             open_runs=open_runs,
@@ -110,7 +111,8 @@ class Member:
         async def disconnect() -> None:
             await self.client().aclose()
 
-        self.fleet.close(PATIENCE)
+        with suppress(LogUnavailableError):  # a test has ended Redis
+            self.io.call(self.fleet.aclose()).result(PATIENCE)
         self.io.call(disconnect()).result(PATIENCE)
         assert self.io.close(PATIENCE)
 

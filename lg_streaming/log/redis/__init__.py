@@ -12,8 +12,8 @@
 - `notifications`: messages of Redis channels, over one server or a cluster.
 - `store`, `keyed_locks`: commands and scripts, which share requests, and locks for those of one key.
 - `rights`: the rights that they need, as a rule for access control lists.
-- `fleet`: `RedisFleet`, which implements `Fleet`, out of `lease`, `mailbox`, `claims`, `shared_values` and
-  `counters`.
+- `fleet`: `RedisFleet`, which implements `Fleet`, out of `lease`, `mailbox`, `messages`, `claims`,
+  `shared_values` and `counters`.
 - `rare_log`: log lines about a repeated problem, as of another application's messages.
 - `io_thread`: the thread with the event loop of these connections.
 """

@@ -6,12 +6,9 @@ import asyncio
 import logging
 import math
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-
-import orjson
 
 from lg_streaming.backoff import LOG_BACKOFF
 from lg_streaming.errors import LogUnavailableError
@@ -20,17 +17,18 @@ from lg_streaming.log.redis.claims import Claims
 from lg_streaming.log.redis.counters import Counters
 from lg_streaming.log.redis.lease import Abandon, Lease, new_process_id, runs_key
 from lg_streaming.log.redis.mailbox import Mailbox
+from lg_streaming.log.redis.messages import Messages
 from lg_streaming.log.redis.rare_log import RareLog
 from lg_streaming.log.redis.shared_values import Values
-from lg_streaming.log.redis.store import Store, encode_json
+from lg_streaming.log.redis.store import encode_json
 
 if TYPE_CHECKING:
     import concurrent.futures
 
     from lg_streaming.log.fleet import CountLimit, MessageHandler, ProcessInfo, RateLimit, RequestHandler
-    from lg_streaming.log.redis.connection import AsyncClient
     from lg_streaming.log.redis.io_thread import IoThread
     from lg_streaming.log.redis.notifications import Subscribe
+    from lg_streaming.log.redis.store import Store
 
 __all__ = ["RedisFleet"]
 
@@ -49,10 +47,9 @@ class RedisFleet:
     anew, with another id and without claims.
 
     Args:
-        client: Function that returns the client of this process, for the event loop of ``io``.
+        store: Commands of Redis, on the event loop of ``io``.
         io: Thread of the connections.
         subscribe: Function that subscribes to a channel.
-        prefix: First part of every key and channel.
         lease: Length of the lease in seconds. It is renewed three times as often.
         abandon: Function that ends a run of a dead process.
         open_runs: Function that returns the executions whose open runs this process holds, for a Redis that lost them.
@@ -61,11 +58,10 @@ class RedisFleet:
 
     def __init__(
         self,
-        client: Callable[[], AsyncClient],
+        store: Store,
         io: IoThread,
         subscribe: Subscribe,
         *,
-        prefix: str = "lg",
         lease: float = 10.0,
         abandon: Abandon | None = None,
         open_runs: Callable[[], Iterable[str]] | None = None,
@@ -77,15 +73,15 @@ class RedisFleet:
         self._abandon = abandon
         self._open_runs = open_runs
         self._restore_runs = restore_runs
-        self._store = Store(client, prefix)
+        self._store = store
         self._lock = new_lock()
         self._request_handlers: dict[str, RequestHandler] = {}
-        self._message_handlers: dict[str, tuple[MessageHandler, ...]] = {}
         self._on_claim_lost: tuple[Callable[[str], None], ...] = ()
         self._on_lease_lost: tuple[Callable[[str], None], ...] = ()
         self._report: Callable[[], Mapping[str, Any]] = dict
         self._rare = RareLog(logger)
-        self._values = Values(self._store)
+        self._messages = Messages(store, self._rare, self._on_change)
+        self._values = Values(store)
         self._closed = False
         self._begin()
         restart_after_fork(self)
@@ -97,14 +93,13 @@ class RedisFleet:
         self._claims = Claims(self._store, self._lease, self._lose_claim)
         self._counters = Counters(self._store, self._lease)
         self._mailbox = Mailbox(self._store, self._lease, self._request_handlers)
-        self._own_ids = {self._lease.process_id}
+        self._messages.reset()
+        self._messages.own_ids.add(self._lease.process_id)
         self._serving: concurrent.futures.Future[object] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._renewing = asyncio.Lock()
         self._wake = asyncio.Event()
         self._subscribed = asyncio.Event()
-        self._outbox: deque[bytes] = deque()
-        self._sending = False
         self._registered = self._may_have_lease = False
         self._data_lost = False
         self._renewed_at = -math.inf
@@ -145,13 +140,6 @@ class RedisFleet:
         """Begin as a new process, after `aclose`. Handlers stay."""
         self._closed = False
         self._begin()
-
-    def close(self, timeout: float = _TIMEOUT) -> None:
-        """Leave the fleet, from a thread without a running event loop. Wait up to ``timeout`` seconds."""
-        self._closed = True
-        if self._serving is not None:
-            with suppress(TimeoutError, LogUnavailableError):
-                self._io.call(self._leave()).result(timeout)
 
     # --- runs -----------------------------------------------------------------------------------------------
 
@@ -200,23 +188,14 @@ class RedisFleet:
 
     def publish(self, topic: str, payload: object) -> None:
         """See `Fleet.publish`. Raises ValueError and TypeError like `request`."""
-        encoded = encode_json(payload, f"the message of topic {topic!r}")
         if not self._closed:
-            head = orjson.dumps({"from": self.process_id, "topic": topic})
-            self._outbox.append(head[:-1] + b',"payload":' + encoded + b"}")
+            self._messages.put(self.process_id, topic, payload)
             self.start()
-            self._io.spawn(self._send())
+            self._io.spawn(self._messages.send())
 
     def on_message(self, topic: str, handler: MessageHandler) -> Callable[[], None]:
         """See `Fleet.on_message`. Messages arrive once another method, or the log, is used."""
-        with self._lock:
-            self._message_handlers[topic] = (*self._message_handlers.get(topic, ()), handler)
-
-        def remove() -> None:
-            with self._lock:
-                self._message_handlers[topic] = _without(self._message_handlers[topic], handler)
-
-        return remove
+        return self._messages.on_message(topic, handler)
 
     def spawn(self, job: Callable[[], Awaitable[object]]) -> None:
         """See `Fleet.spawn`."""
@@ -338,7 +317,7 @@ class RedisFleet:
                     await self._renew()
 
     async def _serve(self) -> None:
-        unsubscribe = self._subscribe(self._store.key("fleet"), self._handle_message)
+        unsubscribe = self._subscribe(self._messages.channel, self._receive)
         self._subscribe(self._mailbox.channel(self.process_id), self._mailbox.handle)
         try:
             await self._renew_forever()
@@ -388,7 +367,7 @@ class RedisFleet:
         if self._data_lost and self._open_runs is not None and (runs := list(self._open_runs())):
             await self._record_runs(runs)
         if taken or not self._registered:
-            await self._announce("joined")
+            await self._messages.announce(self.process_id, "joined")
         self._registered, self._data_lost = True, False
         if waiting:
             self._mailbox.take_soon()
@@ -435,52 +414,28 @@ class RedisFleet:
         old = self._lease.process_id
         self._lease.process_id = new_process_id()
         self._lease.live = frozenset({self._lease.process_id}) | self._lease.live - {old}
-        self._own_ids.add(self._lease.process_id)
+        self._messages.own_ids.add(self._lease.process_id)
         logger.error("another process declared this one dead: it is now %s, and was %s", self._lease.process_id, old)
         self._subscribe(self._mailbox.channel(self.process_id), self._mailbox.handle)
         self._claims.lose_all()
         self._counters.rewrite()
         for handler in self._on_lease_lost:
-            self._call(handler, old)
+            self._rare.guard(handler, old, "a handler of a lost lease failed")
 
     def _lose_claim(self, name: str) -> None:
         for handler in self._on_claim_lost:
-            self._call(handler, name)
+            self._rare.guard(handler, name, "a handler of a lost claim failed")
 
-    def _handle_message(self, payload: bytes | None) -> None:
+    def _receive(self, payload: bytes | None) -> None:
         if payload is None:
             self._subscribed.set()
-            return
-        message = orjson.loads(payload)
-        if message["from"] in self._own_ids:
-            return
-        if change := message.get("change"):
-            if change == "left":
-                self._mailbox.check(message["from"])
-            self._wake.set()  # read the list of processes
-            return
-        for handler in self._message_handlers.get(message["topic"], ()):
-            self._call(handler, message["payload"], f"a handler of messages {message['topic']!r} failed")
+        else:
+            self._messages.deliver(payload)
 
-    def _call(self, handler: Callable[[Any], None], argument: object, failure: str = "a handler failed") -> None:
-        try:
-            handler(argument)
-        except Exception as error:  # noqa: BLE001 (logged)
-            self._rare.note(failure, error, traceback=True)
-
-    async def _send(self) -> None:
-        if self._sending:
-            return
-        self._sending = True
-        try:
-            while self._outbox:
-                message = self._outbox.popleft()
-                try:
-                    await self._store.command("PUBLISH", self._store.key("fleet"), message)
-                except LogUnavailableError as error:
-                    logger.warning("a message to the other processes is lost: %s", error)
-        finally:
-            self._sending = False
+    def _on_change(self, process_id: str, change: str) -> None:
+        if change == "left":
+            self._mailbox.check(process_id)
+        self._wake.set()  # read the list of processes
 
     async def _leave(self) -> None:
         serving, self._serving = self._serving, None
@@ -502,7 +457,7 @@ class RedisFleet:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _remove(self) -> None:
-        await self._send()
+        await self._messages.send()
         await self._claims.release_all()
         await self._counters.remove_all()
         try:
@@ -511,12 +466,7 @@ class RedisFleet:
             await self._store.command("ZADD", self._store.key("processes"), 0, self.process_id)  # dead for the others
             raise
         finally:
-            await self._announce("left")
-
-    async def _announce(self, change: str) -> None:
-        """Publish that this process has joined or left the fleet."""
-        message = orjson.dumps({"from": self.process_id, "change": change})
-        await self._store.command("PUBLISH", self._store.key("fleet"), message)
+            await self._messages.announce(self.process_id, "left")
 
     def _start_task(self, coroutine: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -99,10 +99,9 @@ class RedisLog:
             notify_position=self._notify_position,
         )
         self.fleet: RedisFleet = RedisFleet(
-            self.client,
+            self._store,
             self._io,
             self._follower.subscribe,
-            prefix=settings.prefix,
             lease=settings.lease,
             abandon=self._abandon,
             open_runs=lambda: self._runs.executions,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,3 +47,10 @@ class RareLog:
         text = problem if isinstance(problem, str) else f"{type(problem).__name__}: {problem}"
         exc_info = problem if traceback and isinstance(problem, BaseException) else None
         self._logger.log(level, "%s: %s%s", place, text[:_MAX_TEXT], more, exc_info=exc_info)
+
+    def guard(self, handler: Callable[[Any], object], argument: object, failure: str) -> None:
+        """Call ``handler(argument)``; log its exception as a ``failure``, with a traceback."""
+        try:
+            handler(argument)
+        except Exception as error:  # noqa: BLE001 (logged)
+            self.note(failure, error, traceback=True)

@@ -141,6 +141,14 @@ class AppendCases(LogCases):
         assert await producer.append(*updates) == len(keys)
         assert [record.key for record in await self.records(log)] == keys
 
+    async def test_a_batch_may_have_thousands_of_keys(self) -> None:
+        log = self.new_log()
+        producer = Producer(log)
+        updates = [encode_update("a", key=f"k{n}") for n in range(6_000)]
+        assert await producer.append(*updates) == 0
+        assert await producer.append(*updates, "b") == 6_000
+        assert await self.seqs(log, after=5_999) == [6_000, 6_001]
+
     async def test_a_key_is_kept_as_long_as_its_update(self) -> None:
         log = self.new_log(max_updates=2)
         producer = Producer(log)

@@ -13,7 +13,8 @@
 --
 -- Fields of the state: e epoch, h head, l oldest, q last of the oldest chunk, b bytes, o owner, t started at,
 -- u updated at, w time of the last extension of the expiry by the short way, s state, r run, p process that holds it,
--- f last final, fr sr pr records of final, start and progress, pt type of pr, n:<producer> its last batch, nc number of these, g:<run> guests, k '1' with idempotency keys.
+-- f last final, fr sr pr records of final, start and progress, pt type of pr, n:<producer> its last batch, nc number of
+-- these, g:<run> guests, k '1' with idempotency keys.
 --
 -- Returns {status, epoch, head, repeated, former process, former run, appended}. Status: 0 appended, 1 known already,
 -- 2 the run is refused, 3 the owner is refused, 4 the condition of the mode does not hold.
@@ -218,22 +219,23 @@ for _, entry in ipairs(entries) do
   bytes = bytes + #entry[3] + 112 * entry[2]
   if oldest_chunk < oldest then oldest_chunk = entry[1] end
 end
-if #keys > 0 then call('ZADD', idempotency, unpack(keys)) end
+for at = 1, #keys, 1000 do  -- `unpack` takes a few thousand values
+  call('ZADD', idempotency, unpack(keys, at, math.min(at + 999, #keys)))
+end
 
 local most, room_left = tonumber(ARGV[8]), tonumber(ARGV[9])
 if head - oldest + 1 > most then oldest = head - most + 1 end
 local stale = bytes > room_left or oldest_chunk < oldest
 if stale and head > before then
-  local from = '-'
   while true do
-    local page = call('XRANGE', stream, from, '+', 'COUNT', 2)
+    local page = call('XRANGE', stream, '-', '+', 'COUNT', 2)
     if #page == 0 then break end
     local id, fields = page[1][1], page[1][2]
     local seq = tonumber(string.match(id, '^%d+'))
     if #page < 2 or not (seq < oldest or bytes > room_left) then
       oldest_chunk = seq
       if bytes > room_left then  -- one chunk is left: of its updates the newest stay
-        local sizes, at, blob, chunk_count = {}, 1, fields[4], tonumber(fields[2])
+        local sizes, at, blob = {}, 1, fields[4]
         while at <= #blob do
           local _, h, k, b = struct.unpack('<dHHI4', string.sub(blob, at, at + 15))
           local long = 0
