@@ -141,17 +141,20 @@ class Hopping:
 
 @asynccontextmanager
 async def hopping(readers: list[Hopping], choose: random.Random) -> AsyncGenerator[None]:
+    stopping = asyncio.Event()
+
     async def run() -> None:
-        while True:
-            await asyncio.sleep(0.1)
+        while not stopping.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), 0.1)
             await choose.choice(readers).hop()
 
     task = asyncio.create_task(run())
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        stopping.set()
+        await task  # a hop that is cancelled half way leaves a reader that has stopped
 
 
 @pytest.mark.parametrize("loses", [False, True], ids=["keeps", "loses"])

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.backoff import LOG_BACKOFF
@@ -387,19 +388,19 @@ class Follower:
 
     async def _compare(self, *, again: bool) -> None:
         """Compare what this process has with Redis, and repair what differs; ``again`` after a lost connection."""
-        await self._isolate("runs", self._log.repair_runs())
+        await self._isolate("runs", self._log.repair_runs)
         watches = [watch for watch in self._by_channel.values() if watch.count]
         if again:
-            await asyncio.gather(*(self._isolate("an execution", self._verify(watch)) for watch in watches))
+            await asyncio.gather(*(self._isolate("an execution", partial(self._verify, watch)) for watch in watches))
         elif watches:
-            await self._isolate("executions", self._compare_heads(watches))
+            await self._isolate("executions", partial(self._compare_heads, watches))
         if self._all is not None:
-            await self._isolate("all executions", self._all.compare(thorough=again))
+            await self._isolate("all executions", partial(self._all.compare, thorough=again))
 
-    async def _isolate(self, what: str, comparison: Coroutine[Any, Any, None]) -> None:
-        """Await a comparison; log an error of its data, so that the others go on."""
+    async def _isolate(self, what: str, comparison: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Make a comparison; log an error of its data, so that the others go on."""
         try:
-            await comparison
+            await comparison()
         except LogUnavailableError:
             raise
         except Exception as error:  # noqa: BLE001 (another application may have written anything)
