@@ -12,8 +12,11 @@ StreamingError                       every error of this library
 │   └── OriginError            4031  a browser origin that is not on the list
 ├── ExecutionNotFoundError     4040  nothing to write to, and nothing shall be opened
 ├── GapError                   4091  the reader asked to fail rather than skip
+├── GraphNotFoundError         4041  no graph has this name
 ├── ExecutionExistsError       4092  the id of an execution that runs already
 ├── TransitionError            4096  a step that a task, an agent or a request cannot take now
+├── RunCancelledError          4098  the run was cancelled
+├── DeadlineError              4081  the run took longer than its deadline
 ├── TooLargeError              4130  an inbound message over the limit
 ├── LimitError                       one of the limits was reached
 │   ├── TooManySubscriptionsError    4290
@@ -71,12 +74,14 @@ __all__ = [
     "ConnectRateError",
     "ConnectionLostError",
     "DeadPeerError",
+    "DeadlineError",
     "ExecutionExistsError",
     "ExecutionLimitError",
     "ExecutionNotFoundError",
     "ForbiddenError",
     "ForkedError",
     "GapError",
+    "GraphNotFoundError",
     "HubClosedError",
     "KeysUnavailableError",
     "LimitError",
@@ -89,6 +94,7 @@ __all__ = [
     "NotANodeError",
     "OriginError",
     "PromptError",
+    "RunCancelledError",
     "RunRefusedError",
     "ServerFullError",
     "ServerRestartError",
@@ -298,6 +304,37 @@ class GapError(StreamingError):
     http_status = 200
     retryable = True
     meaning = "updates after this position are no longer kept"
+
+
+class GraphNotFoundError(StreamingError, KeyError):
+    """Start of a graph under a name that is not registered."""
+
+    code = 4041
+    name = "graph_not_found"
+    http_status = 404
+    meaning = "no graph has this name"
+
+    def __str__(self) -> str:
+        """Return the message, without the quotation marks of a KeyError."""
+        return self.message
+
+
+class RunCancelledError(StreamingError):
+    """End of a run that was cancelled."""
+
+    code = 4098
+    name = "run_cancelled"
+    http_status = 409
+    meaning = "the run was cancelled"
+
+
+class DeadlineError(StreamingError, TimeoutError):
+    """End of a run that took longer than its deadline."""
+
+    code = 4081
+    name = "deadline_exceeded"
+    http_status = 408
+    meaning = "the run took longer than its deadline"
 
 
 class ExecutionExistsError(StreamingError):

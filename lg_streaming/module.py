@@ -12,8 +12,6 @@ from starlette.applications import Starlette
 
 from lg_streaming.capture import (
     CallOptions,
-    GraphPlan,
-    Selection,
     configured_plan,
     current_call,
     graph_config,
@@ -21,14 +19,15 @@ from lg_streaming.capture import (
     surrounding_namespace,
 )
 from lg_streaming.context import Block, ExecutionContext, block_var, code_position, current_block, reset_in_context
+from lg_streaming.decorators import plan_of
 from lg_streaming.errors import StreamingConfigError, describe_error
 from lg_streaming.eventloop import running_task
 from lg_streaming.events import check_execution_id, parse_priority, run_metadata
 from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
 from lg_streaming.hub.open_options import owner_text
-from lg_streaming.pipeline import EventOptions, NodeOptions, ProgressOptions, TokenOptions
 from lg_streaming.publisher import RunOutcome, new_id, publishers
+from lg_streaming.runs import GraphRegistry, GraphRunner
 from lg_streaming.settings import StreamingSettings, settings_from
 from lg_streaming.views import EventStreamProcessor, TokenStreamingService
 
@@ -199,13 +198,17 @@ class StreamingModule:
     ) -> None:
         self.settings: StreamingSettings = settings_from(settings)
         self.hub: StreamHub = StreamHub(self.settings, log=log, redact=redact)
-        self.hub.publisher.capture_plan = _to_plan(self.settings.capture)
+        self.hub.publisher.capture_plan = plan_of(self.settings.capture)
         if tracing is not False:
             self.hub.publisher.trace = _trace(None if tracing is True else tracing)
         self.events: EventStreamProcessor = EventStreamProcessor(self.hub)
         """The processor of updates: batches, groups, filters, replay and statistics."""
         self.tokens: TokenStreamingService = TokenStreamingService(self.hub)
         """The token streams: open ones, their statistics, and streams of your own."""
+        self.graphs: GraphRegistry = GraphRegistry()
+        """The graphs that may be started by name: ``streaming.graphs["research"] = graph``."""
+        self.runs: GraphRunner = GraphRunner(self.hub, self.graphs)
+        """The runner of graphs: starts runs that live apart from any connection."""
         self._authorize = authorize
         self._revoked = revoked
         self._initial_data = initial_data
@@ -269,6 +272,7 @@ class StreamingModule:
         if sweeping is not None and sweeping.get_loop() is asyncio.get_running_loop():
             sweeping.cancel()
             await asyncio.gather(sweeping, return_exceptions=True)
+        await self.runs.aclose()
         await self.hub.lifespan.restart()
 
     def revoke(self, *, jti: str | None = None, subject: Owner | None = None, expires_at: float | None = None) -> None:
@@ -373,7 +377,7 @@ class StreamingModule:
             owner=earlier.owner if owner is None else owner_text(owner),
             metadata={**earlier.metadata, **run_metadata(metadata)},
             priority=earlier.priority if priority is None else parse_priority(priority),
-            plan=earlier.plan if capture is None else _to_plan(capture),
+            plan=earlier.plan if capture is None else plan_of(capture),
         )
         return graph_config(config, self.hub.publisher, options, thread_id=thread_id)
 
@@ -396,7 +400,8 @@ class StreamingModule:
         publishers.deactivate(self.hub.publisher)
 
     async def aclose(self) -> None:
-        """Close the hub and free everything. Harmless when repeated."""
+        """Cancel the runs of ``runs``, close the hub and free everything. Harmless when repeated."""
+        await self.runs.aclose()
         await self.hub.aclose()
 
     async def __aenter__(self) -> Self:
@@ -404,21 +409,6 @@ class StreamingModule:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-def _to_plan(capture: str) -> GraphPlan | None:
-    """Return the plan of nodes to capture in addition to decorated ones.
-
-    Raises:
-        StreamingConfigError: If ``capture`` is unknown.
-    """
-    if capture == "decorated":
-        return None
-    if capture == "all":
-        return GraphPlan(
-            [Selection(NodeOptions(token=TokenOptions(), event=EventOptions(), progress=ProgressOptions()))]
-        )
-    raise StreamingConfigError(f"capture is 'decorated' or 'all', not {capture!r:.80}")
 
 
 def _with_lifespan(inner: Lifespan[Any], hub: StreamHub, gateway: Gateway) -> Lifespan[Any]:

@@ -40,6 +40,7 @@ __all__ = [
     "LimitSettings",
     "RedisSettings",
     "RetentionSettings",
+    "RunSettings",
     "StreamingSettings",
     "TokenDefaults",
     "TokenFormat",
@@ -427,6 +428,20 @@ class NodeDefaults(_Section):
         return type(self).model_validate(merged)
 
 
+class RunSettings(_Section):
+    """Runs that ``streaming.runs`` starts."""
+
+    max_concurrent: Annotated[int, option(count("runs"))] | None = 100
+    """Most runs that work at once; others wait in a queue in which owners take turns. A run that waits for a human
+    does not count."""
+    max_queued: Annotated[int, option(count("runs"))] | None = 10_000
+    """Most runs that wait in the queue; a further start is refused."""
+    disconnect_grace: Annotated[float, option(seconds(zero="cancels at once"))] = 10.0
+    """Seconds without a reader after which a run with ``on_disconnect="cancel"`` is cancelled."""
+    shutdown_grace: Annotated[float, option(seconds(zero="cancels at once"))] = 10.0
+    """Seconds that runs have to end by themselves when the process stops."""
+
+
 _LOG_SCHEMES: Final = (
     "memory",
     "redis",
@@ -492,6 +507,7 @@ class StreamingSettings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     retention: RetentionSettings = RetentionSettings()
     redis: RedisSettings = RedisSettings()
+    runs: RunSettings = RunSettings()
     token_defaults: TokenDefaults = TokenDefaults()
     event_defaults: EventDefaults = EventDefaults()
     progress_defaults: ProgressDefaults = ProgressDefaults()

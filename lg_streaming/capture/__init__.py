@@ -15,11 +15,12 @@
 
 from langchain_core.runnables import RunnableConfig
 
-from lg_streaming.capture.decorated_graph import decorate_graph, get_graph_plan, is_graph
-from lg_streaming.capture.graph import current_call, graph_config, options_in
+from lg_streaming.capture.decorated_graph import decorate_graph, get_graph_plan, has_decorated_nodes, is_graph
+from lg_streaming.capture.graph import configured_execution_id, current_call, graph_config, options_in
 from lg_streaming.capture.graph_call import CallOptions
 from lg_streaming.capture.held_functions import get_held_function, replace_held_function
 from lg_streaming.capture.idle_timeout import install_idle_hooks
+from lg_streaming.capture.outcome import describe_failure
 from lg_streaming.capture.place import surrounding_namespace
 from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeSink, Selection, configured_plan
 from lg_streaming.capture.pregel_hooks import install_hooks
@@ -33,12 +34,15 @@ __all__ = [
     "RunnableConfig",
     "Selection",
     "StreamedRunnable",
+    "configured_execution_id",
     "configured_plan",
     "current_call",
     "decorate_graph",
+    "describe_failure",
     "get_graph_plan",
     "get_held_function",
     "graph_config",
+    "has_decorated_nodes",
     "is_graph",
     "options_in",
     "replace_held_function",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.run import Run
 
-__all__ = ["decorate_graph", "get_graph_plan", "get_node_options", "is_graph"]
+__all__ = ["decorate_graph", "get_graph_plan", "get_node_options", "has_decorated_nodes", "is_graph"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -73,6 +73,13 @@ class GraphFollower(GraphTracker):
 def is_graph(target: object) -> bool:
     """Return whether ``target`` is a compiled graph."""
     return isinstance(target, Pregel)
+
+
+def has_decorated_nodes(graph: object) -> bool:
+    """Return whether a compiled graph, or one of its nodes, is decorated."""
+    if get_graph_plan(graph) is not None:
+        return True
+    return any(get_node_options(node.bound) is not None for node in cast("AnyGraph", graph).nodes.values())
 
 
 def _get_follower(graph: object) -> GraphFollower | None:

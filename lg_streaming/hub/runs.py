@@ -138,10 +138,18 @@ class RunManager:
         return self.join_run(execution_id)
 
     def begin_run(
-        self, execution_id: str, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
+        self,
+        execution_id: str,
+        *,
+        owner: str | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        parent: Mapping[str, Any] | None = None,
     ) -> str | None:
         """Open a run, join it and return its id; return None if a run is open. Raises like `open`."""
-        options = OpenOptions(name=name, metadata=dict(metadata or {}), join=True, fresh=True)
+        options = OpenOptions(
+            owner=owner, name=name, metadata=dict(metadata or {}), parent=parent, join=True, fresh=True
+        )
         try:
             return self._open(execution_id, options)
         except ExecutionExistsError:

@@ -1,0 +1,12 @@
+"""Runs of graphs: start, queue, pause for people, cancel.
+
+- `registry`: graphs by name; `runner`: starts runs and keeps their tasks; `run`: the handle of a run.
+- `driver`: one run from its start to its end; `queue`: bounded concurrency, fair by owner.
+- `human`: prompts from interrupts, and their answers.
+"""
+
+from lg_streaming.runs.registry import GraphRegistry
+from lg_streaming.runs.run import GraphRun, RunStatus
+from lg_streaming.runs.runner import GraphRunner
+
+__all__ = ["GraphRegistry", "GraphRun", "GraphRunner", "RunStatus"]

@@ -1,0 +1,99 @@
+"""Handle of one run of a graph."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
+
+from typing_extensions import Unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+    from lg_streaming.events import Position
+    from lg_streaming.hub import StreamHub, Subscription
+    from lg_streaming.hub.options import SubscribeOptions
+
+__all__ = ["GraphRun", "RunStatus"]
+
+RunStatus = Literal["queued", "running", "interrupted", "completed", "failed", "cancelled"]
+"""Status of a run. ``queued``: it waits for its turn. ``interrupted``: it waits for a human, or was paused."""
+
+
+class GraphRun:
+    """Run of a graph that `GraphRunner.start` began. It goes on without readers, and without anyone who awaits it.
+
+    ``await run`` returns the graph's result, or raises the run's exception. It may be awaited any number of times.
+    A cancelled wait does not cancel the run.
+    """
+
+    def __init__(
+        self,
+        hub: StreamHub,
+        execution_id: str,
+        run_id: str,
+        *,
+        thread_id: str,
+        graph: str,
+        owner: str | None,
+        after: Position | None,
+        cancel: Callable[[str | None], Awaitable[bool]],
+    ) -> None:
+        self.execution_id: str = execution_id
+        self.run_id: str = run_id
+        self.thread_id: str = thread_id
+        """LangGraph's thread."""
+        self.graph: str = graph
+        """Name of the graph."""
+        self.owner: str | None = owner
+        self.status: RunStatus = "queued"
+        self.place: int | None = None
+        """Place in the queue from 1; None for a run that does not wait for its turn."""
+        self._hub = hub
+        self._after = after
+        self._cancel = cancel
+        self._result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._result.add_done_callback(_retrieve)
+
+    @property
+    def done(self) -> bool:
+        """Return whether the run has ended."""
+        return self._result.done()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Wait for the end of the run, on the event loop that started it; return the graph's result.
+
+        Raises:
+            RunCancelledError: If the run was cancelled.
+            Exception: If the graph raised it.
+        """
+        return asyncio.shield(self._result).__await__()
+
+    async def cancel(self, reason: str | None = None) -> bool:
+        """Cancel the run, queued, running or interrupted; return whether it was still open. See `StreamHub.cancel`."""
+        return False if self.done else await self._cancel(reason)
+
+    def updates(self, **options: Unpack[SubscribeOptions]) -> Subscription:
+        """Subscribe to the run, from its start. Takes the options of `StreamHub.subscribe`, and raises like it."""
+        options.setdefault("after", self._after)
+        return self._hub.subscribe(self.execution_id, **options)
+
+    def finish(self, status: RunStatus, result: Any = None, error: BaseException | None = None) -> None:
+        """Record the end. Called by the runner; later calls do nothing."""
+        if self._result.done():
+            return
+        self.status, self.place = status, None
+        if error is None:
+            self._result.set_result(result)
+        else:
+            self._result.set_exception(error)
+
+    def __repr__(self) -> str:
+        """Return ids and status."""
+        return f"<GraphRun of {self.graph!r}, execution {self.execution_id!r}, {self.status}>"
+
+
+def _retrieve(result: asyncio.Future[Any]) -> None:
+    """Mark the exception of a run that nothing awaits as seen: readers got it."""
+    if not result.cancelled():
+        result.exception()
