@@ -3,59 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.runnables.config import merge_configs
 from langgraph.callbacks import GraphCallbackHandler
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
 
 from lg_streaming.capture import CallOptions, configured_plan, describe_failure, graph_config, has_decorated_nodes
 from lg_streaming.decorators import plan_of
-from lg_streaming.errors import DeadlineError, RunCancelledError, StreamingConfigError
+from lg_streaming.errors import (
+    DeadlineError,
+    LogUnavailableError,
+    RunCancelledError,
+    ServerRestartError,
+    StreamingConfigError,
+    StreamingError,
+)
 from lg_streaming.publisher import RunOutcome
 from lg_streaming.runs.human import WaitForAnswers, prompts_of
+from lg_streaming.runs.opening import RunOpening, wait_for_end
+from lg_streaming.runs.rollback import RUN_KEY, without_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
     from langgraph.callbacks import GraphInterruptEvent
     from langgraph.types import GraphOutput
 
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.hub import StreamHub
-    from lg_streaming.runs.queue import RunQueue
-    from lg_streaming.runs.registry import AnyGraph
+    from lg_streaming.runs.queue import RunQueue, Waiter
+    from lg_streaming.runs.request import RunRequest
     from lg_streaming.runs.run import GraphRun
 
-__all__ = ["IfRunning", "OnDisconnect", "RunDriver", "RunRequest"]
+__all__ = ["RunDriver"]
 
-IfRunning = Literal["reject", "enqueue", "cancel", "rollback"]
-"""Handling of a start while the execution has an open run. ``reject``: the start fails. ``enqueue``: it waits for the
-end of the other. ``cancel``: it cancels the other. ``rollback``: it also takes back the other's changes to the
-thread's state."""
+logger: logging.Logger = logging.getLogger(__name__)
 
-OnDisconnect = Literal["continue", "cancel"]
-"""Handling of a run whose last reader has left: it goes on, or is cancelled."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRequest:
-    """Checked arguments of `GraphRunner.start`."""
-
-    graph: AnyGraph
-    graph_name: str
-    input: Any
-    execution_id: str
-    thread_id: str
-    owner: str | None = None
-    config: RunnableConfig | None = None
-    context: Any = None
-    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    if_running: IfRunning = "reject"
-    on_disconnect: OnDisconnect = "continue"
-    deadline: float | None = None
-    """Seconds from the start to the end of the run, with its waits; None for no limit."""
+_LOG_RETRY: Final = 1.0
+"""Seconds until a waiting run looks again for an earlier run in a log that could not be reached."""
 
 
 class RunDriver:
@@ -66,54 +57,153 @@ class RunDriver:
         queue: The queue of runs.
         request: The run's arguments.
         run: The run's handle.
+        on_end: Called with the driver before the handle has its result.
     """
 
-    def __init__(self, hub: StreamHub, queue: RunQueue, request: RunRequest, run: GraphRun) -> None:
+    def __init__(
+        self,
+        hub: StreamHub,
+        queue: RunQueue,
+        request: RunRequest,
+        run: GraphRun,
+        on_end: Callable[[RunDriver], None],
+    ) -> None:
+        self.run = run
+        self.request = request
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.task: asyncio.Task[None] | None = None
+        self.ended: Future[None] = Future()
+        """Done when the run has ended, or is left to another process."""
+        self.opened_at: float | None = None
+        """Time at which the run was opened, by the monotonic clock; None before."""
+        self.waiter: Waiter | None = None
+        """Wait for the first turn, if the run has entered the queue."""
         self._hub = hub
         self._queue = queue
-        self._request = request
-        self.run = run
-        self.task: asyncio.Task[None] | None = None
-        self.stopping: bool = False
-        """True if the process stops, and the run may go on in another one."""
-        self._reason: str | None = None
+        self._on_end = on_end
+        self._opening = RunOpening(hub, request, run, self.cancel)
+        self._first = asyncio.Event()  # set when no earlier run of the execution is left in this process
+        self._control = RunControl()
         self._started = time.perf_counter()
+        self._deadline = None if request.deadline is None else self.loop.time() + request.deadline
+        self._reason: str | None = None
+        self._cancelled = self._begun = self._left_open = self._held = False
+        self._last_call: asyncio.TimerHandle | None = None  # ends a run that does not stop when it is cancelled
         self._pauses = _Pauses()
         self._config = self._make_config()
 
     def _make_config(self) -> RunnableConfig:
-        request, publisher = self._request, self._hub.publisher
+        request, publisher = self.request, self._hub.publisher
         plan = configured_plan(publisher)
         if plan is None and not has_decorated_nodes(request.graph):
             plan = plan_of("all")
         options = CallOptions(execution_id=request.execution_id, owner=request.owner, plan=plan)
         config = graph_config(request.config, publisher, options, thread_id=request.thread_id)
-        return merge_configs(config, {"callbacks": [self._pauses]})
+        return merge_configs(config, {"callbacks": [self._pauses], "metadata": {RUN_KEY: self.run.run_id}})
+
+    def begin_at(self, checkpoint_id: str) -> None:
+        """Begin the first step at a checkpoint of the thread."""
+        self._config = merge_configs(self._config, {"configurable": {"checkpoint_id": checkpoint_id}})
+
+    # --- from outside ---------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """True after the run was opened, also after its end."""
+        return self._opening.is_open
+
+    @property
+    def is_held(self) -> bool:
+        """True while it waits for the end of an earlier run of its execution."""
+        return self._held
+
+    @property
+    def is_resumable(self) -> bool:
+        """True if it waits for a human, and another process may go on from the thread's state."""
+        return self.run.status == "interrupted" and self.request.has_persistent_checkpointer
+
+    def begin_first(self) -> bool:
+        """Let the run begin, because earlier runs of its execution have ended; return whether its loop runs."""
+        try:
+            self.loop.call_soon_threadsafe(self._first.set)
+        except RuntimeError:
+            return False
+        return True
 
     def cancel(self, reason: str | None) -> None:
-        """Cancel the task of the run, on its event loop."""
-        self._reason = reason
-        if self.task is not None:
+        """Cancel the run, on its event loop."""
+        if not self._cancelled:
+            self._cancelled, self._reason = True, reason
+            self._last_call = self.loop.call_later(self._hub.settings.limits.cancel_grace, self._end_cancelled)
+        if self.task is not None and self._begun:  # a task that has not begun finds the request
             self.task.cancel()
+
+    def request_cancel(self, reason: str | None) -> None:
+        """Cancel the run, on any thread."""
+        with contextlib.suppress(RuntimeError):  # its event loop was closed
+            self.loop.call_soon_threadsafe(self.cancel, reason)
+
+    async def cancel_run(self, reason: str | None) -> bool:
+        """Cancel the run in the log if it was opened, otherwise only here; return whether it had not ended."""
+        if self.is_open:
+            return await self._hub.cancel(self.run.execution_id, reason)
+        self.request_cancel(reason)
+        return True
+
+    def leave_open(self) -> None:
+        """End the task of a run that waits for a human, on any thread; the run stays interrupted in the log."""
+        self._left_open = True
+        self.request_cancel("shutdown")
+
+    def drain(self, reason: str) -> bool:
+        """Stop the run after its present step, if it has a checkpointer; return whether it has one."""
+        if self.request.checkpointer is None:
+            return False
+        if not self._cancelled:
+            self._reason = reason
+        self._control.request_drain(reason)
+        return True
+
+    # --- the run --------------------------------------------------------------------------------------------
+
+    async def open(self) -> bool:
+        """Open the run, unless another one of its execution is open. Raises like `RunOpening.open`."""
+        opened = await self._opening.open()
+        if opened:
+            self.run.is_open = True
+            self.opened_at = time.monotonic()
+        return opened
+
+    def enter_queue(self) -> None:
+        """Join the queue of runs. Raises like `RunQueue.enter`."""
+        self.waiter = self._queue.enter(self.run.owner, self._show_place)
+
+    def hold(self) -> None:
+        """Count as waiting for the end of an earlier run of the execution. Raises like `RunQueue.hold`."""
+        self._queue.hold()
+        self._held = True
+
+    def leave_queue(self) -> None:
+        """Undo `enter_queue`."""
+        if self.waiter is not None:
+            self._queue.leave(self.waiter)
+            self.waiter = None
+
+    def give_up(self, error: BaseException) -> None:
+        """End a run whose start failed."""
+        self._end(RunOutcome("workflow_cancelled", {"reason": "the start failed"}), error)
 
     async def drive(self) -> None:
         """Run the graph to its end, and publish the outcome."""
-        run, limit = self.run, self._request.deadline
-        stop_listening = self._hub.on_cancel(run.execution_id, self.cancel)
+        self._begun = True
+        timeout = asyncio.timeout_at(self._deadline)
         try:
-            async with asyncio.timeout(limit) as timeout:
-                value = await self._run_steps()
-        except asyncio.CancelledError:
-            if not self.stopping:
-                reason = {"reason": self._reason} if self._reason else {}
-                error = RunCancelledError(self._reason or "", execution_id=run.execution_id)
-                self._end(RunOutcome("workflow_cancelled", reason), error)
+            async with timeout:
+                value = await self._drive()
+        except (asyncio.CancelledError, GraphDrained):
+            self._end_cancelled()
         except BaseException as error:
-            failure: BaseException = error
-            if isinstance(error, TimeoutError) and timeout.expired():
-                failure = DeadlineError(
-                    f"the run took longer than its deadline of {limit:g} s", execution_id=run.execution_id
-                )
+            failure = self._timed_out() if isinstance(error, TimeoutError) and timeout.expired() else error
             described = describe_failure(failure, debug=self._hub.settings.debug)
             self._end(RunOutcome("workflow_error", {"error": described}), failure)
             if not isinstance(error, Exception):
@@ -121,53 +211,126 @@ class RunDriver:
         else:
             duration = round(time.perf_counter() - self._started, 6)
             self._end(RunOutcome("workflow_complete", {"result": value, "duration_s": duration}), result=value)
+
+    async def _drive(self) -> Any:
+        if self._cancelled:
+            raise asyncio.CancelledError
+        if not self.is_open:
+            await self._open_in_order()
+        return await self._run_steps()
+
+    async def _open_in_order(self) -> None:
+        """Wait for the ends of earlier runs of the execution, open the run, and enter the queue."""
+        try:
+            await self._first.wait()
+            while True:
+                try:
+                    if await self.open():
+                        break
+                    await wait_for_end(self._hub, self.run.execution_id)
+                except LogUnavailableError as error:
+                    logger.debug("run %s waits for the log: %s", self.run.run_id, error)
+                    await asyncio.sleep(_LOG_RETRY)
         finally:
-            stop_listening()
+            self._unhold()
+        self.waiter = self._queue.enter(self.run.owner, self._show_place, bounded=False)
+
+    def _unhold(self) -> None:
+        if self._held:
+            self._held = False
+            self._queue.unhold()
+
+    def _timed_out(self) -> DeadlineError:
+        limit, execution_id = self.request.deadline, self.run.execution_id
+        return DeadlineError(f"the run took longer than its deadline of {limit:g} s", execution_id=execution_id)
+
+    def end_unstarted(self) -> None:
+        """End the run of a task that was cancelled before it began, as with its event loop."""
+        if not self.run.done:
+            self._end_cancelled()
+
+    def _end_cancelled(self) -> None:
+        run, reason = self.run, self._reason
+        if self._left_open:
+            error = ServerRestartError(
+                "this process stops; the run waits for a human and goes on elsewhere", execution_id=run.execution_id
+            )
+            self._leave(lambda: run.finish("interrupted", error=error))
+            return
+        outcome = RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})
+        self._end(outcome, RunCancelledError(reason or "", execution_id=run.execution_id))
 
     def _end(self, outcome: RunOutcome, error: BaseException | None = None, result: Any = None) -> None:
         run = self.run
-        self._hub.runs.end_run(run.execution_id, outcome, run.run_id)
-        if error is None:
-            run.finish("completed", result)
-        else:
-            run.finish("cancelled" if isinstance(error, RunCancelledError) else "failed", error=error)
+        if self.is_open:
+            with contextlib.suppress(StreamingError):  # the hub was closed
+                self._hub.runs.end_run(run.execution_id, outcome, run.run_id)
+        status = "completed" if error is None else "cancelled" if isinstance(error, RunCancelledError) else "failed"
+        self._leave(lambda: run.finish(status, result, error))
+
+    def _leave(self, finish: Callable[[], None]) -> None:
+        self.leave_queue()
+        if self._last_call is not None:
+            self._last_call.cancel()
+        self._unhold()
+        self._opening.close()
+        self._on_end(self)
+        finish()
+        if not self.ended.done():
+            self.ended.set_result(None)
 
     # --- steps ----------------------------------------------------------------------------------------------
 
     async def _run_steps(self) -> Any:
         """Call the graph until it returns without an interrupt; return its value."""
-        step = self._request.input
+        step = self.request.input
         while True:
             output = await self._take_turn(step)
             if not output.interrupts and not self._pauses.paused:
                 return output.value
             step = await self._wait_for_people(output)
-            self._config = _without_checkpoint(self._config)
+            self._config = without_checkpoint(self._config)
 
     async def _take_turn(self, step: Any) -> GraphOutput[Any]:
-        run = self.run
-        waiter, run.place = self._queue.enter(run.owner)
-        if run.place is not None:
+        run, queue = self.run, self._queue
+        waiter, self.waiter = self.waiter, None
+        if waiter is None:  # after an answer
+            waiter = queue.enter(run.owner, self._show_place, first=True, bounded=False)
+        if waiter.place is not None:
             run.status = "queued"
-            self._publish_status("queued", place=run.place)
-        async with self._queue.turn(waiter):
+            self._show_place(waiter.place)
+        async with queue.turn(waiter):
             run.status, run.place = "running", None
             self._publish_status("running")
             self._pauses.paused = False
-            return await self._request.graph.ainvoke(step, self._config, context=self._request.context, version="v2")
+            graph = cast("Any", self.request.graph)
+            output: GraphOutput[Any] = await graph.ainvoke(
+                step,
+                self._config,
+                context=self.request.context,
+                control=self._control,
+                version="v2",
+                **self.request.call_options,
+            )
+            return output
+
+    def _show_place(self, place: int) -> None:
+        self.run.place = place
+        with contextlib.suppress(StreamingError):
+            self._publish_status("queued", place=place)
 
     def _publish_status(self, status: str, **data: Any) -> None:
         self._hub.publish(self.run.execution_id, "status", {"status": status, **data}, missing="drop")
 
     async def _wait_for_people(self, output: GraphOutput[Any]) -> Any:
         """Publish the open prompts, wait for the answers, and return the graph's next input."""
-        run, graph = self.run, self._request.graph
-        if graph.checkpointer is None:
+        run, graph = self.run, self.request.graph
+        if self.request.checkpointer is None:
             raise StreamingConfigError(
                 f"graph {run.graph!r} waits for a human and has no checkpointer, so it cannot be resumed: "
                 "pass one to compile(), such as InMemorySaver()"
             )
-        snapshot = await graph.aget_state(_without_checkpoint(self._config))
+        snapshot = await graph.aget_state(without_checkpoint(self._config))
         prompts = prompts_of(output.interrupts, snapshot, run.run_id)
         wait = WaitForAnswers(self._hub, run.execution_id, prompts)
         try:
@@ -178,6 +341,8 @@ class RunDriver:
             answer = await wait.wait()
         finally:
             wait.close()
+        if self._hub.runs.current_run_id(run.execution_id) != run.run_id:  # ended at the same moment
+            raise RunCancelledError("the run has ended", execution_id=run.execution_id)
         self._hub.runs.join_run(run.execution_id)
         return answer
 
@@ -193,10 +358,3 @@ class _Pauses(GraphCallbackHandler):
         """Note a stop of the root graph."""
         if not event.checkpoint_ns:
             self.paused = True
-
-
-def _without_checkpoint(config: RunnableConfig) -> RunnableConfig:
-    """Return a config for the newest checkpoint of its thread."""
-    configurable = cast("dict[str, Any]", config.get("configurable") or {})
-    kept = {name: value for name, value in configurable.items() if name != "checkpoint_id"}
-    return {**config, "configurable": kept}
