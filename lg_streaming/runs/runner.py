@@ -299,10 +299,12 @@ class GraphRunner:
         if (fleet := hub.log.fleet) is not None:
             fleet.publish("cancel_waiting_runs", {"execution_id": execution_id})
         while True:
-            for earlier in self._order.before(driver):
-                cancelled.add(earlier.run.run_id)
-                await earlier.cancel_run(_REPLACED)
-                await asyncio.wrap_future(earlier.ended)
+            earlier = self._order.before(driver)
+            cancelled |= {each.run.run_id for each in earlier}
+            for each in reversed(earlier):  # those that wait, before the end of the open one lets them begin
+                await each.cancel_run(_REPLACED)
+            for each in earlier:
+                await asyncio.wrap_future(each.ended)
             if request.if_running == "rollback":
                 await self._roll_back(driver, cancelled)
             if await driver.open():
