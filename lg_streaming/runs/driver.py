@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.runnables.config import merge_configs
 from langgraph.callbacks import GraphCallbackHandler
+from langgraph.errors import GraphDrained
 
 from lg_streaming.capture import CallOptions, configured_plan, describe_failure, graph_config, has_decorated_nodes
 from lg_streaming.decorators import plan_of
 from lg_streaming.errors import DeadlineError, RunCancelledError, StreamingConfigError
 from lg_streaming.publisher import RunOutcome
 from lg_streaming.runs.human import WaitForAnswers, prompts_of
+from lg_streaming.runs.steering import StepControl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from langgraph.callbacks import GraphInterruptEvent
     from langgraph.types import GraphOutput
@@ -78,7 +81,10 @@ class RunDriver:
         """True if the process stops, and the run may go on in another one."""
         self._reason: str | None = None
         self._started = time.perf_counter()
+        self._stop_listening: Callable[[], None] = lambda: None
         self._pauses = _Pauses()
+        self.steps: StepControl = StepControl(hub, request.graph, run)
+        """Control of the run between the steps of its graph."""
         self._config = self._make_config()
 
     def _make_config(self) -> RunnableConfig:
@@ -90,24 +96,47 @@ class RunDriver:
         config = graph_config(request.config, publisher, options, thread_id=request.thread_id)
         return merge_configs(config, {"callbacks": [self._pauses]})
 
+    @property
+    def graph(self) -> AnyGraph:
+        """The graph."""
+        return self._request.graph
+
+    @property
+    def thread_config(self) -> RunnableConfig:
+        """Config of the newest checkpoint of the run's thread."""
+        return {"configurable": _without_checkpoint(self._config).get("configurable", {})}
+
     def cancel(self, reason: str | None) -> None:
         """Cancel the task of the run, on its event loop."""
         self._reason = reason
         if self.task is not None:
             self.task.cancel()
 
-    async def drive(self) -> None:
+    def start(self, context: contextvars.Context) -> asyncio.Task[None]:
+        """Begin the run's task on the running event loop. From now on the run can be cancelled."""
+        run = self.run
+        self._stop_listening = self._hub.on_cancel(run.execution_id, self.cancel)
+        self.task = asyncio.create_task(self._drive(), name=f"lg-streaming run {run.execution_id}", context=context)
+        self.task.add_done_callback(self._done)
+        return self.task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        """End a run whose task was cancelled before its first step."""
+        self._stop_listening()
+        if task.cancelled():
+            self._end_cancelled()
+        else:
+            task.exception()
+
+    async def _drive(self) -> None:
         """Run the graph to its end, and publish the outcome."""
         run, limit = self.run, self._request.deadline
-        stop_listening = self._hub.on_cancel(run.execution_id, self.cancel)
+        timeout = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit) as timeout:
+            async with timeout:
                 value = await self._run_steps()
         except asyncio.CancelledError:
-            if not self.stopping:
-                reason = {"reason": self._reason} if self._reason else {}
-                error = RunCancelledError(self._reason or "", execution_id=run.execution_id)
-                self._end(RunOutcome("workflow_cancelled", reason), error)
+            self._end_cancelled()
         except BaseException as error:
             failure: BaseException = error
             if isinstance(error, TimeoutError) and timeout.expired():
@@ -121,8 +150,11 @@ class RunDriver:
         else:
             duration = round(time.perf_counter() - self._started, 6)
             self._end(RunOutcome("workflow_complete", {"result": value, "duration_s": duration}), result=value)
-        finally:
-            stop_listening()
+
+    def _end_cancelled(self) -> None:
+        if not self.stopping and not self.run.done:
+            error = RunCancelledError(self._reason or "", execution_id=self.run.execution_id)
+            self._end(RunOutcome("workflow_cancelled", {"reason": self._reason} if self._reason else {}), error)
 
     def _end(self, outcome: RunOutcome, error: BaseException | None = None, result: Any = None) -> None:
         run = self.run
@@ -138,11 +170,17 @@ class RunDriver:
         """Call the graph until it returns without an interrupt; return its value."""
         step = self._request.input
         while True:
-            output = await self._take_turn(step)
-            if not output.interrupts and not self._pauses.paused:
-                return output.value
-            step = await self._wait_for_people(output)
+            try:
+                output = await self._take_turn(step)
+            except GraphDrained:
+                step = None
+            else:
+                if not output.interrupts and not self._pauses.paused:
+                    self.steps.close()
+                    return output.value
+                step = await self._wait_for_people(output)
             self._config = _without_checkpoint(self._config)
+            step = await self.steps.settle(self._config, step)
 
     async def _take_turn(self, step: Any) -> GraphOutput[Any]:
         run = self.run
@@ -154,7 +192,9 @@ class RunDriver:
             run.status, run.place = "running", None
             self._publish_status("running")
             self._pauses.paused = False
-            return await self._request.graph.ainvoke(step, self._config, context=self._request.context, version="v2")
+            return await self._request.graph.ainvoke(
+                step, self._config, context=self._request.context, control=self.steps.begin_call(), version="v2"
+            )
 
     def _publish_status(self, status: str, **data: Any) -> None:
         self._hub.publish(self.run.execution_id, "status", {"status": status, **data}, missing="drop")
@@ -197,6 +237,6 @@ class _Pauses(GraphCallbackHandler):
 
 def _without_checkpoint(config: RunnableConfig) -> RunnableConfig:
     """Return a config for the newest checkpoint of its thread."""
-    configurable = cast("dict[str, Any]", config.get("configurable") or {})
+    configurable: dict[str, Any] = config.get("configurable") or {}
     kept = {name: value for name, value in configurable.items() if name != "checkpoint_id"}
     return {**config, "configurable": kept}

@@ -16,6 +16,7 @@ from lg_streaming.events import Position, check_execution_id, run_metadata
 from lg_streaming.fork import restart_after_fork
 from lg_streaming.hub.open_options import owner_text
 from lg_streaming.publisher import new_id
+from lg_streaming.runs.commands import RunCommands
 from lg_streaming.runs.driver import IfRunning, OnDisconnect, RunDriver, RunRequest
 from lg_streaming.runs.queue import RunQueue
 from lg_streaming.runs.run import GraphRun
@@ -34,7 +35,7 @@ _OPEN = frozenset({"running", "interrupted"})
 _DEADLINE = seconds()
 
 
-class GraphRunner:
+class GraphRunner(RunCommands):
     """Runner of graphs: ``streaming.runs``. It keeps the task of each run, cancels it and waits for it.
 
     A run goes on without readers and without connections. Its nodes are captured: all of them, or only the decorated
@@ -46,16 +47,14 @@ class GraphRunner:
     """
 
     def __init__(self, hub: StreamHub, graphs: GraphRegistry) -> None:
-        self._hub = hub
-        self._graphs = graphs
+        super().__init__(hub, graphs)
         settings = hub.settings.runs
         self.queue: RunQueue = RunQueue(settings.max_concurrent, settings.max_queued)
         self._start_empty()
         restart_after_fork(self)
 
     def _start_empty(self) -> None:
-        self._drivers: dict[str, RunDriver] = {}
-        """Drivers of open runs, by execution."""
+        super()._start_empty()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def after_fork(self) -> None:
@@ -143,6 +142,40 @@ class GraphRunner:
             await run.cancel("the caller was cancelled")
             raise
 
+    async def fork(
+        self,
+        execution_id: str,
+        checkpoint_id: str,
+        *,
+        values: Any = None,
+        as_node: str | None = None,
+        graph: AnyGraph | str | None = None,
+        **options: Any,
+    ) -> GraphRun:
+        """Start a new run of the execution's graph from an earlier checkpoint, with a changed state if you like.
+
+        The thread keeps both branches; the new one is its newest state. `history` returns the ids of checkpoints.
+
+        Args:
+            execution_id: The execution. It must have no open run.
+            checkpoint_id: The checkpoint to begin at.
+            values: Update of its state, as a node returns it; None for none.
+            as_node: Node that seems to have made the update.
+            graph: The graph; when not given, that of the execution's run in this process.
+            options: Options of `GraphRunner.start`.
+
+        Raises:
+            StreamingError: If `state`, `edit` or `GraphRunner.start` raises it.
+        """
+        thread = self._thread(execution_id, graph)
+        if values is not None:
+            checkpoint_id = await self.edit(
+                execution_id, values, as_node=as_node, graph=thread.graph, checkpoint_id=checkpoint_id
+            )
+        config: RunnableConfig = {**(options.pop("config", None) or {})}
+        config["configurable"] = {**config.get("configurable", {}), **thread.configurable_at(checkpoint_id)}
+        return await self.start(thread.graph, None, execution_id=execution_id, config=config, **options)
+
     def get(self, execution_id: str) -> GraphRun | None:
         """Return the open run of an execution in this process, or None."""
         driver = self._drivers.get(execution_id)
@@ -213,19 +246,16 @@ class GraphRunner:
         )
         driver = RunDriver(hub, self.queue, request, run)
         self._drivers[execution_id] = driver
-        driver.task = task = asyncio.create_task(
-            driver.drive(), name=f"lg-streaming run {execution_id}", context=_detached_context()
-        )
+        task = driver.start(_detached_context())
         self._tasks.add(task)
-        task.add_done_callback(lambda task: self._ended(driver, task))
+        task.add_done_callback(lambda task: self._forget(driver, task))
         return run
 
-    def _ended(self, driver: RunDriver, task: asyncio.Task[None]) -> None:
+    def _forget(self, driver: RunDriver, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if self._drivers.get(driver.run.execution_id) is driver:
             del self._drivers[driver.run.execution_id]
-        if not task.cancelled():
-            task.exception()
+        self._remember(driver)
 
     # --- the runner itself ----------------------------------------------------------------------------------
 
