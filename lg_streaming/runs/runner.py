@@ -172,8 +172,9 @@ class GraphRunner(RunCommands):
             checkpoint_id = await self.edit(
                 execution_id, values, as_node=as_node, graph=thread.graph, checkpoint_id=checkpoint_id
             )
-        config: RunnableConfig = {**(options.pop("config", None) or {})}
-        config["configurable"] = {**config.get("configurable", {}), **thread.configurable_at(checkpoint_id)}
+        given: RunnableConfig = options.pop("config", None) or {}
+        configurable = {**given.get("configurable", {}), **thread.configurable_at(checkpoint_id)}
+        config: RunnableConfig = {**given, "configurable": configurable}
         return await self.start(thread.graph, None, execution_id=execution_id, config=config, **options)
 
     def get(self, execution_id: str) -> GraphRun | None:

@@ -133,7 +133,7 @@ class StepControl:
             except BadRequestError as error:
                 self._publish_refused(error)
             else:
-                data = {"values": injection.values, "as_node": injection.as_node}
+                data = {"values": injection.values, **({"as_node": injection.as_node} if injection.as_node else {})}
                 self._hub.publish(self._run.execution_id, "input_injected", data, missing="drop")
         return step
 
@@ -202,6 +202,5 @@ async def update_state(graph: AnyGraph, config: RunnableConfig, injection: Injec
 
 def _with_update(step: Any, values: Any) -> Any:
     """Return the answers of prompts together with an update of the state."""
-    before: Any = step.update
-    merged: Any = {**before, **values} if isinstance(before, Mapping) and isinstance(values, Mapping) else values
-    return Command(resume=step.resume, update=merged)
+    update: dict[str, Any] = {**(step.update or {}), **values}
+    return Command(resume=step.resume, update=update)

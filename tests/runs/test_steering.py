@@ -65,6 +65,7 @@ async def seen_until(streaming: StreamingModule, type: str, **data: Any) -> list
     raise AssertionError(types)
 
 
+@pytest.mark.row("HIVE-75")
 async def test_a_paused_run_stops_between_two_steps_and_goes_on(streaming: StreamingModule) -> None:
     gate = Gate()
     run = await streaming.runs.start(stepping(gate), {}, execution_id="e")
@@ -81,6 +82,7 @@ async def test_a_paused_run_stops_between_two_steps_and_goes_on(streaming: Strea
     assert types.count("workflow_start") == 1
 
 
+@pytest.mark.row("HIVE-75")
 async def test_injected_values_reach_the_next_node(streaming: StreamingModule) -> None:
     gate = Gate()
     run = await streaming.runs.start(stepping(gate), {}, execution_id="e")
