@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lg_streaming.errors import ExecutionNotFoundError, GraphNotFoundError, TransitionError
+from lg_streaming.fork import restart_after_fork
 from lg_streaming.runs.steering import Injection, check_fields, check_node, update_state
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class RunCommands:
         self._hub = hub
         self._graphs = graphs
         self._start_empty()
+        restart_after_fork(self)
         if hub.log.fleet is not None:
             hub.log.fleet.on_request("steer", self._on_request)
 
@@ -62,6 +64,10 @@ class RunCommands:
         """Drivers of open runs, by execution."""
         self._threads: OrderedDict[str, Thread] = OrderedDict()
         """Threads of the newest runs that have ended, by execution."""
+
+    def after_fork(self) -> None:
+        """Drop the runs of the parent process, which go on there."""
+        self._start_empty()
 
     def _remember(self, driver: RunDriver) -> None:
         execution_id = driver.run.execution_id

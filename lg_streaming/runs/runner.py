@@ -13,7 +13,6 @@ from lg_streaming.checks import seconds
 from lg_streaming.context import block_var, current_block, current_frame, frame_var
 from lg_streaming.errors import BadRequestError, ExecutionExistsError
 from lg_streaming.events import Position, check_execution_id, run_metadata
-from lg_streaming.fork import restart_after_fork
 from lg_streaming.hub.open_options import owner_text
 from lg_streaming.publisher import new_id
 from lg_streaming.runs.commands import RunCommands
@@ -50,16 +49,10 @@ class GraphRunner(RunCommands):
         super().__init__(hub, graphs)
         settings = hub.settings.runs
         self.queue: RunQueue = RunQueue(settings.max_concurrent, settings.max_queued)
-        self._start_empty()
-        restart_after_fork(self)
 
     def _start_empty(self) -> None:
         super()._start_empty()
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def after_fork(self) -> None:
-        """Drop the runs of the parent process, which go on there."""
-        self._start_empty()
 
     # --- start ----------------------------------------------------------------------------------------------
 
