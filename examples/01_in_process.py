@@ -31,14 +31,13 @@ graph = builder.compile()
 
 async def main() -> None:
     async with StreamingModule() as streaming:
-        config = streaming.config(execution_id="exec-1")
-        running = asyncio.create_task(graph.ainvoke({"question": "What is rain?"}, config))
-        async for update in streaming.hub.subscribe("exec-1"):
+        run = await streaming.runs.start(graph, {"question": "What is rain?"}, execution_id="exec-1")
+        async for update in run.updates():
             if update.type == "token":
                 print(update.data["content"], end="", flush=True)
             else:
                 print(f"[{update.type}]")
-        await running
+        print((await run)["answer"])
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ Socket.IO clients connect to http://127.0.0.1:8000 and emit `subscribe_execution
 By default only callers on this machine are accepted.
 """
 
-import asyncio
 from typing import TypedDict
-from uuid import uuid4
 
 import uvicorn
 from fastapi import FastAPI
@@ -38,7 +36,6 @@ async def write(state: State) -> State:
 
 
 graph = StateGraph(State).add_node("write", write).add_edge(START, "write").add_edge("write", END).compile()
-running: set[asyncio.Task[object]] = set()
 
 app = FastAPI()
 streaming = StreamingModule()
@@ -48,11 +45,8 @@ app.include_router(watch_router())
 
 @app.post("/ask")
 async def ask(question: str) -> dict[str, str]:
-    execution_id = str(uuid4())
-    run = asyncio.create_task(graph.ainvoke({"question": question}, streaming.config(execution_id=execution_id)))
-    running.add(run)  # asyncio keeps no reference to a task
-    run.add_done_callback(running.discard)
-    return {"execution_id": execution_id}
+    run = await streaming.runs.start(graph, {"question": question})
+    return {"execution_id": run.execution_id}
 
 
 if __name__ == "__main__":

@@ -221,6 +221,13 @@ class HumanResponseData(Payload):
     response: Any
 
 
+class InputInjectedData(Payload):
+    """Data of ``input_injected``."""
+
+    values: Any
+    as_node: str | None = None
+
+
 class TaskData(Payload):
     """Data of ``task:…``: the guide to tasks lists the fields that each step adds."""
 
@@ -332,6 +339,7 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
         "error": ErrorData,
         "human_prompt": HumanPromptData,
         "human_response": HumanResponseData,
+        "input_injected": InputInjectedData,
         **{f"task:{step}": TaskData for step in _TASK_STEPS},
         **{f"agent:{step}": AgentData for step in _AGENT_STEPS},
     }

@@ -283,7 +283,7 @@ class RetentionSettings(_Section):
     """Memory of the updates of one execution, with the objects around them; the newest update is always kept."""
     total_bytes: Annotated[int | None, option(count("bytes", none="for no limit"))] = 512 * 1024 * 1024
     """Memory of all executions of one process. Beyond it, ended executions are evicted, the oldest first, then the
-    oldest updates of running ones. Readers get a gap."""
+    oldest updates of running ones. Readers get a gap. With a log on Redis, ``maxmemory`` of Redis is the limit."""
     ttl: Seconds = 900.0
     """Seconds that updates are kept after an execution's last update."""
     record_ttl: Seconds = 86_400.0
@@ -544,8 +544,7 @@ def settings_from(settings: StreamingSettings | Mapping[str, Any] | None) -> Str
     Raises:
         StreamingConfigError: If ``settings`` is neither, or a setting cannot be used.
     """
-    if settings is None:
-        return StreamingSettings()
+    settings = {} if settings is None else settings
     if isinstance(settings, StreamingSettings):
         return settings
     if not isinstance(settings, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -554,5 +553,17 @@ def settings_from(settings: StreamingSettings | Mapping[str, Any] | None) -> Str
         )
     try:
         return StreamingSettings(**settings)
-    except (ValidationError, TypeError) as error:
+    except ValidationError as error:
+        raise StreamingConfigError(describe_invalid(error)) from None
+    except TypeError as error:
         raise StreamingConfigError(f"settings: {error}") from None
+
+
+def describe_invalid(error: ValidationError) -> str:
+    """Return the problems of settings in one line, each with the name of its setting and without its value."""
+    problems: list[str] = []
+    for each in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part) for part in each["loc"])
+        text = each["msg"].removeprefix("Value error, ")
+        problems.append(f"{name}: {text}" if name and not text.startswith(name) else text)
+    return "; ".join(problems)

@@ -87,6 +87,8 @@ class StreamEventType(StrEnum):
     USAGE = "usage"
     HUMAN_PROMPT = "human_prompt"
     HUMAN_RESPONSE = "human_response"
+    INPUT_INJECTED = "input_injected"
+    """Update of a run's state that came from outside: ``{values, as_node?}``."""
     SOURCE_DOCUMENTS = "source_documents"
     USED_TOOLS = "used_tools"
     ARTIFACTS = "artifacts"
@@ -128,7 +130,15 @@ def kind_of(type: str) -> Kind:
 
 
 _HIGH: Final = frozenset(
-    {"workflow_start", "workflow_interrupted", "node_interrupted", "human_prompt", "human_response", "updates_lost"}
+    {
+        "workflow_start",
+        "workflow_interrupted",
+        "node_interrupted",
+        "human_prompt",
+        "human_response",
+        "input_injected",
+        "updates_lost",
+    }
 )
 
 
@@ -137,7 +147,7 @@ def priority_of(type: str) -> Priority:
     """Return the priority of an update for which neither its publisher nor its execution sets one.
 
     - ``high``: types that end with ``error``; the start, end and interruption of a run; an interrupted node; prompts to
-      a human and their answers; ``updates_lost``.
+      a human, their answers and injected inputs; ``updates_lost``.
     - ``low``: ``debug`` and ``debug:…``.
     - ``medium``: all others. Only a publisher or an execution sets ``critical``.
     """

@@ -3,6 +3,7 @@
 - `registry`: graphs by name; `runner`: starts runs and keeps their tasks; `run`: the handle of a run.
 - `driver`: one run from its start to its end; `queue`: bounded concurrency, fair by owner.
 - `human`: prompts from interrupts, and their answers.
+- `steering`: one run between the steps of its graph; `commands`: pause, resume, inject, edit, fork, from any process.
 """
 
 from lg_streaming.runs.registry import GraphRegistry

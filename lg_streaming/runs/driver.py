@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from langchain_core.runnables.config import merge_configs
 from langgraph.callbacks import GraphCallbackHandler
 from langgraph.errors import GraphDrained
-from langgraph.runtime import RunControl
 
 from lg_streaming.capture import CallOptions, configured_plan, describe_failure, graph_config, has_decorated_nodes
 from lg_streaming.decorators import plan_of
@@ -28,6 +27,7 @@ from lg_streaming.publisher import RunOutcome
 from lg_streaming.runs.human import WaitForAnswers, prompts_of
 from lg_streaming.runs.opening import RunOpening, wait_for_end
 from lg_streaming.runs.rollback import RUN_KEY, without_checkpoint
+from lg_streaming.runs.steering import StepControl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.hub import StreamHub
     from lg_streaming.runs.queue import RunQueue, Waiter
+    from lg_streaming.runs.registry import AnyGraph
     from lg_streaming.runs.request import RunRequest
     from lg_streaming.runs.run import GraphRun
 
@@ -83,7 +84,8 @@ class RunDriver:
         self._on_end = on_end
         self._opening = RunOpening(hub, request, run, self.cancel)
         self._first = asyncio.Event()  # set when no earlier run of the execution is left in this process
-        self._control = RunControl()
+        self.steps: StepControl = StepControl(hub, request.graph, run)
+        """Control of the run between the steps of its graph."""
         self._started = time.perf_counter()
         self._deadline = None if request.deadline is None else self.loop.time() + request.deadline
         self._reason: str | None = None
@@ -104,6 +106,16 @@ class RunDriver:
     def begin_at(self, checkpoint_id: str) -> None:
         """Begin the first step at a checkpoint of the thread."""
         self._config = merge_configs(self._config, {"configurable": {"checkpoint_id": checkpoint_id}})
+
+    @property
+    def graph(self) -> AnyGraph:
+        """The graph."""
+        return self.request.graph
+
+    @property
+    def thread_config(self) -> RunnableConfig:
+        """Config of the newest checkpoint of the run's thread."""
+        return {"configurable": without_checkpoint(self._config).get("configurable", {})}
 
     # --- from outside ---------------------------------------------------------------------------------------
 
@@ -161,7 +173,7 @@ class RunDriver:
             return False
         if not self._cancelled:
             self._reason = reason
-        self._control.request_drain(reason)
+        self.steps.drain(reason)
         return True
 
     # --- the run --------------------------------------------------------------------------------------------
@@ -285,11 +297,19 @@ class RunDriver:
         """Call the graph until it returns without an interrupt; return its value."""
         step = self.request.input
         while True:
-            output = await self._take_turn(step)
-            if not output.interrupts and not self._pauses.paused:
-                return output.value
-            step = await self._wait_for_people(output)
+            try:
+                output = await self._take_turn(step)
+            except GraphDrained:
+                if self.steps.drained:
+                    raise
+                step = None
+            else:
+                if not output.interrupts and not self._pauses.paused:
+                    self.steps.close()
+                    return output.value
+                step = await self._wait_for_people(output)
             self._config = without_checkpoint(self._config)
+            step = await self.steps.settle(self._config, step)
 
     async def _take_turn(self, step: Any) -> GraphOutput[Any]:
         run, queue = self.run, self._queue
@@ -308,7 +328,7 @@ class RunDriver:
                 step,
                 self._config,
                 context=self.request.context,
-                control=self._control,
+                control=self.steps.begin_call(),
                 version="v2",
                 **self.request.call_options,
             )
@@ -349,6 +369,8 @@ class RunDriver:
 
 class _Pauses(GraphCallbackHandler):
     """Handler that notes a stop at an ``interrupt()`` or a breakpoint of the run's own graph."""
+
+    run_inline = True  # otherwise LangChain calls it on a thread for every event
 
     def __init__(self) -> None:
         super().__init__()

@@ -13,17 +13,16 @@ from lg_streaming.checks import seconds
 from lg_streaming.context import block_var, current_block, current_frame, frame_var
 from lg_streaming.errors import BadRequestError, ExecutionExistsError, ServerRestartError
 from lg_streaming.events import check_execution_id, run_metadata
-from lg_streaming.fork import restart_after_fork
 from lg_streaming.hub.open_options import owner_text
 from lg_streaming.hub.statistics import RunCounts
 from lg_streaming.publisher import new_id
+from lg_streaming.runs.commands import RunCommands
 from lg_streaming.runs.disconnect import DisconnectWatch
 from lg_streaming.runs.driver import RunDriver
 from lg_streaming.runs.opening import wait_for_end
-from lg_streaming.runs.order import RunOrder
 from lg_streaming.runs.queue import RunQueue
-from lg_streaming.runs.remote import RemoteRun
 from lg_streaming.runs.request import IfRunning, OnDisconnect, RunRequest
+from lg_streaming.runs.restored import RestoredRun
 from lg_streaming.runs.rollback import checkpoint_before
 from lg_streaming.runs.run import GraphRun
 from lg_streaming.runs.shutdown import RunShutdown
@@ -47,7 +46,7 @@ _LAST_WAIT: Final = 1.0
 _CALL_OPTIONS: Final = frozenset({"durability", "interrupt_after", "interrupt_before", "output_keys"})
 
 
-class GraphRunner:
+class GraphRunner(RunCommands):
     """Runner of graphs: ``streaming.runs``. It keeps the task of each run, cancels it and waits for it.
 
     A run goes on without readers and without connections. Its nodes are captured: all of them, or only the decorated
@@ -60,27 +59,20 @@ class GraphRunner:
     """
 
     def __init__(self, hub: StreamHub, graphs: GraphRegistry) -> None:
-        self._hub = hub
-        self._graphs = graphs
+        super().__init__(hub, graphs)
         settings = hub.settings.runs
         self.queue: RunQueue = RunQueue(settings.max_concurrent, settings.max_queued)
-        self._order = RunOrder()
         self._keys = StartKeys(hub, self._restore)
         self._disconnects = DisconnectWatch(hub)
-        self._start_empty()
-        restart_after_fork(self)
         hub.metrics.run_counts = self._count
         fleet = hub.log.fleet
         if fleet is not None:
             fleet.on_message("cancel_waiting_runs", self._on_cancel_waiting)
 
     def _start_empty(self) -> None:
+        super()._start_empty()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
-
-    def after_fork(self) -> None:
-        """Drop the runs of the parent process, which go on there."""
-        self._start_empty()
 
     def _count(self) -> RunCounts:
         drivers = self._order.all()
@@ -182,6 +174,41 @@ class GraphRunner:
         except asyncio.CancelledError:
             await run.cancel("the caller was cancelled")
             raise
+
+    async def fork(
+        self,
+        execution_id: str,
+        checkpoint_id: str,
+        *,
+        values: Any = None,
+        as_node: str | None = None,
+        graph: AnyGraph | str | None = None,
+        **options: Any,
+    ) -> GraphRun:
+        """Start a new run of the execution's graph from an earlier checkpoint, with a changed state if you like.
+
+        The thread keeps both branches; the new one is its newest state. `history` returns the ids of checkpoints.
+
+        Args:
+            execution_id: The execution. It must have no open run.
+            checkpoint_id: The checkpoint to begin at.
+            values: Update of its state, as a node returns it; None for none.
+            as_node: Node that seems to have made the update.
+            graph: The graph; when not given, that of the execution's run in this process.
+            options: Options of `GraphRunner.start`.
+
+        Raises:
+            StreamingError: If `state`, `edit` or `GraphRunner.start` raises it.
+        """
+        thread = self._thread(execution_id, graph)
+        if values is not None:
+            checkpoint_id = await self.edit(
+                execution_id, values, as_node=as_node, graph=thread.graph, checkpoint_id=checkpoint_id
+            )
+        given: RunnableConfig = options.pop("config", None) or {}
+        configurable = {**given.get("configurable", {}), **thread.configurable_at(checkpoint_id)}
+        config: RunnableConfig = {**given, "configurable": configurable}
+        return await self.start(thread.graph, None, execution_id=execution_id, config=config, **options)
 
     def get(self, execution_id: str) -> GraphRun | None:
         """Return the open run of an execution in this process, or the one that opens next; None without one."""
@@ -335,7 +362,7 @@ class GraphRunner:
         for driver in self._order.all():
             if driver.run.run_id == record.run_id:
                 return driver.run
-        return RemoteRun(self._hub, record)
+        return RestoredRun(self._hub, record)
 
     # --- tasks ----------------------------------------------------------------------------------------------
 
@@ -350,6 +377,8 @@ class GraphRunner:
 
     def _leave(self, driver: RunDriver) -> None:
         self._disconnects.remove(driver)
+        if driver.is_open:
+            self._remember(driver)
         self._order.leave(driver)
 
     def _ended(self, driver: RunDriver, task: asyncio.Task[None]) -> None:

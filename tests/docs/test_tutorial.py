@@ -21,7 +21,7 @@ from tests.support.server import Server, serve
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/tutorial.md"
 ANSWER = "Rain is water that falls from clouds."
-SHOWN = ["[workflow_start]", "[node_start]", f"{ANSWER}[node_complete]", "[workflow_complete]"]
+SHOWN = ["[workflow_start]", "[status]", "[node_start]", f"{ANSWER}[node_complete]", "[workflow_complete]"]
 ADDRESS = "http://127.0.0.1:8000"
 PATIENCE = 20.0
 

@@ -10,8 +10,10 @@ import pytest
 
 from lg_streaming import StreamingModule
 from lg_streaming.errors import RunCancelledError
+from lg_streaming.filters import ALL
 from lg_streaming.hub import Subscription
 from lg_streaming.runs import GraphRun
+from lg_streaming.sinks import QueueSink
 from tests.runs.graphs import Gate, gated
 
 
@@ -36,8 +38,7 @@ async def start(streaming: StreamingModule, gate: Gate) -> GraphRun:
 
 async def read_some(streaming: StreamingModule) -> Subscription:
     subscription = streaming.hub.subscribe("e", timeout=5)
-    async for _ in subscription:
-        break
+    await subscription.next_page(10)
     return subscription
 
 
@@ -89,12 +90,12 @@ async def test_a_run_without_a_reader_goes_on(streaming: StreamingModule, monkey
     gate = Gate()
     run = await start(streaming, gate)
     seen = checks(streaming, monkeypatch)
-    everything = streaming.hub.readers.observe_all(filter=streaming.hub.subscribe("other").filter)
+    everything = streaming.hub.readers.observe_all(filter=ALL)
     disposable = everything.subscribe(lambda update: None)
     attachment = streaming.hub.attach("e", QueueSink())
     await until(lambda: len(seen) >= 3)
     disposable.dispose()
-    await attachment.detach()
+    attachment.detach()
     await until(lambda: len(seen) >= 9)
     assert run.status == "running"
     gate.open.set()

@@ -37,9 +37,7 @@ async def start_types(streaming: StreamingModule, execution_id: str = "e") -> li
 
 async def test_enqueued_runs_follow_in_order(streaming: StreamingModule) -> None:
     gates = [Gate() for _ in range(3)]
-    runs: list[GraphRun] = []
-    for gate in gates:
-        runs.append(await streaming.runs.start(gated(gate), {}, execution_id="e", if_running="enqueue"))
+    runs = [await streaming.runs.start(gated(gate), {}, execution_id="e", if_running="enqueue") for gate in gates]
     await gates[0].entered.wait()
     assert [run.status for run in runs] == ["running", "queued", "queued"]
     assert streaming.hub.statistics().runs.queued == 2
@@ -51,7 +49,7 @@ async def test_enqueued_runs_follow_in_order(streaming: StreamingModule) -> None
         gate.open.set()
         await run
     ids = [run.run_id for run in runs]
-    expected = [(type, run_id) for run_id in ids for type in ("workflow_start", "workflow_complete")]
+    expected = [(name, run_id) for run_id in ids for name in ("workflow_start", "workflow_complete")]
     assert await start_types(streaming) == expected
 
 
@@ -120,7 +118,7 @@ async def test_cancel_replaces_the_earlier_runs(streaming: StreamingModule, stat
         with pytest.raises(RunCancelledError, match="replaced"):
             await each
     assert (await run)["text"] == "new!"
-    types = [type for type, _ in await start_types(streaming) if type != "workflow_interrupted"]
+    types = [name for name, _ in await start_types(streaming) if name != "workflow_interrupted"]
     assert types == ["workflow_start", "workflow_cancelled", "workflow_start", "workflow_complete"]
     assert gate.starts == (state != "interrupted")
 

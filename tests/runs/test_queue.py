@@ -42,7 +42,9 @@ def test_owners_take_turns_in_order(owners: list[str | None], most: int) -> None
             working.append(following)
             queued.remove(following)
             # An owner's runs keep their order: none of its earlier ones waits.
-            assert all(waiting.index(each) > waiting.index(following) for each in queued if each.owner == following.owner)
+            assert all(
+                waiting.index(each) > waiting.index(following) for each in queued if each.owner == following.owner
+            )
             # No owner that has waited from the start is more than one turn behind another.
             before[following.owner] += 1
             for owner, count in counts.items():
@@ -199,7 +201,8 @@ async def test_a_run_that_waits_for_a_human_has_no_turn(streaming: StreamingModu
     assert streaming.hub.statistics().runs.waiting == 1
     working = await streaming.runs.start(gated(gate), {}, execution_id="b")
     await gate.entered.wait()
-    prompt = [each async for each in streaming.hub.subscribe("a", types=["human_prompt"], until="interrupted")][0]
+    prompts = [each async for each in streaming.hub.subscribe("a", types=["human_prompt"], until="interrupted")]
+    prompt = prompts[0]
     await streaming.hub.respond("a", prompt.data["prompt_id"], "yes")
     seen = streaming.hub.subscribe("a", types=["status"], timeout=5)
     async for update in seen:

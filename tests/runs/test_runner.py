@@ -105,6 +105,15 @@ async def test_cancel_ends_a_run(streaming: StreamingModule, waits: str) -> None
     assert not await run.cancel()
 
 
+async def test_a_run_is_cancelled_before_its_first_step(streaming: StreamingModule) -> None:
+    gate = Gate()
+    run = await streaming.runs.start(gated(gate), {}, execution_id="e")
+    assert await run.cancel("at once")
+    with pytest.raises(RunCancelledError, match="at once"):
+        await run
+    assert (gate.starts, (await types_of(streaming, "e"))[-1]) == (0, "workflow_cancelled")
+
+
 async def test_a_second_run_is_rejected_while_one_is_open(streaming: StreamingModule) -> None:
     gate = Gate()
     graph = gated(gate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from langgraph.graph import END, START, StateGraph
 
 from lg_streaming import StreamingModule
 from lg_streaming.errors import HubClosedError, RunCancelledError, ServerRestartError
+from lg_streaming.runs.shutdown import RunShutdown
 from tests.runs.graphs import Gate, State, asking, gated
 
 
@@ -87,17 +88,21 @@ async def test_a_queued_run_is_cancelled_at_once() -> None:
     await streaming.aclose()
 
 
-async def test_a_run_with_a_checkpointer_stops_after_its_step() -> None:
+async def test_a_run_with_a_checkpointer_stops_after_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
     streaming, gate, after = module(), Gate(), list[str]()
     graph = two_steps(gate, after, checkpointer=InMemorySaver())
     run = await streaming.runs.start(graph, {"text": "hi"}, execution_id="e")
     await gate.entered.wait()
-    asyncio.get_running_loop().call_later(0.15, gate.open.set)  # after the grace, and before the cancellation
-    await streaming.runs.aclose(grace=0.1) if False else None
-    closing = asyncio.create_task(streaming.runs.aclose(grace=0.1))
     driver = streaming.runs._order.first("e")
     assert driver is not None
-    while not driver._control.drain_requested:
+    wait = RunShutdown._wait_for_ends
+
+    async def wait_long_for_the_step(self: RunShutdown, seconds: float) -> None:
+        await wait(self, 30 if driver.steps.drained else seconds)
+
+    monkeypatch.setattr(RunShutdown, "_wait_for_ends", wait_long_for_the_step)
+    closing = asyncio.create_task(streaming.runs.aclose(grace=0.05))
+    while not driver.steps.drained:
         await asyncio.sleep(0.005)
     gate.open.set()
     await closing
@@ -121,7 +126,7 @@ async def test_a_run_that_does_not_end_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize("lasts", [True, False])
-async def test_a_run_that_waits_for_a_human_is_left(lasts: bool) -> None:  # noqa: FBT001
+async def test_a_run_that_waits_for_a_human_is_left(lasts: bool) -> None:
     streaming = module()
     saver = LastingSaver() if lasts else InMemorySaver()
     run = await streaming.runs.start(asking(checkpointer=saver), {}, execution_id="e")

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from lg_streaming.hub import StreamHub
     from lg_streaming.runs.start_keys import StartRecord
 
-__all__ = ["RemoteRun"]
+__all__ = ["RestoredRun"]
 
 
-class RemoteRun(GraphRun):
+class RestoredRun(GraphRun):
     """Run whose result is read from the log: ``await run`` returns its JSON form.
 
     `status` is the one at the last ``await``; `StreamHub.describe` returns the present one.

@@ -1,0 +1,245 @@
+"""Commands to runs, in this process or in the one that holds the run: pause, resume, inject, edit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from lg_streaming.errors import ExecutionNotFoundError, GraphNotFoundError, TransitionError
+from lg_streaming.fork import restart_after_fork
+from lg_streaming.runs.order import RunOrder
+from lg_streaming.runs.steering import Injection, check_fields, check_node, update_state
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from langgraph.types import StateSnapshot
+
+    from lg_streaming.capture import RunnableConfig
+    from lg_streaming.hub import StreamHub
+    from lg_streaming.runs.driver import RunDriver
+    from lg_streaming.runs.registry import AnyGraph, GraphRegistry
+
+__all__ = ["RunCommands", "Thread"]
+
+_MAX_THREADS: Final = 10_000
+_OPEN: Final = frozenset({"running", "interrupted"})
+
+
+class Thread(NamedTuple):
+    """A graph, and the thread in which it keeps the state of an execution."""
+
+    graph: AnyGraph
+    thread_id: str
+
+    def config_at(self, checkpoint_id: str | None) -> RunnableConfig:
+        """Return the config of a checkpoint; None for the newest one."""
+        return {"configurable": self.configurable_at(checkpoint_id)}
+
+    def configurable_at(self, checkpoint_id: str | None) -> dict[str, Any]:
+        """Return the ``configurable`` values that name a checkpoint; None for the newest one."""
+        if checkpoint_id is None:
+            return {"thread_id": self.thread_id}
+        return {"thread_id": self.thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
+
+
+class RunCommands:
+    """Commands to the runs of a hub. With a log of several processes they reach a run in any of them.
+
+    Args:
+        hub: The hub.
+        graphs: The graphs that are started by name.
+    """
+
+    def __init__(self, hub: StreamHub, graphs: GraphRegistry) -> None:
+        self._hub = hub
+        self._graphs = graphs
+        self._order = RunOrder()
+        self._start_empty()
+        restart_after_fork(self)
+        if hub.log.fleet is not None:
+            hub.log.fleet.on_request("steer", self._on_request)
+
+    def _start_empty(self) -> None:
+        self._threads: OrderedDict[str, Thread] = OrderedDict()
+        """Threads of the newest runs that have ended, by execution."""
+
+    def after_fork(self) -> None:
+        """Drop the runs of the parent process, which go on there."""
+        self._start_empty()
+
+    def _open_driver(self, execution_id: str) -> RunDriver | None:
+        """Return the driver of the open run of an execution in this process, or None."""
+        driver = self._order.first(execution_id)
+        return driver if driver is not None and driver.is_open else None
+
+    def _remember(self, driver: RunDriver) -> None:
+        execution_id = driver.run.execution_id
+        self._threads[execution_id] = Thread(driver.graph, driver.run.thread_id)
+        self._threads.move_to_end(execution_id)
+        if len(self._threads) > _MAX_THREADS:
+            self._threads.popitem(last=False)
+
+    # --- open runs ------------------------------------------------------------------------------------------
+
+    async def pause(self, execution_id: str, reason: str | None = None) -> None:
+        """Pause the open run: its graph stops after the nodes that are at work, and keeps its state.
+
+        The run then has the state ``interrupted``, and a ``status`` update ``paused``. `resume` continues it, in the
+        process that holds it. A run that waits for a human pauses when it has its answers. A functional
+        ``@entrypoint`` has one step, so it is not paused before its end.
+
+        Raises:
+            ExecutionNotFoundError: If no run of `GraphRunner` is open.
+            TransitionError: If the graph has no checkpointer.
+            NoAnswerError: If the process that holds the run did not answer in time.
+            LogUnavailableError: If another process may hold the run, and the log cannot be reached.
+        """
+        await self._command(execution_id, "pause", {"reason": reason})
+
+    async def resume(self, execution_id: str) -> bool:
+        """Resume a paused run; return whether it was paused, or about to be. Raises like `pause`."""
+        return bool(await self._command(execution_id, "resume", {}))
+
+    async def inject(self, execution_id: str, values: Any, *, as_node: str | None = None) -> None:
+        """Update the state of the open run before its next step: ``{"messages": [("user", "Shorter, please")]}``.
+
+        The nodes that are at work end first. An ``input_injected`` update follows the change. An update that the graph
+        refuses, or that comes too late, is published as an ``error``, and the run goes on. For a run in another process
+        the values are passed as JSON.
+
+        Args:
+            execution_id: The execution.
+            values: The update, as a node returns it.
+            as_node: Node that seems to have made the update; the graph continues behind it. None: the last one that
+                updated the state.
+
+        Raises:
+            ExecutionNotFoundError: If no run of `GraphRunner` is open.
+            TransitionError: If the graph has no checkpointer. If it waits for answers, and ``as_node`` is passed.
+            BadRequestError: If no node is called ``as_node``, or the state has no such field.
+            NoAnswerError: If the process that holds the run did not answer in time.
+            LogUnavailableError: If another process may hold the run, and the log cannot be reached.
+        """
+        await self._command(execution_id, "inject", {"values": values, "as_node": as_node})
+
+    async def _command(self, execution_id: str, verb: str, arguments: dict[str, Any]) -> Any:
+        driver = self._open_driver(execution_id)
+        if driver is not None:
+            return await _on_loop_of(driver, lambda: _carry_out(driver, verb, arguments))
+        fleet, state = self._hub.log.fleet, await self._hub.describe(execution_id)
+        holder = state.process if state is not None and state.state in _OPEN else None
+        if fleet is None or holder is None or holder == fleet.process_id:
+            raise ExecutionNotFoundError(f"execution {execution_id!r:.80} has no open run", execution_id=execution_id)
+        payload = {"execution_id": execution_id, "verb": verb, "arguments": arguments}
+        return await fleet.request(holder, "steer", payload, timeout=self._hub.settings.redis.request_timeout)
+
+    async def _on_request(self, payload: Any) -> Any:
+        driver = self._open_driver(payload["execution_id"])
+        if driver is None:
+            raise ExecutionNotFoundError(execution_id=payload["execution_id"])
+        return await _on_loop_of(driver, lambda: _carry_out(driver, payload["verb"], payload["arguments"]))
+
+    # --- state ----------------------------------------------------------------------------------------------
+
+    async def state(
+        self, execution_id: str, *, graph: AnyGraph | str | None = None, checkpoint_id: str | None = None
+    ) -> StateSnapshot:
+        """Return the state of an execution's thread, from the checkpointer.
+
+        Args:
+            execution_id: The execution.
+            graph: The graph; when not given, that of the execution's run in this process.
+            checkpoint_id: The checkpoint; the newest one when not given.
+
+        Raises:
+            GraphNotFoundError: If ``graph`` is needed, or is not registered.
+            TransitionError: If the graph has no checkpointer.
+        """
+        thread = self._thread(execution_id, graph)
+        return await thread.graph.aget_state(thread.config_at(checkpoint_id), subgraphs=True)
+
+    async def history(
+        self, execution_id: str, *, graph: AnyGraph | str | None = None, limit: int | None = None
+    ) -> AsyncIterator[StateSnapshot]:
+        """Return the states of an execution's thread, newest first. Takes and raises the same as `state`."""
+        thread = self._thread(execution_id, graph)
+        async for snapshot in thread.graph.aget_state_history(thread.config_at(None), limit=limit):
+            yield snapshot
+
+    async def edit(
+        self,
+        execution_id: str,
+        values: Any,
+        *,
+        as_node: str | None = None,
+        graph: AnyGraph | str | None = None,
+        checkpoint_id: str | None = None,
+    ) -> str:
+        """Update the state of an execution that is paused, or has no open run; return the id of the new checkpoint.
+
+        Args:
+            execution_id: The execution.
+            values: The update, as a node returns it.
+            as_node: Node that seems to have made the update.
+            graph: The graph; when not given, that of the execution's run in this process.
+            checkpoint_id: The checkpoint that is changed; the newest one when not given.
+
+        Raises:
+            TransitionError: If its run is at work, or waits for answers. If the graph has no checkpointer.
+            BadRequestError: If the graph does not take the update.
+            GraphNotFoundError: If ``graph`` is needed, or is not registered.
+        """
+        thread = self._thread(execution_id, graph)
+        driver = self._open_driver(execution_id)
+        if driver is not None and not driver.steps.paused:
+            raise TransitionError(
+                "the run is at work, or waits for answers: pause it first, or call inject", execution_id=execution_id
+            )
+        check_fields(thread.graph, values)
+        if as_node is not None:
+            check_node(thread.graph, as_node)
+        config = await update_state(thread.graph, thread.config_at(checkpoint_id), Injection(values, as_node))
+        return str(config.get("configurable", {}).get("checkpoint_id"))
+
+    def _thread(self, execution_id: str, graph: AnyGraph | str | None) -> Thread:
+        driver = self._open_driver(execution_id)
+        known = Thread(driver.graph, driver.run.thread_id) if driver else self._threads.get(execution_id)
+        if graph is not None:
+            _, found, _ = self._graphs.find(graph)
+            known = Thread(found, known.thread_id if known is not None else execution_id)
+        if known is None:
+            raise GraphNotFoundError(
+                f"this process has run no graph in execution {execution_id!r:.80}: pass graph=",
+                execution_id=execution_id,
+            )
+        if known.graph.checkpointer is None:
+            raise TransitionError(
+                "the graph has no checkpointer, so it keeps no state: pass one to compile(), such as InMemorySaver()",
+                execution_id=execution_id,
+            )
+        return known
+
+
+def _carry_out(driver: RunDriver, verb: str, arguments: dict[str, Any]) -> Any:
+    match verb:
+        case "pause":
+            return driver.steps.pause(**arguments)
+        case "resume":
+            return driver.steps.resume()
+        case _:
+            return driver.steps.inject(**arguments)
+
+
+async def _on_loop_of(driver: RunDriver, call: Callable[[], Any]) -> Any:
+    """Return ``call()``, called on the event loop of a run."""
+    loop = driver.loop
+    if loop is asyncio.get_running_loop():
+        return call()
+
+    async def call_there() -> Any:
+        return call()
+
+    waiting: Awaitable[Any] = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call_there(), loop))
+    return await waiting
