@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import time
 import weakref
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from time import monotonic as now
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import BadRequestError, IdempotencyError, LogUnavailableError, NoAnswerError
@@ -111,12 +111,12 @@ class StartKeys:
             return run or self._checked(record, fingerprint)
 
     def _enter(self, name: str, fingerprint: str) -> tuple[_Entry, bool]:
-        now = time.monotonic()
+        at = now()
         with self._lock:
             entry = self._entries.get(name)
-            if entry is not None and entry.expires_at > now:
+            if entry is not None and entry.expires_at > at:
                 return entry, False
-            entry = _Entry(fingerprint, now + self._hub.settings.retention.record_ttl, Future())
+            entry = _Entry(fingerprint, at + self._hub.settings.retention.record_ttl, Future())
             self._entries[name] = entry
             self._entries.move_to_end(name)
             if len(self._entries) > _MAX_RECORDS:
@@ -144,9 +144,9 @@ class StartKeys:
         self, fleet: Fleet, name: str, fingerprint: str, begin: Callable[[], Awaitable[GraphRun]]
     ) -> GraphRun:
         settings, claim = self._hub.settings, f"start {name}"
-        give_up_at = time.monotonic() + settings.redis.request_timeout
+        give_up_at = now() + settings.redis.request_timeout
         while (found := await self._find(fleet, name, fingerprint)) is None and not await fleet.claim(claim):
-            if time.monotonic() > give_up_at:
+            if now() > give_up_at:
                 raise NoAnswerError("another process is starting the run with this idempotency key: try again later")
             await asyncio.sleep(_RETRY)
         if found is not None:

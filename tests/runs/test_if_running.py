@@ -171,8 +171,8 @@ async def test_rollback_takes_back_the_changes_of_the_cancelled_run(streaming: S
         gate.entered.clear()
     await streaming.runs.start(graph, {"notes": ["cancelled"]}, execution_id="e")
     await gate.entered.wait()
-    gate.open.set()
     run = await streaming.runs.start(graph, {"notes": ["last"]}, execution_id="e", if_running="rollback")
+    gate.open.set()
     earlier = [] if is_new else ["first", "before", "after"]
     assert (await run)["notes"] == [*earlier, "last", "before", "after"]
     state = await graph.aget_state({"configurable": {"thread_id": "e"}})
