@@ -105,7 +105,8 @@ class RunDriver:
 
     def begin_at(self, checkpoint_id: str) -> None:
         """Begin the first step at a checkpoint of the thread."""
-        self._config = merge_configs(self._config, {"configurable": {"checkpoint_id": checkpoint_id}})
+        configurable: dict[str, Any] = self._config.get("configurable", {})
+        self._config = {**self._config, "configurable": {**configurable, "checkpoint_id": checkpoint_id}}
 
     @property
     def graph(self) -> AnyGraph:

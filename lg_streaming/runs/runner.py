@@ -284,7 +284,8 @@ class GraphRunner(RunCommands):
             graph=request.graph_name,
             owner=request.owner,
         )
-        driver = RunDriver(hub, self.queue, request, run, self._leave)
+        context = _detached_context()  # configs are merged with the one around the caller
+        driver = context.run(RunDriver, hub, self.queue, request, run, self._leave)
         run.on_cancel = driver.cancel_run
         is_first = self._order.enter(driver, only_if_first=request.if_running == "reject")
         if not is_first and request.if_running == "reject":
@@ -295,7 +296,7 @@ class GraphRunner(RunCommands):
         except BaseException as error:
             driver.give_up(error)
             raise
-        self._run_task(driver)
+        self._run_task(driver, context)
         return run
 
     def _ensure_running(self) -> None:
@@ -366,11 +367,11 @@ class GraphRunner(RunCommands):
 
     # --- tasks ----------------------------------------------------------------------------------------------
 
-    def _run_task(self, driver: RunDriver) -> None:
+    def _run_task(self, driver: RunDriver, context: contextvars.Context) -> None:
         if driver.request.on_disconnect == "cancel":
             self._disconnects.add(driver)
         driver.task = task = asyncio.create_task(
-            driver.drive(), name=f"lg-streaming run {driver.run.execution_id}", context=_detached_context()
+            driver.drive(), name=f"lg-streaming run {driver.run.execution_id}", context=context
         )
         self._tasks.add(task)
         task.add_done_callback(lambda task: self._ended(driver, task))
