@@ -35,8 +35,8 @@ __all__ = [
 
 Opening = Literal["any", "joins", "first", "exclusive"]
 """``joins``: the run has a participant from its start, a graph call or a block. ``first``: the start, and its run, are
-refused if the execution has had a run that ended. ``exclusive``: like ``joins``, and the start, and its run, are
-refused while another process has an open run of the execution, or one is open that no process holds."""
+refused if the execution has had a run that ended. ``exclusive``: like ``joins``. The start, and its run,
+are refused while a run of the execution is open that this process does not hold."""
 
 ExecutionState = Literal["running", "interrupted", "completed", "failed", "cancelled", "abandoned"]
 

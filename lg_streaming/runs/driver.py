@@ -26,6 +26,7 @@ from lg_streaming.errors import (
 from lg_streaming.publisher import RunOutcome
 from lg_streaming.runs.human import WaitForAnswers, prompts_of
 from lg_streaming.runs.opening import RunOpening, wait_for_end
+from lg_streaming.runs.request import IfRunning, OnDisconnect, RunRequest
 from lg_streaming.runs.rollback import RUN_KEY, without_checkpoint
 from lg_streaming.runs.steering import StepControl
 
@@ -39,10 +40,9 @@ if TYPE_CHECKING:
     from lg_streaming.hub import StreamHub
     from lg_streaming.runs.queue import RunQueue, Waiter
     from lg_streaming.runs.registry import AnyGraph
-    from lg_streaming.runs.request import RunRequest
     from lg_streaming.runs.run import GraphRun
 
-__all__ = ["RunDriver"]
+__all__ = ["IfRunning", "OnDisconnect", "RunDriver", "RunRequest"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class RunDriver:
         self._cancelled = self._begun = self._left_open = self._held = False
         self._last_call: asyncio.TimerHandle | None = None  # ends a run that does not stop when it is cancelled
         self._pauses = _Pauses()
-        self._config = self._make_config()
+        self._config: RunnableConfig = self._make_config()
 
     def _make_config(self) -> RunnableConfig:
         request, publisher = self.request, self._hub.publisher
@@ -106,7 +106,8 @@ class RunDriver:
     def begin_at(self, checkpoint_id: str) -> None:
         """Begin the first step at a checkpoint of the thread."""
         configurable: dict[str, Any] = self._config.get("configurable", {})
-        self._config = {**self._config, "configurable": {**configurable, "checkpoint_id": checkpoint_id}}
+        changed = {**configurable, "checkpoint_id": checkpoint_id}
+        self._config = {**self._config, "configurable": changed}
 
     @property
     def graph(self) -> AnyGraph:
@@ -371,7 +372,12 @@ class RunDriver:
 class _Pauses(GraphCallbackHandler):
     """Handler that notes a stop at an ``interrupt()`` or a breakpoint of the run's own graph."""
 
-    run_inline = True  # otherwise LangChain calls it on a thread for every event
+    run_inline = True  # otherwise LangChain calls it on a thread, with every event
+
+    @property
+    def ignore_llm(self) -> bool:
+        """True: tokens are no concern of it."""
+        return True
 
     def __init__(self) -> None:
         super().__init__()

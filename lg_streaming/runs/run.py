@@ -74,8 +74,8 @@ class GraphRun:
     def updates(self, **options: Unpack[SubscribeOptions]) -> Subscription:
         """Subscribe to the run, from its start. Takes the options of `StreamHub.subscribe`, and raises like it.
 
-        A run that waits for the end of an earlier run of its execution has no position yet: the subscription then
-        begins with the earlier run's updates.
+        A run that waits for an earlier run of its execution has no position yet. The subscription then begins with
+        the execution.
         """
         options.setdefault("after", self.after)
         return self._hub.subscribe(self.execution_id, **options)

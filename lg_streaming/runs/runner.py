@@ -124,8 +124,8 @@ class GraphRunner(RunCommands):
                 seconds. A run that had no reader yet goes on.
             deadline: Seconds from the start after which the run fails with `DeadlineError`, with its waits; None for no
                 limit.
-            idempotency_key: Name of this start, for its owner: a repeated start with the same arguments returns the
-                run of the first one, for ``retention.record_ttl`` seconds and in all processes.
+            idempotency_key: Name of this start, for its owner. A repeated start with the same arguments returns the run
+                of the first one, in all processes, for ``retention.record_ttl`` seconds.
             call_options: Options of LangGraph's ``ainvoke``: ``durability``, ``interrupt_before``, ``interrupt_after``,
                 ``output_keys``.
 

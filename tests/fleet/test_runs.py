@@ -1,4 +1,6 @@
-"""Runs of graphs over processes that share a log: one open run of an execution, in whichever process it is started."""
+"""Runs of graphs over processes that share a log: one open run of an execution in all of them."""
+
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 

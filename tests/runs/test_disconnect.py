@@ -1,5 +1,7 @@
 """Runs whose readers have left."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio

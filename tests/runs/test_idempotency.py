@@ -1,5 +1,7 @@
 """Repeated starts with an idempotency key."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio

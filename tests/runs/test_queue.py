@@ -79,8 +79,8 @@ def test_the_place_at_the_entry_counts_the_runs_before(owners: list[str | None],
     async def check() -> None:
         queue = RunQueue(1, None)
         queue.enter("x", ignore)
-        for owner in owners:
-            last = queue.enter(owner, ignore, first=data.draw(st.booleans()))
+        entries = [queue.enter(owner, ignore, first=data.draw(st.booleans())) for owner in owners]
+        last = entries[-1]
         entered = last.place
         queue.notify_places()
         assert last.place == entered

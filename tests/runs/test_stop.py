@@ -1,5 +1,7 @@
 """Runs while their process stops."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import asyncio
