@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from langgraph.config import get_stream_writer
+from langgraph.graph import START, StateGraph
 
 from lg_streaming import StreamingModule
 from lg_streaming.errors import (
@@ -16,7 +18,8 @@ from lg_streaming.errors import (
     RunCancelledError,
     StreamingConfigError,
 )
-from tests.runs.graphs import Gate, asking, gated
+from lg_streaming.testing import ScriptedChatModel
+from tests.runs.graphs import Gate, State, asking, gated
 
 
 async def types_of(streaming: StreamingModule, execution_id: str, **options: Any) -> list[str]:
@@ -29,6 +32,7 @@ async def streaming() -> AsyncGenerator[StreamingModule]:
         yield module
 
 
+@pytest.mark.row("FLOW-34")
 async def test_a_run_returns_the_result_of_its_graph(streaming: StreamingModule) -> None:
     gate = Gate()
     run = await streaming.runs.start(gated(gate), {"text": "hi"}, execution_id="e", owner="alice")
@@ -150,3 +154,54 @@ async def test_bad_arguments(streaming: StreamingModule) -> None:
             await streaming.runs.start(graph, {}, **options)
     with pytest.raises(BadRequestError, match="compile"):
         await streaming.runs.start(object(), {})  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.row("HIVE-77")
+async def test_runs_at_work_can_be_found_and_counted(streaming: StreamingModule) -> None:
+    gates = [Gate(), Gate()]
+    runs = [await streaming.runs.start(gated(gate), {}, execution_id=f"e{n}") for n, gate in enumerate(gates)]
+    for gate in gates:
+        await gate.entered.wait()
+    assert [streaming.runs.get(f"e{n}") for n in range(3)] == [*runs, None]
+    assert streaming.hub.statistics().runs.running == 2
+    for gate, run in zip(gates, runs, strict=True):
+        gate.open.set()
+        await run
+    assert streaming.hub.statistics().runs.running == 0
+    assert [streaming.runs.get(f"e{n}") for n in range(2)] == [None, None]
+
+
+@pytest.mark.row("HIVE-81")
+async def test_a_run_in_the_background_is_described_listed_and_cancelled(streaming: StreamingModule) -> None:
+    gate = Gate()
+    run = await streaming.runs.start(gated(gate), {}, metadata={"user": "alice"})
+    await gate.entered.wait()
+    state = await streaming.hub.describe(run.execution_id)
+    assert state is not None
+    assert (state.state, state.metadata) == ("running", {"user": "alice"})
+    assert [info.execution_id for info in streaming.hub.executions("running")] == [run.execution_id]
+    assert await run.cancel("enough")
+    with pytest.raises(RunCancelledError):
+        await run
+    assert streaming.hub.executions("running") == []
+    assert [info.state for info in streaming.hub.executions()] == ["cancelled"]
+
+
+@pytest.mark.row("HIVE-79")
+async def test_a_run_has_what_the_modes_of_the_graphs_own_stream_have(streaming: StreamingModule) -> None:
+    """Updates and values of nodes, messages, tasks and custom events, in one pass over the graph."""
+
+    async def work(state: State) -> State:
+        get_stream_writer()({"custom": 1})
+        answer = await ScriptedChatModel(answers=["one two"]).ainvoke("hi")
+        return {"text": answer.text}
+
+    builder = StateGraph(State)
+    builder.add_node("work", work)
+    builder.add_edge(START, "work")
+    await streaming.runs.run(builder.compile(), {}, execution_id="e")
+    updates = [update async for update in streaming.hub.subscribe("e", timeout=5)]
+    by_type = {update.type: update for update in updates}
+    assert {"node_start", "node_complete", "token", "llm_start", "llm_complete"} <= set(by_type)
+    assert by_type["workflow_complete"].data["result"] == {"text": "one two"}
+    assert any("custom" in str(update.data) for update in updates)
