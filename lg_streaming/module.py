@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from lg_streaming.codec import Redact
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
-    from lg_streaming.gateway.auth.policy import Authorize, Revoked
+    from lg_streaming.gateway.auth.policy import Authenticate, Authorize, Revoked
     from lg_streaming.hub.options import Owner
     from lg_streaming.log import EventLog
     from lg_streaming.observability.events import Observer
@@ -166,6 +166,9 @@ class StreamingModule:
             the defaults.
         log: The log that keeps the executions; the one of ``settings.log`` when not given. `aclose` closes it.
         redact: ``redact(type, data) -> data``, applied to every update before it is encoded.
+        authenticate: `authenticate(request) -> Principal | None`, sync or async: logs callers in by cookies, API keys
+            or tokens of the application, on all transports. None: not logged in; then a JWT counts. Authentication is
+            then on, unless ``auth.enabled`` is set. An exception, or 10 seconds without a result, refuses the caller.
         authorize: ``authorize(principal, action, execution_id, owner) -> bool``, sync or async: allows callers in
             addition to the owner, and to those whose token allows it.
         revoked: `revoked(principal) -> bool`, sync or async: refuses tokens that have not expired. Called at every
@@ -190,6 +193,7 @@ class StreamingModule:
         *,
         log: EventLog | None = None,
         redact: Redact | None = None,
+        authenticate: Authenticate | None = None,
         authorize: Authorize | None = None,
         revoked: Revoked | None = None,
         initial_data: InitialData | None = None,
@@ -209,6 +213,7 @@ class StreamingModule:
         """The graphs that may be started by name: ``streaming.graphs["research"] = graph``."""
         self.runs: GraphRunner = GraphRunner(self.hub, self.graphs)
         """The runner of graphs: starts runs that live apart from any connection."""
+        self._authenticate = authenticate
         self._authorize = authorize
         self._revoked = revoked
         self._initial_data = initial_data
@@ -252,6 +257,7 @@ class StreamingModule:
         gateway = Gateway(
             self.hub,
             self.settings,
+            authenticate=self._authenticate,
             authorize=self._authorize,
             revoked=self._revoked,
             initial_data=self._initial_data,
