@@ -14,13 +14,14 @@ from lg_streaming.capture import (
     CallOptions,
     configured_plan,
     current_call,
+    describe_failure,
     graph_config,
     options_in,
     surrounding_namespace,
 )
 from lg_streaming.context import Block, ExecutionContext, block_var, code_position, current_block, reset_in_context
 from lg_streaming.decorators import plan_of
-from lg_streaming.errors import StreamingConfigError, describe_error
+from lg_streaming.errors import StreamingConfigError
 from lg_streaming.eventloop import running_task
 from lg_streaming.events import check_execution_id, parse_priority, run_metadata
 from lg_streaming.gateway import Gateway, InitialData
@@ -142,7 +143,7 @@ class ExecutionBlock:
             return RunOutcome("workflow_complete", {})
         if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
             return RunOutcome("workflow_cancelled", {})
-        return RunOutcome("workflow_error", {"error": describe_error(error, debug=self._hub.publisher.debug)})
+        return RunOutcome("workflow_error", {"error": describe_failure(error, debug=self._hub.publisher.debug)})
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[str | None], None], reason: str | None) -> None:
