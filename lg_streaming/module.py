@@ -168,8 +168,8 @@ class StreamingModule:
         log: The log that keeps the executions; the one of ``settings.log`` when not given. `aclose` closes it.
         redact: ``redact(type, data) -> data``, applied to every update before it is encoded.
         authenticate: `authenticate(request) -> Principal | None`, sync or async: logs callers in by cookies, API keys
-            or tokens of the application, on all transports. None: not logged in; then a JWT counts. Authentication is
-            then on, unless ``auth.enabled`` is set. An exception, or 10 seconds without a result, refuses the caller.
+            or tokens of the application, on all transports. None: not logged in; then a JWT counts. It turns
+            authentication on. An exception, or 10 seconds without a result, refuses the caller.
         authorize: ``authorize(principal, action, execution_id, owner) -> bool``, sync or async: allows callers in
             addition to the owner, and to those whose token allows it.
         revoked: `revoked(principal) -> bool`, sync or async: refuses tokens that have not expired. Called at every

@@ -64,11 +64,12 @@ class _Section(BaseModel):
 
 
 class AuthSettings(_Section):
-    """Authentication of callers by JWT."""
+    """Authentication of callers by JWT; `StreamingModule(authenticate=…)` adds logins by the application."""
 
     enabled: bool | None = None
     """``True``: a valid token is required. ``False``: every caller is accepted, on purpose. ``None``: a valid token is
-    required if a key is set; without a key, for development, only callers from loopback are accepted."""
+    required if a key is set; without a key, for development, only callers from loopback are accepted. With
+    ``authenticate`` leave it unset: authentication is then on."""
     secret: SecretStr | None = None
     """Shared secret of HMAC tokens (HS256); at least 32 bytes."""
     public_key: str | None = None

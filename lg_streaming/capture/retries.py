@@ -1,7 +1,7 @@
 """Predict whether LangGraph retries a node that failed: its retry policies decide after the node's end is published.
 
-`run_with_retry` and `arun_with_retry` are hooked to know the policies of the node that runs. A policy's `retry_on` may
-be a function of the application: the hook of `_should_retry_on` passes the predicted answer on, so that LangGraph does
+The hooks of `run_with_retry` and `arun_with_retry` record the policies of the node that runs. A policy's `retry_on` may
+be a function of the application. The hook of `_should_retry_on` passes the predicted answer on, so that LangGraph does
 not call the function again. If a version of LangGraph lacks one of them, errors of nodes have no `will_retry`.
 """
 

@@ -411,3 +411,22 @@ async def test_exceptions_of_dependencies_mean_not_logged_in(
         async with httpx2.AsyncClient(base_url=place.site.url) as http:
             assert (await http.get("/executions")).status_code == 401
     assert len(failures(caplog)) == logged
+
+
+async def test_a_slow_answer_at_heartbeats_is_charged_to_the_subject() -> None:
+    own, callers = accounts(), list[str]()
+    with place_of(own, own.sync, gateway=BEAT) as place:
+        workers: Any = place.site.gateway.policy._workers  # pyright: ignore[reportPrivateUsage]
+        call = workers.call
+
+        async def noting(caller: str, *arguments: Any) -> Any:
+            callers.append(caller)
+            return await call(caller, *arguments)
+
+        workers.call = noting
+        async with readers_of(SOCKETS["websocket"]) as readers:
+            reader = readers(place.site.server, token="good")
+            await reader.subscribe("his")
+            await first(reader, "other", "heartbeat")
+        workers.call = call
+    assert callers[:2] == ["address 127.0.0.1", "subject alice"]

@@ -1,4 +1,4 @@
-"""Rules for logins by the application: pages of other sites, tokens beside sessions, answers that cannot be used."""
+"""Rules for logins by the application: pages of other sites, tokens and sessions together, unusable answers."""
 
 import functools
 import logging
@@ -95,7 +95,7 @@ async def test_the_token_of_a_message_is_the_bearer_token(header: str) -> None:
     assert (await login(authenticate, "opaque", authorization=header)).source == "application"
 
 
-# ---------------------------------------------------------------- tokens beside sessions
+# ---------------------------------------------------------------- tokens and sessions
 async def test_a_jwt_counts_where_the_application_knows_nobody() -> None:
     assert (await login(from_cookie, token())).source == "token"
     assert (await login(from_cookie, authorization=f"Bearer {token(sub='bob')}")).subject == "bob"

@@ -23,7 +23,6 @@ from lg_streaming.errors import (
     describe_without_message,
 )
 from lg_streaming.gateway.auth.principal import Grant, Principal
-from lg_streaming.gateway.limits.rates import address_key
 from lg_streaming.hub.callbacks import is_external_cancellation
 from lg_streaming.hub.open_options import owner_text
 
@@ -73,12 +72,13 @@ class OwnSessions:
         self._clock = clock
         self._timeout = timeout
 
-    async def find(self, peer: Peer, token: str | None, *, with_cookies: bool) -> Principal | None:
+    async def find(self, peer: Peer, token: str | None, *, caller: str, with_cookies: bool) -> Principal | None:
         """Return the caller's principal; None if the application does not know the caller.
 
         Args:
             peer: The caller, with its request.
             token: The token of a message; the function gets it as the request's bearer token.
+            caller: The account to which the call is charged.
             with_cookies: False if the page of the caller may not use cookies.
 
         Raises:
@@ -89,7 +89,7 @@ class OwnSessions:
         if peer.scope is None or (token is not None and _TOKEN.fullmatch(token) is None):
             return None
         request = _request(peer.scope, token, with_cookies=with_cookies)
-        answer = await self._ask(request, peer.address)
+        answer = await self._ask(request, caller, peer.address)
         if answer is None:
             return None
         principal = _checked(answer)
@@ -99,11 +99,11 @@ class OwnSessions:
             raise TokenExpiredError("the login has expired: log in again")
         return principal
 
-    async def _ask(self, request: HTTPConnection, address: str | None) -> object:
+    async def _ask(self, request: HTTPConnection, caller: str, address: str | None) -> object:
         patience = asyncio.timeout(self._timeout)
         try:
             async with patience:
-                return await self._workers.answer(f"address {address_key(address)}", self._authenticate, request)
+                return await self._workers.answer(caller, self._authenticate, request)
         except (MessageRateError, ServerRestartError):
             raise
         except BaseException as error:

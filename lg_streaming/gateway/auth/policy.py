@@ -214,7 +214,12 @@ class Policy:
         return principal
 
     async def find_principal(
-        self, peer: Peer, token: str | None = None, *, ticket: str | UsedTicket | None = None
+        self,
+        peer: Peer,
+        token: str | None = None,
+        *,
+        ticket: str | UsedTicket | None = None,
+        known: Principal = ANONYMOUS,
     ) -> Principal | None:
         """Return the caller's principal; None for a caller without credentials.
 
@@ -224,6 +229,7 @@ class Policy:
             peer: The caller.
             token: The token of a message; default: the bearer header, then the cookie.
             ticket: A ticket, which is void afterwards.
+            known: The principal at the last check; its subject is charged for the answer, else the caller's address.
 
         Raises:
             OriginError: If the request is of a browser page from another origin.
@@ -246,7 +252,8 @@ class Policy:
         if not self.requires_token:
             return ANONYMOUS
         if self._own is not None:
-            own = await self._own.find(peer, token, with_cookies=self.trusts_origin(peer))
+            caller, with_cookies = caller_of(known, peer.address), self.trusts_origin(peer)
+            own = await self._own.find(peer, token, caller=caller, with_cookies=with_cookies)
             if own is not None:
                 return await self._checked(own, peer.address)
         token = token or self.token_of(peer)

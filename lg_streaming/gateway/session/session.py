@@ -286,7 +286,7 @@ class Session:
     async def _authenticate_again(self, before: Principal) -> bool:
         fresh, refused = None, UnauthorizedError("the login is not valid any more")
         try:
-            fresh = await self.policy.find_principal(self.peer, self._token)
+            fresh = await self.policy.find_principal(self.peer, self._token, known=before)
         except UnauthorizedError as error:
             refused = error
         except MessageRateError:  # as above
