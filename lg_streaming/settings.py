@@ -102,7 +102,10 @@ class AuthSettings(_Section):
                 "set one of auth.secret, auth.public_key and auth.jwks_url: a token is checked with one kind of key"
             )
         if self.enabled and self.secret is None and self.public_key is None and self.jwks_url is None:
-            raise ValueError("auth.enabled needs a key: set auth.secret, auth.public_key or auth.jwks_url")
+            raise ValueError(
+                "auth.enabled needs a key: set auth.secret, auth.public_key or auth.jwks_url, or leave it unset with "
+                "StreamingModule(authenticate=…)"
+            )
         for algorithm in self.algorithms or ():
             if algorithm.startswith("HS") != (self.secret is not None):
                 raise ValueError(f"auth.algorithms has {algorithm}, which does not go with the key that is set")
