@@ -88,7 +88,7 @@ def will_retry(error: BaseException, namespace: str | None) -> bool | None:
 
 
 def _begin(task: Any, policies: Any) -> _Tries:
-    return _Tries(task.config["configurable"].get("checkpoint_ns"), task.retry_policy or policies or ())
+    return _Tries(task.config.get("configurable", {}).get("checkpoint_ns"), task.retry_policy or policies or ())
 
 
 def _around_run(original: Any) -> Any:
