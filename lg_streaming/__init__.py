@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position, StreamEventType, StreamMetadata, StreamUpdate
     from lg_streaming.filters import UpdateFilter
-    from lg_streaming.gateway import sse_response
+    from lg_streaming.gateway import Grant, Principal, sse_response
     from lg_streaming.hub import Attachment, SendPolicy, Sink, StreamHub, Subscription
     from lg_streaming.log import EventLog, MemoryLog
     from lg_streaming.module import StreamingModule
@@ -31,10 +31,12 @@ __all__ = [
     "Attachment",
     "Emitter",
     "EventLog",
+    "Grant",
     "LLMStream",
     "MemoryLog",
     "MessageText",
     "Position",
+    "Principal",
     "ProgressTracker",
     "SendPolicy",
     "Sink",
@@ -67,10 +69,12 @@ _HOME: Final = {
     "Attachment": "hub",
     "Emitter": "emitter",
     "EventLog": "log",
+    "Grant": "gateway",
     "LLMStream": "activity",
     "MemoryLog": "log",
     "MessageText": "texts",
     "Position": "events",
+    "Principal": "gateway",
     "ProgressTracker": "pipeline",
     "SendPolicy": "hub",
     "Sink": "hub",

@@ -64,7 +64,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from lg_streaming.escaping import guard_loggers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "CODES",
@@ -614,6 +614,7 @@ class BlockingCallError(StreamingConfigError):
 _MAX_MESSAGE: Final = 8_000
 _MAX_LEAVES: Final = 1_000
 _MAX_CAUSES: Final = 5
+_MAX_ERRORS: Final = 10
 
 
 def leaf_errors(error: BaseException) -> list[BaseException]:
@@ -632,27 +633,38 @@ def leaf_errors(error: BaseException) -> list[BaseException]:
     return found
 
 
-def describe_error(error: BaseException | str, *, debug: bool = False) -> dict[str, Any]:
-    """Return an error as plain JSON values: `message`, `type`, if present `code` and `causes`, with `debug` `stack`.
+def describe_error(
+    error: BaseException | str, *, debug: bool = False, leaves: Sequence[BaseException] | None = None
+) -> dict[str, Any]:
+    """Return an error as plain JSON values: `message`, `type`, if present `code`, `errors`, `causes`.
+
+    With `debug` it has a `stack`.
 
     The code is the exception's attribute `code`, if it is a number or a text. Errors of this library and of many
     model clients have one. A message longer than 8,000 characters is cut.
 
-    Causes are at most 5 objects `{message, type, code?}`. They are the errors in a group and its nested groups, else
-    the chain of ``raise … from cause``, the nearest first. The message of a group names its first error. The code of
-    a group is that of its only error.
+    `errors` are those in a group and its nested groups, at most 10 objects `{message, type, code?}`. The message of a
+    group names its first error. The code of a group is that of its only error. `causes` are at most 5 such objects: the
+    chain of ``raise … from cause``, the nearest first.
+
+    Args:
+        error: The error, or its message.
+        debug: True to include the stack.
+        leaves: The errors of a group that count; default: all.
     """
     if isinstance(error, str):
         return {"message": _cut(error)}
     described = _described(error)
-    causes = _causes(error)
-    if causes:
+    if isinstance(error, BaseExceptionGroup):
+        found = leaf_errors(cast("BaseException", error)) if leaves is None else leaves
+        errors = described["errors"] = [_described(each) for each in found[:_MAX_ERRORS]]
+        if errors:
+            first = errors[0]
+            described["message"] = _cut(f"{described['message']}: {first['type']}: {first['message']}")
+        if len(found) == 1 and "code" in errors[0]:
+            described.setdefault("code", errors[0]["code"])
+    if causes := _causes(cast("BaseException", error)):
         described["causes"] = [_described(cause) for cause in causes[:_MAX_CAUSES]]
-    if causes and isinstance(error, BaseExceptionGroup):
-        first = described["causes"][0]
-        described["message"] = _cut(f"{described['message']}: {first['type']}: {first['message']}")
-        if len(causes) == 1 and "code" in first:
-            described.setdefault("code", first["code"])
     if debug:
         described["stack"] = _stack(cast("BaseException", error))
     return described
@@ -678,8 +690,6 @@ def describe_without_message(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return leaf_errors(cast("BaseExceptionGroup[BaseException]", error))
     causes: list[BaseException] = []
     seen = {id(error)}
     cause = error.__cause__

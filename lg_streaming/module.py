@@ -14,13 +14,14 @@ from lg_streaming.capture import (
     CallOptions,
     configured_plan,
     current_call,
+    describe_failure,
     graph_config,
     options_in,
     surrounding_namespace,
 )
 from lg_streaming.context import Block, ExecutionContext, block_var, code_position, current_block, reset_in_context
 from lg_streaming.decorators import plan_of
-from lg_streaming.errors import StreamingConfigError, describe_error
+from lg_streaming.errors import StreamingConfigError
 from lg_streaming.eventloop import running_task
 from lg_streaming.events import check_execution_id, parse_priority, run_metadata
 from lg_streaming.gateway import Gateway, InitialData
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from lg_streaming.codec import Redact
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
-    from lg_streaming.gateway.auth.policy import Authorize, Revoked
+    from lg_streaming.gateway.auth.policy import Authenticate, Authorize, Revoked
     from lg_streaming.hub.options import Owner
     from lg_streaming.log import EventLog
     from lg_streaming.observability.events import Observer
@@ -142,7 +143,7 @@ class ExecutionBlock:
             return RunOutcome("workflow_complete", {})
         if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
             return RunOutcome("workflow_cancelled", {})
-        return RunOutcome("workflow_error", {"error": describe_error(error, debug=self._hub.publisher.debug)})
+        return RunOutcome("workflow_error", {"error": describe_failure(error, debug=self._hub.publisher.debug)})
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[str | None], None], reason: str | None) -> None:
@@ -166,6 +167,9 @@ class StreamingModule:
             the defaults.
         log: The log that keeps the executions; the one of ``settings.log`` when not given. `aclose` closes it.
         redact: ``redact(type, data) -> data``, applied to every update before it is encoded.
+        authenticate: `authenticate(request) -> Principal | None`, sync or async: logs callers in by cookies, API keys
+            or tokens of the application, on all transports. None: not logged in; then a JWT counts. It turns
+            authentication on. An exception, or 10 seconds without a result, refuses the caller.
         authorize: ``authorize(principal, action, execution_id, owner) -> bool``, sync or async: allows callers in
             addition to the owner, and to those whose token allows it.
         revoked: `revoked(principal) -> bool`, sync or async: refuses tokens that have not expired. Called at every
@@ -190,6 +194,7 @@ class StreamingModule:
         *,
         log: EventLog | None = None,
         redact: Redact | None = None,
+        authenticate: Authenticate | None = None,
         authorize: Authorize | None = None,
         revoked: Revoked | None = None,
         initial_data: InitialData | None = None,
@@ -209,6 +214,7 @@ class StreamingModule:
         """The graphs that may be started by name: ``streaming.graphs["research"] = graph``."""
         self.runs: GraphRunner = GraphRunner(self.hub, self.graphs)
         """The runner of graphs: starts runs that live apart from any connection."""
+        self._authenticate = authenticate
         self._authorize = authorize
         self._revoked = revoked
         self._initial_data = initial_data
@@ -252,6 +258,7 @@ class StreamingModule:
         gateway = Gateway(
             self.hub,
             self.settings,
+            authenticate=self._authenticate,
             authorize=self._authorize,
             revoked=self._revoked,
             initial_data=self._initial_data,

@@ -142,6 +142,10 @@ class NodeData(Payload):
     result: Any = None
     duration_s: float | None = None
     error: Any = None
+    attempt: int | None = None
+    """Number of the try, from 1, in ``node_start`` and ``node_error``."""
+    will_retry: bool | None = None
+    """True if LangGraph's retry policy of the node makes another try, in ``node_error``."""
 
 
 class ToolData(Payload):

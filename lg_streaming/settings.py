@@ -64,11 +64,12 @@ class _Section(BaseModel):
 
 
 class AuthSettings(_Section):
-    """Authentication of callers by JWT."""
+    """Authentication of callers by JWT; `StreamingModule(authenticate=…)` adds logins by the application."""
 
     enabled: bool | None = None
     """``True``: a valid token is required. ``False``: every caller is accepted, on purpose. ``None``: a valid token is
-    required if a key is set; without a key, for development, only callers from loopback are accepted."""
+    required if a key is set; without a key, for development, only callers from loopback are accepted. With
+    ``authenticate`` leave it unset: authentication is then on."""
     secret: SecretStr | None = None
     """Shared secret of HMAC tokens (HS256); at least 32 bytes."""
     public_key: str | None = None
@@ -101,7 +102,10 @@ class AuthSettings(_Section):
                 "set one of auth.secret, auth.public_key and auth.jwks_url: a token is checked with one kind of key"
             )
         if self.enabled and self.secret is None and self.public_key is None and self.jwks_url is None:
-            raise ValueError("auth.enabled needs a key: set auth.secret, auth.public_key or auth.jwks_url")
+            raise ValueError(
+                "auth.enabled needs a key: set auth.secret, auth.public_key or auth.jwks_url, or leave it unset with "
+                "StreamingModule(authenticate=…)"
+            )
         for algorithm in self.algorithms or ():
             if algorithm.startswith("HS") != (self.secret is not None):
                 raise ValueError(f"auth.algorithms has {algorithm}, which does not go with the key that is set")

@@ -10,7 +10,7 @@
 - `graph_call`: one call of a graph, and its run; `graph`: the trackers that find such calls.
 - `run_registry`: LangChain's runs, each a `run`; `place`: the node or call that each belongs to.
 - `run_follower`, `callbacks`: callback handlers for runs, tools and models.
-- `pregel_hooks`: hooks into LangGraph's loop; `idle_timeout`: its idle clock.
+- `pregel_hooks`: hooks into LangGraph's loop; `idle_timeout`: its idle clock; `retries`: its retry policies.
 """
 
 from langchain_core.runnables import RunnableConfig
@@ -24,6 +24,7 @@ from lg_streaming.capture.outcome import describe_failure
 from lg_streaming.capture.place import surrounding_namespace
 from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeSink, Selection, configured_plan
 from lg_streaming.capture.pregel_hooks import install_hooks
+from lg_streaming.capture.retries import install_retry_hooks
 from lg_streaming.capture.wrap import StreamedRunnable, unwrap_node, wrap_node
 
 __all__ = [
@@ -53,3 +54,4 @@ __all__ = [
 
 install_hooks()
 install_idle_hooks()
+install_retry_hooks()

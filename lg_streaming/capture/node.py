@@ -14,6 +14,7 @@ from langgraph.errors import GraphInterrupt, ParentCommand
 from lg_streaming.capture.node_result import ids_in, messages_in, to_update, unpublished_parts
 from lg_streaming.capture.outcome import CANCELLED, classify_ending, describe_failure, get_interrupts
 from lg_streaming.capture.place import parent_run_id
+from lg_streaming.capture.retries import will_retry
 from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.context import FrameMark, current_block, frame_var
 from lg_streaming.emitter import Emitter, ScopedPublisher
@@ -269,11 +270,15 @@ class NodeRun:
                 context.publisher.runs.pause(context.execution_id, context.run_id, task, interrupts)
                 self.report("node_interrupted", interrupts=interrupts, duration_s=self._elapsed())
             case "cancelled":
-                self.report("node_error", error=CANCELLED, duration_s=self._elapsed())
+                self._report_error(CANCELLED, will_retry=False)
             case "failed":
                 failure = describe_failure(error, debug=self.context.publisher.debug)
-                self.report("node_error", error=failure, duration_s=self._elapsed())
+                retried = will_retry(error, self.graph_namespace) if self.is_graph_node else False
+                self._report_error(failure, **({} if retried is None else {"will_retry": retried}))
         self._leave_frame()
+
+    def _report_error(self, error: dict[str, Any], **retry: bool) -> None:
+        self.report("node_error", error=error, attempt=self.scope.attempt, **retry, duration_s=self._elapsed())
 
     def cancel(self) -> None:
         """Publish the end of the node as cancelled. A no-op when it has ended already."""

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, cast
 
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, NodeTimeoutError, ParentCommand
 
-from lg_streaming.errors import describe_error
+from lg_streaming.errors import describe_error, leaf_errors
 
 __all__ = ["CANCELLED", "Ending", "classify_ending", "describe_failure", "get_interrupts", "to_interrupts"]
 
@@ -38,10 +38,15 @@ def classify_ending(error: BaseException) -> Ending:
 
 
 def describe_failure(error: BaseException, *, debug: bool) -> dict[str, Any]:
-    """Return a failure as an update's data; a timeout by LangGraph has the code ``timed_out``."""
-    found = describe_error(error, debug=debug)
-    if isinstance(error, NodeTimeoutError):
-        return {**found, "message": f"timed out: {found['message']}", "code": "timed_out"}
+    """Return a failure as an update's data; a timeout by LangGraph has the code ``timed_out``.
+
+    The `errors` of a group are its failures: a wait for a human, or a cancellation, in the same group is none.
+    """
+    failures = [each for each in leaf_errors(error) if classify_ending(each) == "failed"]
+    found = describe_error(error, debug=debug, leaves=failures)
+    for described, failure in zip((found, *found.get("errors", ())), (error, *failures), strict=False):
+        if isinstance(failure, NodeTimeoutError):
+            described |= {"message": f"timed out: {described['message']}", "code": "timed_out"}
     return found
 
 

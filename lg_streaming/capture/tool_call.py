@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lg_streaming.capture.outcome import CANCELLED, classify_ending, get_interrupts
+from lg_streaming.capture.outcome import CANCELLED, classify_ending, describe_failure, get_interrupts
 from lg_streaming.context import FrameMark
-from lg_streaming.errors import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,7 +158,7 @@ class ToolCall:
             case "cancelled":
                 self.end("tool_error", error=CANCELLED)
             case "failed":
-                self.end("tool_error", error=describe_error(error, debug=self.frame.context.publisher.debug))
+                self.end("tool_error", error=describe_failure(error, debug=self.frame.context.publisher.debug))
 
     def end(self, type: str, **data: Any) -> None:
         """End the call: later updates do not carry its id."""

@@ -144,15 +144,19 @@ class SocketIOConnection:
 
     async def _connect(self, token: str | None) -> None:
         config = self._config
+        headers = dict(config.headers)
+        # python-engineio would move a cookie to the jar, which may take none.
+        cookies = {name: headers.pop(name) for name in list(headers) if name.lower() == "cookie"}
         # python-socketio would leave a session that it created open after a refusal.
         self._session = self._client.eio.http = aiohttp.ClientSession(
+            headers=cookies,
             cookie_jar=aiohttp.CookieJar(unsafe=True) if config.with_credentials else aiohttp.DummyCookieJar(),
             connector=aiohttp.TCPConnector(ssl=config.ssl_context or True),
             trace_configs=[self._make_trace_config()],
         )
         await self._client.connect(
             config.url,
-            headers=dict(config.headers),
+            headers=headers,
             auth=None if token is None else {"token": token},
             transports=["websocket"],
             namespaces=[self._namespace],

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from lg_streaming.gateway.auth.policy import Action, Authorize, Grant, Principal, Revoked
+from lg_streaming.gateway.auth.policy import Action, Authenticate, Authorize, Grant, Principal, Revoked
 from lg_streaming.gateway.gateway import Gateway
 from lg_streaming.gateway.http.event_stream import InitialData
 from lg_streaming.gateway.http.sse import sse_response
@@ -22,6 +22,7 @@ from lg_streaming.gateway.protocol.registry import json_schema
 
 __all__ = [
     "Action",
+    "Authenticate",
     "Authorize",
     "Gateway",
     "Grant",

@@ -13,7 +13,7 @@ from starlette.routing import Route, WebSocketRoute
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
 from lg_streaming.eventloop import running_loop
 from lg_streaming.events import room_execution
-from lg_streaming.gateway.auth.policy import Authorize, Policy, Revoked
+from lg_streaming.gateway.auth.policy import Authenticate, Authorize, Policy, Revoked
 from lg_streaming.gateway.delivery.frames import FrameCache
 from lg_streaming.gateway.delivery.ticker import BatchTicker
 from lg_streaming.gateway.hooks.front_door import describe_weaknesses, find_front_door
@@ -56,6 +56,7 @@ class Gateway:
     Args:
         hub: The hub of the executions.
         settings: All settings; default: the hub's.
+        authenticate: The application's login of callers, see `Authenticate`.
         authorize: The application's decision on a caller's actions, see `Authorize`.
         revoked: `revoked(principal) -> bool`: refuses tokens that have not expired, see `Revoked`.
         initial_data: `initial_data(execution_id)`, sync or async, returns the first event of event streams.
@@ -71,6 +72,7 @@ class Gateway:
         hub: StreamHub,
         settings: StreamingSettings | None = None,
         *,
+        authenticate: Authenticate | None = None,
         authorize: Authorize | None = None,
         revoked: Revoked | None = None,
         initial_data: InitialData | None = None,
@@ -82,6 +84,7 @@ class Gateway:
             self.settings.auth,
             cors_origins=gateway.cors_origins,
             cors_headers=gateway.cors_headers,
+            authenticate=authenticate,
             authorize=authorize,
             revoked=revoked,
             fleet=hub.log.fleet,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["EventPipeline"]
 
 _LIFECYCLE: Final = frozenset({"node_start", "node_complete", "node_error", "node_interrupted"})
-_IDENTITY: Final = ("node_id", "node_name", "attempt", "duration_s", "model", "replaces")
+_IDENTITY: Final = ("node_id", "node_name", "attempt", "will_retry", "duration_s", "model", "replaces")
 """The fields that remain of a node's start or end when the options drop the event, or `redact` fails."""
 _WITHHELD: Final = {"message": "withheld: redaction failed"}
 _HURRY: Final = PRIORITIES.index("high")

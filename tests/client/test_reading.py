@@ -244,10 +244,11 @@ async def test_a_listener_is_a_plain_function_of_a_known_event(make: Make) -> No
 async def test_headers_of_our_own_are_sent(place: Place, make: Make) -> None:
     place.tokens("e", 1)
     await place.hub.close("e")
-    client = make(place.url, headers={"X-Tenant": "acme"})
+    client = make(place.url, headers={"X-Tenant": "acme", "Cookie": "sid=1; theme=dark"})
     await read_all(client)
     await client.execution("e")
     assert [request.get("x-tenant") for request in place.requests] == ["acme", "acme"]
+    assert [request.get("cookie") for request in place.requests] == ["sid=1; theme=dark"] * 2
     client.configure(headers={"X-Tenant": "other"})
     await client.execution("e")
     assert place.requests[-1]["x-tenant"] == "other"

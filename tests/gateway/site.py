@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from lg_streaming.codec import Redact
-from lg_streaming.gateway import Authorize, Gateway, InitialData, Revoked
+from lg_streaming.gateway import Authenticate, Authorize, Gateway, InitialData, Revoked
 from lg_streaming.hub import StreamHub
 from lg_streaming.observability.events import Observer
 from lg_streaming.settings import StreamingSettings
@@ -56,6 +56,7 @@ def make_app(hub: StreamHub, gateway: Gateway) -> FastAPI:
 @contextmanager
 def site(
     *,
+    authenticate: Authenticate | None = None,
     authorize: Authorize | None = None,
     revoked: Revoked | None = None,
     initial_data: InitialData | None = None,
@@ -65,7 +66,14 @@ def site(
     **settings: Any,
 ) -> Generator[Site]:
     hub = StreamHub(StreamingSettings(**settings), redact=redact)
-    gateway = Gateway(hub, authorize=authorize, revoked=revoked, initial_data=initial_data, observer=observer)
+    gateway = Gateway(
+        hub,
+        authenticate=authenticate,
+        authorize=authorize,
+        revoked=revoked,
+        initial_data=initial_data,
+        observer=observer,
+    )
     # Without its own configuration uvicorn's log reaches pytest's.
     with serve(make_app(hub, gateway), log_config=None, **(uvicorn or {})) as server:
         yield Site(hub=hub, gateway=gateway, server=server)

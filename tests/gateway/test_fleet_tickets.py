@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 
 import httpx2
 import pytest
@@ -16,7 +17,7 @@ from lg_streaming.gateway.http.queries import Cursors
 from lg_streaming.log.redis import RedisLog
 from lg_streaming.settings import AuthSettings
 from tests.gateway.site import make_app
-from tests.gateway.tokens import SECRET, token
+from tests.gateway.tokens import SECRET, peer, token
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import Server, serve
 
@@ -53,6 +54,17 @@ async def make_log(redis: RedisServer) -> AsyncGenerator[MakeLog]:
 
 def policy(log: RedisLog) -> Policy:
     return Policy(AuthSettings.model_validate({"secret": SECRET}), fleet=log.fleet)
+
+
+async def test_a_ticket_of_an_application_holds_its_claims_as_plain_json(make_log: MakeLog) -> None:
+    one, other = make_log(), make_log()
+    when = datetime(2026, 11, 29, tzinfo=UTC)
+    holder = Principal(subject="alice", claims={"since": when, "teams": {"a"}, "row": object()}, source="application")
+    ticket, _ = await policy(one).issue_ticket(holder)
+    found = await policy(other).authenticate(peer(), ticket=ticket)
+    assert (found.subject, found.source) == ("alice", "ticket")
+    assert found.claims["since"] == when.isoformat()
+    assert found.claims["teams"] == ["a"]
 
 
 async def test_a_ticket_is_good_once_in_the_whole_fleet(make_log: MakeLog) -> None:

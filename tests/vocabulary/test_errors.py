@@ -102,22 +102,23 @@ def test_a_group_names_what_failed_in_it() -> None:
     assert describe_error(group) == {
         "message": "unhandled errors in a TaskGroup (1 sub-exception): ConnectionError: the server answered 401",
         "type": "ExceptionGroup",
-        "causes": [{"message": "the server answered 401", "type": "ConnectionError"}],
+        "errors": [{"message": "the server answered 401", "type": "ConnectionError"}],
     }
 
 
-def test_nested_groups_are_one_list_of_at_most_five() -> None:
+def test_nested_groups_are_one_list_of_at_most_ten() -> None:
     inner = BaseExceptionGroup("inner", [ValueError(f"v{n}") for n in range(3)])
     group = BaseExceptionGroup("outer", [KeyError("k"), inner, *(OSError(str(n)) for n in range(2_000))])
     described = describe_error(group)
-    assert [cause["message"] for cause in described["causes"]] == ["'k'", "v0", "v1", "v2", "0"]
+    assert [each["message"] for each in described["errors"]] == ["'k'", "v0", "v1", "v2", *"012345"]
+    assert "causes" not in described
     assert described["message"].startswith("outer (2002 sub-exceptions): KeyError: 'k'")
     assert len(leaf_errors(group)) == 1_000
     deep: Any = ValueError("at the bottom")
     for _ in range(500):
         deep = BaseExceptionGroup("level", [deep])
     assert [str(leaf) for leaf in leaf_errors(deep)] == ["at the bottom"]
-    assert describe_error(deep)["causes"] == [{"message": "at the bottom", "type": "ValueError"}]
+    assert describe_error(deep)["errors"] == [{"message": "at the bottom", "type": "ValueError"}]
 
 
 def test_a_wrapper_names_what_it_was_raised_from() -> None:
@@ -127,6 +128,9 @@ def test_a_wrapper_names_what_it_was_raised_from() -> None:
     assert [cause["message"] for cause in described["causes"]] == ["401", "the socket"]
     of_a_group = describe_error(raised(RuntimeError("x"), ExceptionGroup("g", [ValueError("a"), ValueError("b")])))
     assert [cause["message"] for cause in of_a_group["causes"]] == ["a", "b"]
+    both = describe_error(raised(ExceptionGroup("g", [ValueError("a")]), OSError("the socket")))
+    assert [each["message"] for each in both["errors"]] == ["a"]
+    assert [cause["message"] for cause in both["causes"]] == ["the socket"]
 
 
 def test_what_an_error_was_not_raised_from_is_no_cause() -> None:
@@ -155,8 +159,8 @@ def test_what_cannot_be_shown_in_a_group_is_named() -> None:
             raise RuntimeError
 
     described = describe_error(ExceptionGroup("g", [MuteError(), ValueError("x" * 20_000)]), debug=True)
-    assert described["causes"][0] == {"message": "MuteError", "type": "MuteError"}
-    assert len(described["causes"][1]["message"]) == 8_000
+    assert described["errors"][0] == {"message": "MuteError", "type": "MuteError"}
+    assert len(described["errors"][1]["message"]) == 8_000
     assert described["stack"]
 
 

@@ -1,6 +1,7 @@
 """Decide who may connect, and what each caller may read and do.
 
 - `policy`: the rules: origin, token, revocation, ownership, grants, `authorize`.
+- `own_sessions`: logins by the application.
 - `claims`: checks of tokens; `keys`, `jwks`: the keys; `principal`: the account and grants of a token.
 - `tickets`, `shared_tickets`, `url_credentials`: tickets in addresses; `revocation`: revoked tokens.
 - `shared_revocations`: revocations of several processes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from lg_streaming.gateway.auth.url_credentials import credentials_in
@@ -52,10 +52,12 @@ class Peer:
     """The ticket in the address, which is already redeemed."""
     url_token: str | None = None
     """The name of the option that held a token in the address."""
+    scope: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    """The request, if the application checks it; else None, as a scope takes memory as long as its connection lives."""
 
     @classmethod
-    def from_scope(cls, scope: Mapping[str, Any]) -> Self:
-        """Read an ASGI scope."""
+    def from_scope(cls, scope: Mapping[str, Any], *, keep: bool = False) -> Self:
+        """Read an ASGI scope; with `keep`, the peer refers to it."""
         values: dict[str, list[str]] = {}
         for raw_name, raw_value in cast("list[tuple[bytes, bytes]]", scope.get("headers", [])):
             values.setdefault(raw_name.decode("latin-1").lower(), []).append(raw_value.decode("latin-1"))
@@ -70,6 +72,7 @@ class Peer:
             server=(server[0], _number(server[1])) if server else None,
             ticket=found.ticket,
             url_token=found.token_name,
+            scope=scope if keep else None,
         )
 
     @property

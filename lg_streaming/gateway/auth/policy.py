@@ -1,6 +1,6 @@
 """Rules of access: authentication, and rights on executions.
 
-Identity comes only from the claims of a signed token.
+Identity comes only from the claims of a signed token, or from the application's `authenticate`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import (
     ForbiddenError,
@@ -23,6 +24,8 @@ from lg_streaming.errors import (
 from lg_streaming.gateway.auth.claims import ClaimsReader
 from lg_streaming.gateway.auth.jwks import RemoteKeys
 from lg_streaming.gateway.auth.keys import static_keys
+from lg_streaming.gateway.auth.own_sessions import Authenticate, OwnSessions
+from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.principal import ANONYMOUS, CLAIM, Action, Grant, Principal, grants_of
 from lg_streaming.gateway.auth.revocation import Revocations, Revoked
 from lg_streaming.gateway.auth.shared_revocations import SharedRevocations
@@ -32,13 +35,24 @@ from lg_streaming.gateway.limits.rates import address_key
 from lg_streaming.gateway.limits.workers import Workers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lg_streaming.gateway.auth.keys import Keys
-    from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.auth.tickets import UsedTicket
     from lg_streaming.log.fleet import Fleet
     from lg_streaming.settings import AuthSettings
 
-__all__ = ["ANONYMOUS", "Action", "Authorize", "Grant", "Policy", "Principal", "Revoked", "caller_of"]
+__all__ = [
+    "ANONYMOUS",
+    "Action",
+    "Authenticate",
+    "Authorize",
+    "Grant",
+    "Policy",
+    "Principal",
+    "Revoked",
+    "caller_of",
+]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -64,6 +78,7 @@ class Policy:
         settings: Keys and switches.
         cors_origins: Browser origins that are admitted in addition to the server's; `*` means all.
         cors_headers: Additional request headers that pages of these origins may send; None: all they ask for.
+        authenticate: The application's login of callers, before tokens count.
         authorize: The application's decision on a caller's actions.
         revoked: The application's decision on whether a token is revoked.
         clock: Seconds since 1970.
@@ -72,7 +87,8 @@ class Policy:
         fleet: The processes that share revocations and tickets; None for this process alone.
 
     Raises:
-        StreamingConfigError: If authentication is on without a key, or the key cannot be read.
+        StreamingConfigError: If authentication is on without a key and `authenticate`, or off with `authenticate`. If
+            the key cannot be read.
     """
 
     def __init__(
@@ -81,6 +97,7 @@ class Policy:
         *,
         cors_origins: tuple[str, ...] = (),
         cors_headers: tuple[str, ...] | None = None,
+        authenticate: Authenticate | None = None,
         authorize: Authorize | None = None,
         revoked: Revoked | None = None,
         clock: Callable[[], float] = time.time,
@@ -95,6 +112,9 @@ class Policy:
         self._revoked = revoked
         self._answer_timeout = answer_timeout
         self._workers = Workers("rights")
+        self._own = (
+            None if authenticate is None else OwnSessions(authenticate, self._workers, clock, timeout=answer_timeout)
+        )
         self._revocations = Revocations(clock, leeway=settings.leeway)
         self.shared_revocations: SharedRevocations | None = (
             None if fleet is None else SharedRevocations(fleet, self._revocations, clock)
@@ -106,16 +126,23 @@ class Policy:
         keys = None if settings.enabled is False else keys or _keys(settings)
         self._remote_keys = keys if isinstance(keys, RemoteKeys) else None
         self._reader = None if keys is None else ClaimsReader(settings, keys, clock)
-        self.requires_token: bool = self._reader is not None if settings.enabled is None else settings.enabled
-        """True if callers need a token: `auth.enabled`, or if that is unset, a key in the settings."""
+        has_logins = self._reader is not None or self._own is not None
+        self.requires_token: bool = has_logins if settings.enabled is None else settings.enabled
+        """True if callers need a login: `auth.enabled`; if that is unset, a key in the settings or `authenticate`."""
         self.local_only: bool = settings.enabled is None and not self.requires_token
         """True if only callers from this machine are admitted, because authentication is not set up."""
         self.exposed: str | None = None
         """Why all callers are refused without authentication: the server listens beyond this machine."""
-        if self.requires_token and self._reader is None:
+        if self.requires_token and not has_logins:
             raise StreamingConfigError("auth.enabled needs a key: set auth.secret, auth.public_key or auth.jwks_url")
+        if self._own is not None and not self.requires_token:
+            raise StreamingConfigError("auth.enabled=False admits every caller: leave it unset, or drop authenticate=")
 
     # ------------------------------------------------------------ coming in
+    def peer_of(self, scope: Mapping[str, Any]) -> Peer:
+        """Return the caller of a request, with the request if the application checks it."""
+        return Peer.from_scope(scope, keep=self._own is not None)
+
     def check_origin(self, peer: Peer) -> None:
         """Check that a browser's page is this server's, or of `gateway.cors_origins`.
 
@@ -176,19 +203,41 @@ class Policy:
     async def authenticate(
         self, peer: Peer, token: str | None = None, *, ticket: str | UsedTicket | None = None
     ) -> Principal:
-        """Return the caller's principal.
+        """Return the caller's principal. Raises like `find_principal`.
+
+        Raises:
+            UnauthorizedError: If the caller has no credentials.
+        """
+        principal = await self.find_principal(peer, token, ticket=ticket)
+        if principal is None:
+            raise UnauthorizedError("a token is required")
+        return principal
+
+    async def find_principal(
+        self,
+        peer: Peer,
+        token: str | None = None,
+        *,
+        ticket: str | UsedTicket | None = None,
+        known: Principal = ANONYMOUS,
+    ) -> Principal | None:
+        """Return the caller's principal; None for a caller without credentials.
+
+        A ticket wins. Then the application's `authenticate` decides; if it does not know the caller, a token counts.
 
         Args:
             peer: The caller.
             token: The token of a message; default: the bearer header, then the cookie.
-            ticket: A ticket; it wins over all of these, and is void afterwards.
+            ticket: A ticket, which is void afterwards.
+            known: The principal at the last check; its subject is charged for the answer, else the caller's address.
 
         Raises:
             OriginError: If the request is of a browser page from another origin.
-            UnauthorizedError: If no token or ticket is valid. If authentication is not set up and the request does not
-                show that its caller is on this machine.
+            UnauthorizedError: If no token or ticket is valid, or `authenticate` failed. If authentication is not set up
+                and the request does not show that its caller is on this machine.
             TokenExpiredError: If the token was valid once.
             KeysUnavailableError: If the token's key cannot be fetched now.
+            MessageRateError: If too many questions of the caller wait for an answer of `authenticate`.
         """
         used = await self.use_ticket(ticket) if isinstance(ticket, str) else ticket  # first: it is void once it came
         self.check_origin(peer)
@@ -199,13 +248,16 @@ class Policy:
                 "to let everybody in)"
             )
         if used is not None:
-            return await self._checked(used.holder(), peer.address)
+            return await self._checked(replace(used.holder(), source="ticket"), peer.address)
         if not self.requires_token:
             return ANONYMOUS
+        if self._own is not None:
+            caller, with_cookies = caller_of(known, peer.address), self.trusts_origin(peer)
+            own = await self._own.find(peer, token, caller=caller, with_cookies=with_cookies)
+            if own is not None:
+                return await self._checked(own, peer.address)
         token = token or self.token_of(peer)
-        if token is None:
-            raise UnauthorizedError("a token is required")
-        return await self.verify(token, address=peer.address)
+        return None if token is None else await self.verify(token, address=peer.address)
 
     async def issue_ticket(self, principal: Principal, *, execution_id: str | None = None) -> tuple[str, float]:
         """Issue a ticket, which each process of the fleet accepts; see `Tickets.issue`.
@@ -236,7 +288,8 @@ class Policy:
             KeysUnavailableError: If the token's key cannot be fetched now.
         """
         if self._reader is None:
-            raise UnauthorizedError("authentication is off: no token holds")
+            reason = "the token is not valid" if self.requires_token else "authentication is off: no token holds"
+            raise UnauthorizedError(reason)
         claims = await self._reader.read(token)
         return await self._checked(
             Principal(
@@ -244,13 +297,14 @@ class Policy:
                 grants=grants_of(claims.get(CLAIM)),
                 claims=claims,
                 expires_at=claims["exp"] + self._settings.leeway,
+                source="token",
             ),
             address,
         )
 
     async def _checked(self, principal: Principal, address: str | None) -> Principal:
         if not await self.still_valid(principal, address=address):
-            logger.debug("a token of %r was refused: it is revoked", principal.subject)
+            logger.debug("a login of %r was refused: it is revoked", principal.subject)
             raise UnauthorizedError("the token is not valid")
         return principal
 

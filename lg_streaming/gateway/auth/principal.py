@@ -1,4 +1,4 @@
-"""The principal of a connection, and the rights of its token."""
+"""The principal of a connection, and its rights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _ACTIONS: Final = frozenset({"read", "control"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """Actions on all executions whose ids match one of the globs: `*` within a `/` segment, `**` across.
+    """Actions (`"read"`, `"control"`) on all executions whose ids match one of the globs.
+
+    `*` matches within a `/` segment, `**` across.
 
     A room is matched as `room:<room_id>`, so `room:*` grants all rooms whose ids have no `/`.
     """
@@ -35,20 +37,35 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The account that a connection acts for."""
+    """The account that a connection acts for.
+
+    It comes from a token's claims, or from the application: `authenticate=` of `StreamingModule` returns one.
+
+    ```python
+    Principal(subject="alice", expires_at=session.ends_at, claims={"jti": session.id, "iat": session.begun_at})
+    ```
+    """
 
     subject: str | None = None
-    """The token's `sub`; None for all callers while authentication is off."""
+    """The account: the token's `sub`. Executions whose `owner` is this text are its own, and limits of a subject count
+    it. It is None for all callers while authentication is off. The application's principals need one; a whole number
+    or a UUID counts as its text."""
     grants: tuple[Grant, ...] = ()
+    """The executions that it may read or control in addition to its own; default: none."""
     claims: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """All claims of the token."""
+    """All claims of the token, or facts of the application for `authorize` and `revoked`: plain JSON values.
+
+    `streaming.revoke(jti=…)` compares `jti`. `streaming.revoke(subject=…)` compares `iat`, the time of the login in
+    seconds since 1970; a principal without it counts as logged in before."""
     expires_at: float | None = None
-    """Seconds since 1970; None: never."""
+    """Seconds since 1970; None: never. The gateway ends what the principal reads at that time."""
     restricted_to: str | None = None
     """The only execution that the principal may read, if its ticket was issued for one; None: no such restriction.
 
     Other checks still apply.
     """
+    source: Literal["none", "token", "ticket", "application"] = field(default="none", compare=False)
+    """The credentials that the gateway has checked; set by the gateway."""
 
     def is_outside_scope(self, action: Action, execution_id: str) -> bool:
         """Return whether `restricted_to` forbids the action."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.gateway.auth.principal import Principal, grants_of
 from lg_streaming.gateway.auth.tickets import UsedTicket
+from lg_streaming.values import jsonable
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.auth.tickets import Tickets
@@ -72,7 +73,7 @@ def _to_json(principal: Principal, restricted_to: str | None) -> dict[str, objec
         "grants": [
             {"actions": sorted(grant.actions), "executions": list(grant.executions)} for grant in principal.grants
         ],
-        "claims": dict(principal.claims),
+        "claims": jsonable(dict(principal.claims)),
         "expires_at": principal.expires_at,
         "restricted_to": restricted_to,
     }

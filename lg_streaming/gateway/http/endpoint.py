@@ -16,7 +16,6 @@ from starlette.routing import Match, Route
 
 from lg_streaming.errors import BadRequestError, MethodError, StreamingError, TooLargeError
 from lg_streaming.events import check_execution_id
-from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
 from lg_streaming.gateway.protocol.registry import check_nesting
 from lg_streaming.gateway.protocol.responses import error_response, isolate
@@ -24,6 +23,7 @@ from lg_streaming.gateway.protocol.responses import error_response, isolate
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.http.context import HttpContext
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-Handle = Callable[[Request, Peer], Awaitable[Response]]
+Handle = Callable[[Request, "Peer"], Awaitable[Response]]
 
 _EXECUTION_PATH: Final = "/executions/{execution_id:lg_execution_id}"
 _BODY_TIMEOUT: Final = 10.0
@@ -134,7 +134,7 @@ class Endpoint:
         await take_credentials(self._policy.use_ticket, scope)
         self._context.gateway.lifecycle.wake()
         request = Request(scope, receive)
-        response = await self._answer(request, Peer.from_scope(scope))
+        response = await self._answer(request, self._policy.peer_of(scope))
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, peer: Peer) -> Response:

@@ -163,7 +163,7 @@ async def authenticate(session: Session, message: Authenticate) -> Reply:
         if not await session.may_read(subscription.execution_id, principal)
     ]
     if session.policy.requires_token:
-        session.set_principal(principal)
+        session.set_principal(principal, message.token)
     for subscription in forbidden:
         session.remove_subscription(subscription)
     if session.events is not None:

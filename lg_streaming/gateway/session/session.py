@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lg_streaming.errors import (
     BadRequestError,
@@ -28,6 +28,8 @@ from lg_streaming.hub import Vetting
 from lg_streaming.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from lg_streaming.filters import UpdateFilter
     from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.auth.policy import Action, Policy, Principal
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from lg_streaming.types import TransportName
 
 __all__ = ["Session", "attach", "format_time"]
+
+P = TypeVar("P")
 
 _MAX_VIOLATIONS: Final = 3
 
@@ -67,6 +71,8 @@ class Session:
     subscriptions: dict[str, ActiveSubscription] = field(default_factory=dict[str, ActiveSubscription])
     """Subscriptions by execution; rooms are executions too."""
     events: PatternSubscription | None = None
+    _token: str | None = field(default=None, init=False, repr=False)
+    """The token of a message that the application accepted, for its next check."""
     _lease: Lease | None = field(default=None, init=False)
     _fleet_lease: FleetLease | None = field(default=None, init=False)
     _began: float = field(init=False)
@@ -129,11 +135,10 @@ class Session:
             self.authenticated = True
             return
         ticket = self._ticket(takes_tickets=takes_tickets)
-        anonymous = token is None and ticket is None
-        if defer_auth and anonymous and self.policy.requires_token and not self.policy.token_of(self.peer):
-            self.policy.check_origin(self.peer)
-            return
-        self.set_principal(await self.identify(token, ticket))
+        find = self.policy.find_principal if defer_auth else self.policy.authenticate
+        principal = await self._count_failure(find(self.peer, token, ticket=ticket))
+        if principal is not None:
+            self.set_principal(principal, token)
 
     async def authenticate_request(self) -> None:
         """Admit the caller for one request. It counts as a message of the caller, and not as a connection.
@@ -168,9 +173,12 @@ class Session:
         return self.peer.ticket
 
     async def identify(self, token: str | None, ticket: UsedTicket | None = None) -> Principal:
-        """Return the principal of a token or ticket; count a failure. Raises like `Policy.authenticate`."""
+        """Return the caller's principal; count a failure. Raises like `Policy.authenticate`."""
+        return await self._count_failure(self.policy.authenticate(self.peer, token, ticket=ticket))
+
+    async def _count_failure(self, login: Awaitable[P]) -> P:
         try:
-            return await self.policy.authenticate(self.peer, token, ticket=ticket)
+            return await login
         except UnauthorizedError:
             admission = self.context.admission
             admission.rates.login_failed(self.peer.address)
@@ -193,8 +201,12 @@ class Session:
         self.context.sessions[connection_id] = self
         self.instrumentation.opened(connection_id)
 
-    def set_principal(self, principal: Principal) -> None:
+    def set_principal(self, principal: Principal, token: str | None = None) -> None:
         """Set the caller's principal.
+
+        Args:
+            principal: The principal.
+            token: The token of the message that the principal comes from; None if it comes from the request.
 
         Raises:
             TooManyConnectionsError: If the principal's subject has too many connections.
@@ -202,6 +214,7 @@ class Session:
         if self._lease is not None and principal.subject is not None:
             self._lease.set_subject(principal.subject)
         self.principal, self.authenticated = principal, True
+        self._token = token if principal.source == "application" else None
         self.instrumentation.subject = principal.subject
 
     def close(self, code: int | None = None) -> None:
@@ -252,18 +265,40 @@ class Session:
         """Seconds since the connection began."""
         return self.context.clock.monotonic() - self._began
 
-    async def recheck_token(self) -> None:
-        """Check the token again, at every heartbeat and after a wait for a page.
+    async def recheck_token(self) -> bool:
+        """Check the login again, at every heartbeat and after a wait for a page. Return whether its expiry has changed.
+
+        The application's `authenticate` may then return other rights and another expiry.
 
         Raises:
-            UnauthorizedError: If the token was revoked.
+            UnauthorizedError: If the token was revoked, or the application no longer accepts the caller.
         """
+        if self.principal.source == "application":
+            return await self._authenticate_again(self.principal)
         try:
             is_valid = await self.policy.still_valid(self.principal, address=self.peer.address)
         except MessageRateError:  # the caller itself overloads the check: no reason to keep it
             is_valid = False
         if not is_valid:
             raise UnauthorizedError("the token is not valid any more")
+        return False
+
+    async def _authenticate_again(self, before: Principal) -> bool:
+        fresh, refused = None, UnauthorizedError("the login is not valid any more")
+        try:
+            fresh = await self.policy.find_principal(self.peer, self._token, known=before)
+        except UnauthorizedError as error:
+            refused = error
+        except MessageRateError:  # as above
+            pass
+        if self.principal is not before:
+            return False  # the client has logged in again
+        if fresh is None or fresh.subject != before.subject:
+            if self.has_expired:
+                return False  # the connection has its time of grace
+            raise refused
+        self.set_principal(fresh, self._token)
+        return fresh.expires_at != before.expires_at
 
     # ------------------------------------------------------------ limits
     def count_violation(self, error: StreamingError) -> bool:

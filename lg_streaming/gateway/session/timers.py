@@ -32,6 +32,8 @@ class TimerEvent:
     """The token has expired: nothing is delivered until a fresh one arrives."""
     close: StreamingError | None = None
     """The connection has to close."""
+    renewed: bool = False
+    """The login has another expiry now: delivery goes on."""
 
 
 class Schedule:
@@ -119,7 +121,7 @@ class SessionTimers(Timers):
 
     Args:
         session: The session.
-        on_due: Called with a warning, a pause or a close.
+        on_due: Called with a warning, a pause, a close or a renewed login.
         heartbeat: Sends a heartbeat; runs in a task.
         expiry_grace: Seconds between the expiry of the token and the close, for a fresh token to arrive.
     """
@@ -171,7 +173,9 @@ class SessionTimers(Timers):
 
     async def _beat(self) -> None:
         try:
-            await self._session.recheck_token()
+            if await self._session.recheck_token():
+                self._on_due(TimerEvent(renewed=True))
+                self.renew()
             await self._heartbeat()
         except UnauthorizedError as error:
             self._on_due(TimerEvent(close=error))

@@ -132,9 +132,7 @@ class Connection:
             self._transport.close_with(reply.close)
         elif event == "authenticate" and reply.answer["ok"]:
             self._timers.cancel("login")
-            if self._renewed is not None:
-                self._renewed.set()
-                self._renewed = None
+            self._go_on()
             self._timers.renew()
 
     def malformed(self, error: BadRequestError) -> None:
@@ -175,11 +173,19 @@ class Connection:
         self._transport.close_with(error)
 
     # ------------------------------------------------------------ time
+    def _go_on(self) -> None:
+        """Deliver again, after a pause because the token had expired."""
+        if self._renewed is not None:
+            self._renewed.set()
+            self._renewed = None
+
     def _on_due(self, event: TimerEvent) -> None:
         if event.warning is not None:
             self._transport.emit("auth_expiring", {"in_s": event.warning})
         if event.pause and self._renewed is None:
             self._renewed = asyncio.Event()
+        if event.renewed:
+            self._go_on()
         if event.close is not None:
             self._transport.close_with(event.close)
 

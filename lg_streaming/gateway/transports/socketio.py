@@ -15,7 +15,6 @@ from lg_streaming.errors import (
     StreamingError,
     TooLargeError,
 )
-from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
 from lg_streaming.gateway.hooks.engineio import CONNECT, DISCONNECT, EVENT, Packet, SocketIOServer
 from lg_streaming.gateway.limits.rates import ConnectionCounter
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope, Send
 
+    from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.delivery.frames import FrameEncoder
     from lg_streaming.gateway.hooks.engineio import EngineSocket, Receive
     from lg_streaming.gateway.limits.rates import Lease
@@ -72,7 +72,7 @@ class SocketIO:
         await self._server.handle_request(scope, receive, isolated(send) if scope["type"] == "http" else send)
 
     def _accept(self, scope: Scope) -> _Accepted:
-        peer = Peer.from_scope(scope)
+        peer = self._context.policy.peer_of(scope)
         return _Accepted(peer, self._transports.enter(peer.address))
 
     def _serve(self, engine: EngineSocket, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:

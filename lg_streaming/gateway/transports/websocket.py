@@ -12,7 +12,6 @@ import orjson
 
 from lg_streaming.codec import split_members
 from lg_streaming.errors import BadRequestError, StreamingError, TooLargeError
-from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
 from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.protocol.registry import check_nesting
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.delivery.frames import FrameEncoder, Framing
     from lg_streaming.gateway.transports.send_buffer import SendBuffer
     from lg_streaming.log.base import StoredUpdate
@@ -74,7 +74,7 @@ class PlainWebSocket:
             return
         await receive()
         await send({"type": "websocket.accept"})
-        socket = _Socket(self._services, Peer.from_scope(scope), send)
+        socket = _Socket(self._services, self._context.policy.peer_of(scope), send)
         self._open.add(socket)
         self._idle.clear()
         try:
