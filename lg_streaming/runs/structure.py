@@ -1,0 +1,152 @@
+"""Structure of a graph: the nodes that may follow, for a run that has no earlier runs to compare with."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel import Pregel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+__all__ = ["Ahead", "Edge", "GraphStructure"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+_START: Final = "__start__"
+_END: Final = "__end__"
+
+
+class Edge(NamedTuple):
+    """Edge of a graph."""
+
+    source: str
+    target: str
+    conditional: bool = False
+    """True for one of several alternatives, which a router chooses."""
+
+
+class Ahead(NamedTuple):
+    """Work after the nodes that run now."""
+
+    nodes: float
+    """Expected number of nodes."""
+    seconds: float
+    """Expected seconds on the longest path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphStructure:
+    """Nodes and edges of a graph. A subgraph is one node.
+
+    The edges that lead back to an earlier node are left out of the estimates: a loop counts as one round until it
+    begins another one. The alternatives of a router are equally likely.
+    """
+
+    nodes: tuple[str, ...] = ()
+    edges: tuple[Edge, ...] = ()
+    is_functional: bool = False
+    """True for an ``@entrypoint``, whose tasks count as its nodes and are known only when they begin."""
+    _order: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """Nodes in the order of the edges that do not lead back."""
+    _next: Mapping[str, Sequence[Edge]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        order, forward = _sort(self.edges)
+        object.__setattr__(self, "_order", order)
+        object.__setattr__(self, "_next", forward)
+
+    @classmethod
+    def of(cls, graph: Any) -> GraphStructure:
+        """Return the structure of a compiled graph; an empty one if LangGraph cannot draw the graph."""
+        if isinstance(graph, Pregel) and not isinstance(graph, CompiledStateGraph):
+            return cls(nodes=tuple(graph.nodes), is_functional=True)
+        try:
+            drawn = graph.get_graph()
+        except Exception as error:  # code of the application: schemas and own Runnables
+            logger.debug("the structure of a graph is not known", exc_info=error)
+            return cls()
+        nodes = tuple(name for name in drawn.nodes if name not in {_START, _END})
+        edges = tuple(Edge(each.source, each.target, bool(each.conditional)) for each in drawn.edges)
+        return cls(nodes=nodes, edges=edges)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of nodes and edges: a changed graph has another one."""
+        parts = [*sorted(self.nodes), *(f"{each.source}>{each.target}" for each in sorted(self.edges))]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def ahead(self, nodes: Iterable[str], seconds: Callable[[str], float]) -> Ahead | None:
+        """Return the work after these nodes, which run in parallel; None where the structure does not show it.
+
+        Args:
+            nodes: Nodes that run or have just ended; no node for the beginning.
+            seconds: Expected duration of a node.
+        """
+        begun = set(nodes) or {_START}
+        if self.is_functional or not begun <= self._next.keys():
+            return None
+        return Ahead(self._expected_nodes(begun), self._longest(begun, seconds))
+
+    def _expected_nodes(self, begun: set[str]) -> float:
+        """Return the sum of the nodes' probabilities, where alternatives are independent of each other."""
+        missed = dict.fromkeys(self._order, 1.0)  # probability that no edge to the node is taken
+        expected = 0.0
+        for node in self._order:
+            chance = 1.0 if node in begun else 1.0 - missed[node]
+            if node not in begun and node != _END:
+                expected += chance
+            edges = self._next[node]
+            alternatives = sum(each.conditional for each in edges)
+            for each in edges:
+                missed[each.target] *= 1.0 - (chance / alternatives if each.conditional else chance)
+        return expected
+
+    def _longest(self, begun: set[str], seconds: Callable[[str], float]) -> float:
+        """Return the seconds after these nodes: the longest of parallel edges, the mean of alternatives."""
+        after = dict.fromkeys(self._order, 0.0)
+        for node in reversed(self._order):
+            fixed, chosen = list[float](), list[float]()
+            for each in self._next[node]:
+                rest = after[each.target] + (seconds(each.target) if each.target != _END else 0.0)
+                (chosen if each.conditional else fixed).append(rest)
+            after[node] = max([*fixed, sum(chosen) / len(chosen) if chosen else 0.0])
+        return max(after[node] for node in begun)
+
+
+def _sort(edges: Sequence[Edge]) -> tuple[tuple[str, ...], Mapping[str, Sequence[Edge]]]:
+    """Return the nodes in topological order, and the edges of each that do not lead back, by a depth-first search.
+
+    Nodes that no edge reaches from the start come first, as further roots.
+    """
+    all_next = defaultdict[str, list[Edge]](list)
+    for each in edges:
+        all_next[each.source].append(each)
+    forward: dict[str, list[Edge]] = {}
+    ended = list[str]()
+    open_nodes = set[str]()
+    for root in (_START, *list(all_next)):
+        if root in forward:
+            continue
+        forward[root] = []
+        open_nodes.add(root)
+        stack = [(root, iter(all_next.get(root, ())))]
+        while stack:
+            node, rest = stack[-1]
+            edge = next(rest, None)
+            if edge is None:
+                stack.pop()
+                open_nodes.discard(node)
+                ended.append(node)
+            elif edge.target not in open_nodes:
+                forward[node].append(edge)
+                if edge.target not in forward:
+                    forward[edge.target] = []
+                    open_nodes.add(edge.target)
+                    stack.append((edge.target, iter(all_next.get(edge.target, ()))))
+    return tuple(reversed(ended)), forward
