@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lg_streaming.pipeline.eta import EtaEstimator
-from lg_streaming.runs.history import MAX_TRACE, NodeTimes, RunTrace, Visit, started_until
+from lg_streaming.runs.history import MAX_TRACE, RunTrace, Visit, started_until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from lg_streaming.capture import Ending
     from lg_streaming.runs.structure import GraphStructure
@@ -24,10 +25,10 @@ _RECENCY: Final = 0.95
 """Weight of a run, relative to that of the next newer one."""
 _SIMILARITY: Final = 0.2
 """Weight of a run for each visit in which it differs from the present run."""
-_OUTLIVED: Final = 0.3
-"""Weight of a run in which a node that runs now had ended by this time."""
+_LEAST: Final = 1e-12
+"""Least weight of a run, however different it is."""
 _OVERDUE: Final = 0.1
-"""Expected rest of a node that takes longer than ever, as a part of its time so far."""
+"""Expected rest of a node that takes longer than in an earlier run, as a part of its time so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,25 +66,22 @@ class _OpenVisit:
         return self.spent + (worked - self.start if self.running else 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rest:
-    """Prediction of the work that is left, by one earlier run or by the structure."""
+class _Rest(NamedTuple):
+    """Work that is left."""
 
     seconds: float
     nodes: float
-    weight: float = 1.0
 
 
-@dataclass(slots=True)
-class _Earlier:
-    """An earlier run, prepared for comparisons."""
+class _Match(NamedTuple):
+    """An earlier run, compared with the visits of this run that have begun."""
 
     trace: RunTrace
+    after: float
+    """Seconds of work in the earlier run after the matching visits had ended."""
+    nodes: int
+    """Visits that began there after the matching ones."""
     weight: float
-    times: Mapping[str, NodeTimes] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.times = self.trace.by_node()
 
 
 class RunEstimate:
@@ -100,13 +98,13 @@ class RunEstimate:
 
         R = max over the open visits of their rest  +  the run's time after the end of the matching visits
 
-    The rest of a visit is its duration in the earlier run minus the time so far, blended with the live progress of the
-    node: its share grows with the percentage. For a visit that lasts longer than in each earlier run, the rest is a
-    part of the time so far. Only completed runs count, as for the estimated durations of builds in Jenkins
+    The rest of a visit is its duration in the earlier run minus the time so far. For a visit that lasts longer already,
+    it is a tenth of the time so far. The live progress of a node gives another rest (`EtaEstimator`), whose share is
+    the square root of the percentage. Only completed runs count, as for the estimated durations of builds in Jenkins
     (``hudson.model.Job.getEstimatedDuration``).
 
-    Without an earlier run, R comes from the graph's structure and the durations of the nodes so far. Without a
-    structure as much work is expected as was done.
+    Without an earlier run the percentage is the share of the nodes that are done, of all that the graph's structure
+    lets expect. The tasks of an ``@entrypoint`` have no structure: as many are expected as are done.
 
     Times are seconds of any clock that does not go backwards. The memory is bounded: it grows with the open visits and
     the names of nodes. Not thread-safe.
@@ -127,8 +125,8 @@ class RunEstimate:
         completed: int = 0,
     ) -> None:
         self._structure = structure
-        self._earlier: list[_Earlier] = []
-        self.learn(traces)
+        self._traces: Sequence[RunTrace] = traces
+        self._matches: list[_Match] | None = None  # of the traces, until another visit begins
         self._base = self._shown = min(max(progress, 0.0), _MOST)
         self._is_whole = not progress and not completed
         self._completed = completed
@@ -139,13 +137,11 @@ class RunEstimate:
         self._begun: Counter[str] = Counter()  # visits by node
         self._just_ended: set[str] = set()  # nodes since the last start
         self._visits: dict[int, Visit] = {}  # the first ones that have ended
-        self._durations: dict[str, tuple[int, float]] = {}
         self._finished = False
 
     def learn(self, traces: Sequence[RunTrace]) -> None:
         """Replace the earlier runs, oldest first."""
-        count = len(traces)
-        self._earlier = [_Earlier(trace, _RECENCY ** (count - 1 - n)) for n, trace in enumerate(traces)]
+        self._traces, self._matches = traces, None
 
     # --- events ---------------------------------------------------------------------------------------------
 
@@ -172,6 +168,7 @@ class RunEstimate:
             again.live, again.percent = None, 0.0
             return
         self._just_ended.clear()
+        self._matches = None
         number = self._begun[node] + 1
         index = self._begun.total()
         self._begun[node] = number
@@ -197,8 +194,6 @@ class RunEstimate:
         del self._open[visit]
         self._completed += 1
         self._just_ended.add(found.node)
-        count, total = self._durations.get(found.node, (0, 0.0))
-        self._durations[found.node] = (count + 1, total + seconds)
         if found.index < MAX_TRACE:
             self._visits[found.index] = Visit(found.node, found.start, self._worked, seconds)
 
@@ -255,73 +250,72 @@ class RunEstimate:
         self._advance(at)
         rest = self._predict()
         worked = self._worked
-        share = worked / (worked + rest.seconds) if worked + rest.seconds > 0 else 0.0
+        share = worked / (worked + rest.seconds) if worked else 0.0
         self._shown = min(_MOST, max(self._shown, self._base + (_ALL - self._base) * share))
         return RunFigures(
             total_nodes=self._completed + len(self._open) + round(rest.nodes),
             completed_nodes=self._completed,
             current=max(self._open, key=lambda each: self._open[each].index, default=None),
             progress=self._shown,
-            eta_s=rest.seconds if self._is_working else None,
+            eta_s=rest.seconds if self._is_working and rest.seconds < math.inf else None,
         )
 
     def _predict(self) -> _Rest:
-        found = [self._compare(each) for each in self._earlier] or [self._from_structure()]
-        weight = sum(each.weight for each in found)
-        seconds = sum(each.weight * each.seconds for each in found) / weight
-        return _Rest(seconds, sum(each.weight * each.nodes for each in found) / weight)
+        """Return the work that is left: the mean over the earlier runs, or the figures of the structure."""
+        if not self._traces:
+            return self._from_structure()
+        if self._matches is None:
+            self._matches = [self._match(each, _RECENCY**age) for age, each in enumerate(reversed(self._traces))]
+        weight = sum(each.weight for each in self._matches)
+        seconds = sum(each.weight * (each.after + self._until(each.trace)) for each in self._matches)
+        return _Rest(seconds / weight, sum(each.weight * each.nodes for each in self._matches) / weight)
 
-    def _compare(self, earlier: _Earlier) -> _Rest:
-        """Return the rest of this run if it goes on like an earlier one."""
-        trace, times = earlier.trace, earlier.times
+    def _match(self, trace: RunTrace, weight: float) -> _Match:
+        """Compare an earlier run with the visits that have begun."""
         frontier = latest = 0.0
-        missing, matched = 0, 0
+        missing = matched = 0
         for node, count in self._begun.items():
-            known = times.get(node)
+            known = trace.by_node.get(node)
             same = min(count, len(known.visits)) if known is not None else 0
             missing += count - same
             matched += same
             if known is not None and same:
                 frontier = max(frontier, known.last_end[same - 1])
                 latest = max(latest, known.last_start[same - 1])
-        if self._begun:
-            passed = sum(started_until(known, latest) for known in times.values())
-            missing += passed - matched
-            matched = passed
-        rest, weight = 0.0, earlier.weight * _SIMILARITY**missing
-        for each in self._open.values():
-            known = times.get(each.node)
-            expected = known.visits[min(each.number, len(known.visits)) - 1].seconds if known is not None else None
-            left, outlived = self._left(each, self._typical(each.node) if expected is None else expected)
-            weight *= _OUTLIVED if outlived else 1.0
-            rest = max(rest, left)
-        return _Rest(rest + max(0.0, trace.seconds - frontier), trace.total - matched, max(weight, 1e-12))
+        passed = sum(started_until(known, latest) for known in trace.by_node.values()) if self._begun else 0
+        difference = missing + passed - matched
+        return _Match(
+            trace=trace,
+            after=max(0.0, trace.seconds - frontier),
+            nodes=max(0, trace.total - passed),
+            weight=weight * max(_SIMILARITY**difference, _LEAST),
+        )
 
-    def _left(self, visit: _OpenVisit, expected: float) -> tuple[float, bool]:
-        """Return the rest of a visit of this expected duration, and True if it lasts longer already."""
+    def _until(self, trace: RunTrace) -> float:
+        """Return the seconds until all open visits have ended, if they last as long as in an earlier run."""
+        longest = 0.0
+        for each in self._open.values():
+            known = trace.by_node.get(each.node)
+            usual = known.visits[min(each.number, len(known.visits)) - 1].seconds if known is not None else trace.mean
+            longest = max(longest, self._left(each, usual))
+        return longest
+
+    def _left(self, visit: _OpenVisit, usual: float) -> float:
+        """Return the rest of a visit that took this number of seconds in an earlier run."""
         passed = visit.seconds(self._worked)
-        outlived = passed > expected
-        learnt = max(expected - passed, _OVERDUE * passed if outlived else 0.0)
+        learnt = usual - passed if passed <= usual else _OVERDUE * passed
         live = visit.live.left(self._worked - visit.start) if visit.live is not None else None
         if live is None:
-            return learnt, outlived
-        share = (visit.percent / _ALL) ** 0.5
-        return share * live + (1.0 - share) * learnt, False
+            return learnt
+        share = math.sqrt(visit.percent / _ALL)
+        return share * live + (1.0 - share) * learnt
 
     def _from_structure(self) -> _Rest:
-        """Return the rest without an earlier run."""
-        rest = max((self._left(each, self._typical(each.node))[0] for each in self._open.values()), default=0.0)
+        """Return the rest without an earlier run: the time so far, by the share of the nodes that are done."""
         nodes = {each.node for each in self._open.values()} or self._just_ended
-        ahead = self._structure.ahead(nodes, self._typical)
+        ahead = self._structure.expected_after(nodes)
         if ahead is None:
-            return _Rest(max(rest, self._worked), 0.0)
-        return _Rest(rest + ahead.seconds, ahead.nodes)
-
-    def _typical(self, node: str) -> float:
-        """Return the mean duration of a node in this run; for a new one that of all nodes, or twice the time so far."""
-        count, total = self._durations.get(node, (0, 0.0))
-        if count:
-            return total / count
-        if self._durations:
-            return sum(total / count for count, total in self._durations.values()) / len(self._durations)
-        return 2.0 * self._worked or 1.0
+            ahead = float(self._completed)
+        done = self._completed + sum(each.percent for each in self._open.values()) / _ALL
+        left = self._completed + len(self._open) + ahead - done
+        return _Rest(self._worked * left / done if done else math.inf, ahead)

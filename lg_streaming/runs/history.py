@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -14,7 +15,7 @@ from lg_streaming.errors import StreamingError
 from lg_streaming.fork import new_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from lg_streaming.log.fleet import Fleet
 
@@ -25,7 +26,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 _KIND: Final = "run_history"
 _TTL: Final = 30 * 86_400.0
 _MAX_GRAPHS: Final = 100
-_MAX_RUNS: Final = 20
+_MAX_RUNS: Final = 10
 _MAX_VISITS: Final = 1_000
 """Visits that are kept of one graph, over all its runs."""
 MAX_TRACE: Final = 200
@@ -61,7 +62,7 @@ class NodeTimes(NamedTuple):
         return cls(visits, sorted(starts), list(accumulate(starts, max)), list(ends))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunTrace:
     """Times of a completed run."""
 
@@ -72,8 +73,14 @@ class RunTrace:
     visits: tuple[Visit, ...]
     """Visits in the order of their starts."""
 
-    def by_node(self) -> dict[str, NodeTimes]:
-        """Return the visits of each node."""
+    @property
+    def mean(self) -> float:
+        """Mean of the seconds for each visit."""
+        return self.seconds / self.total if self.total else 0.0
+
+    @cached_property
+    def by_node(self) -> Mapping[str, NodeTimes]:
+        """Times of each node."""
         found = defaultdict[str, list[Visit]](list)
         for each in self.visits:
             found[each.node].append(each)
@@ -98,7 +105,7 @@ def started_until(times: NodeTimes, moment: float) -> int:
 class RunHistory:
     """Newest completed runs of each graph of one hub.
 
-    It keeps up to 20 runs and 1,000 visits of a graph, and the 100 graphs that ran last. In a log that processes share,
+    It keeps up to 10 runs and 1,000 visits of a graph, and the 100 graphs that ran last. In a log that processes share,
     the history is in the fleet's store too, for 30 days after the last run. Of two processes that end a run of one
     graph at the same moment, one may lose its run there. Thread-safe.
 

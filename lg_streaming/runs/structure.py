@@ -12,9 +12,9 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Ahead", "Edge", "GraphStructure"]
+__all__ = ["Edge", "GraphStructure"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -29,15 +29,6 @@ class Edge(NamedTuple):
     target: str
     conditional: bool = False
     """True for one of several alternatives, which a router chooses."""
-
-
-class Ahead(NamedTuple):
-    """Work after the nodes that run now."""
-
-    nodes: float
-    """Expected number of nodes."""
-    seconds: float
-    """Expected seconds on the longest path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,20 +72,15 @@ class GraphStructure:
         parts = [*sorted(self.nodes), *(f"{each.source}>{each.target}" for each in sorted(self.edges))]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
-    def ahead(self, nodes: Iterable[str], seconds: Callable[[str], float]) -> Ahead | None:
-        """Return the work after these nodes, which run in parallel; None where the structure does not show it.
+    def expected_after(self, nodes: Iterable[str]) -> float | None:
+        """Return the expected number of nodes after these, which run or have just ended; no node for the beginning.
 
-        Args:
-            nodes: Nodes that run or have just ended; no node for the beginning.
-            seconds: Expected duration of a node.
+        It is the sum of the nodes' probabilities, as if routers chose independently of each other. None where the
+        structure does not show it.
         """
         begun = set(nodes) or {_START}
         if self.is_functional or not begun <= self._next.keys():
             return None
-        return Ahead(self._expected_nodes(begun), self._longest(begun, seconds))
-
-    def _expected_nodes(self, begun: set[str]) -> float:
-        """Return the sum of the nodes' probabilities, where alternatives are independent of each other."""
         missed = dict.fromkeys(self._order, 1.0)  # probability that no edge to the node is taken
         expected = 0.0
         for node in self._order:
@@ -106,17 +92,6 @@ class GraphStructure:
             for each in edges:
                 missed[each.target] *= 1.0 - (chance / alternatives if each.conditional else chance)
         return expected
-
-    def _longest(self, begun: set[str], seconds: Callable[[str], float]) -> float:
-        """Return the seconds after these nodes: the longest of parallel edges, the mean of alternatives."""
-        after = dict.fromkeys(self._order, 0.0)
-        for node in reversed(self._order):
-            fixed, chosen = list[float](), list[float]()
-            for each in self._next[node]:
-                rest = after[each.target] + (seconds(each.target) if each.target != _END else 0.0)
-                (chosen if each.conditional else fixed).append(rest)
-            after[node] = max([*fixed, sum(chosen) / len(chosen) if chosen else 0.0])
-        return max(after[node] for node in begun)
 
 
 def _sort(edges: Sequence[Edge]) -> tuple[tuple[str, ...], Mapping[str, Sequence[Edge]]]:
