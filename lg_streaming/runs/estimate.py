@@ -23,10 +23,8 @@ _MOST: Final = 99.9
 """Highest percentage of a run that has not ended."""
 _RECENCY: Final = 0.95
 """Weight of a run, relative to that of the next newer one."""
-_SIMILARITY: Final = 0.2
-"""Weight of a run for each visit in which it differs from the present run."""
-_LEAST: Final = 1e-12
-"""Least weight of a run, however different it is."""
+_OTHER_WAY: Final = 1e-4
+"""Weight of a run that has begun other visits up to this point; such runs count only where no run has the same ones."""
 _OVERDUE: Final = 0.1
 """Expected rest of a node that takes longer than in an earlier run, as a part of its time so far."""
 
@@ -66,10 +64,12 @@ class _OpenVisit:
         return self.spent + (worked - self.start if self.running else 0.0)
 
 
-class _Rest(NamedTuple):
-    """Work that is left."""
+class _Outlook(NamedTuple):
+    """Share of the work that is done, and work that is left."""
 
-    seconds: float
+    share: float
+    """0 to 1."""
+    seconds: float | None
     nodes: float
 
 
@@ -91,10 +91,10 @@ class RunEstimate:
     a node runs: waits for a human do not count, and parallel nodes count once. The percentage never goes back.
 
     R is a weighted mean over earlier runs, as in the non-parametric regression of van Dongen, Crooy & van der Aalst
-    ("Cycle time prediction: when will this case finally be finished?", CoopIS 2008). A run's weight falls with its
-    age, and with each visit of a node in which its way up to this point differs: the set of visits is the abstraction
-    of the state, as in van der Aalst, Schonenberg & Song ("Time prediction based on process mining", Information
-    Systems 36, 2011). Each earlier run predicts
+    ("Cycle time prediction: when will this case finally be finished?", CoopIS 2008). The runs count that had begun as
+    many visits of each node at this point: the multiset of visits is the abstraction of the state, as in van der Aalst,
+    Schonenberg & Song ("Time prediction based on process mining", Information Systems 36, 2011). Newer runs count a
+    little more. Each earlier run predicts
 
         R = max over the open visits of their rest  +  the run's time after the end of the matching visits
 
@@ -129,7 +129,8 @@ class RunEstimate:
         self._matches: list[_Match] | None = None  # of the traces, until another visit begins
         self._base = self._shown = min(max(progress, 0.0), _MOST)
         self._is_whole = not progress and not completed
-        self._completed = completed
+        self._completed_before = completed
+        self._completed = 0
         self._worked = 0.0
         self._at: float | None = None  # time of the last event, while nodes run
         self._open: dict[str, _OpenVisit] = {}
@@ -239,56 +240,49 @@ class RunEstimate:
 
     def figures(self, at: float) -> RunFigures:
         """Return the progress at a time."""
+        completed = self._completed_before + self._completed
         if self._finished:
-            return RunFigures(
-                total_nodes=self._completed,
-                completed_nodes=self._completed,
-                current=None,
-                progress=_ALL,
-                eta_s=0.0,
-            )
+            return RunFigures(total_nodes=completed, completed_nodes=completed, current=None, progress=_ALL, eta_s=0.0)
         self._advance(at)
-        rest = self._predict()
-        worked = self._worked
-        share = worked / (worked + rest.seconds) if worked else 0.0
-        self._shown = min(_MOST, max(self._shown, self._base + (_ALL - self._base) * share))
+        outlook = self._predict()
+        self._shown = min(_MOST, max(self._shown, self._base + (_ALL - self._base) * outlook.share))
         return RunFigures(
-            total_nodes=self._completed + len(self._open) + round(rest.nodes),
-            completed_nodes=self._completed,
+            total_nodes=completed + len(self._open) + round(outlook.nodes),
+            completed_nodes=completed,
             current=max(self._open, key=lambda each: self._open[each].index, default=None),
             progress=self._shown,
-            eta_s=rest.seconds if self._is_working and rest.seconds < math.inf else None,
+            eta_s=outlook.seconds if self._is_working else None,
         )
 
-    def _predict(self) -> _Rest:
-        """Return the work that is left: the mean over the earlier runs, or the figures of the structure."""
+    def _predict(self) -> _Outlook:
+        """Return the outlook: the mean over the earlier runs, or the figures of the structure."""
         if not self._traces:
             return self._from_structure()
         if self._matches is None:
             self._matches = [self._match(each, _RECENCY**age) for age, each in enumerate(reversed(self._traces))]
-        weight = sum(each.weight for each in self._matches)
-        seconds = sum(each.weight * (each.after + self._until(each.trace)) for each in self._matches)
-        return _Rest(seconds / weight, sum(each.weight * each.nodes for each in self._matches) / weight)
+        weight, worked = sum(each.weight for each in self._matches), self._worked
+        rest = sum(each.weight * (each.after + self._until(each.trace)) for each in self._matches) / weight
+        nodes = sum(each.weight * each.nodes for each in self._matches) / weight
+        return _Outlook(worked / (worked + rest) if worked else 0.0, rest, nodes)
 
     def _match(self, trace: RunTrace, weight: float) -> _Match:
         """Compare an earlier run with the visits that have begun."""
         frontier = latest = 0.0
-        missing = matched = 0
+        matched = 0
         for node, count in self._begun.items():
             known = trace.by_node.get(node)
             same = min(count, len(known.visits)) if known is not None else 0
-            missing += count - same
             matched += same
             if known is not None and same:
                 frontier = max(frontier, known.last_end[same - 1])
                 latest = max(latest, known.last_start[same - 1])
         passed = sum(started_until(known, latest) for known in trace.by_node.values()) if self._begun else 0
-        difference = missing + passed - matched
+        is_same = matched == passed == self._begun.total()
         return _Match(
             trace=trace,
             after=max(0.0, trace.seconds - frontier),
             nodes=max(0, trace.total - passed),
-            weight=weight * max(_SIMILARITY**difference, _LEAST),
+            weight=weight if is_same else weight * _OTHER_WAY,
         )
 
     def _until(self, trace: RunTrace) -> float:
@@ -300,22 +294,27 @@ class RunEstimate:
             longest = max(longest, self._left(each, usual))
         return longest
 
-    def _left(self, visit: _OpenVisit, usual: float) -> float:
-        """Return the rest of a visit that took this number of seconds in an earlier run."""
+    def _left(self, visit: _OpenVisit, usual: float | None) -> float:
+        """Return the rest of a visit that took this number of seconds in an earlier run; None without one."""
+        live = visit.live.left(self._worked - visit.start) if visit.live is not None else None
+        if usual is None:
+            return live or 0.0
         passed = visit.seconds(self._worked)
         learnt = usual - passed if passed <= usual else _OVERDUE * passed
-        live = visit.live.left(self._worked - visit.start) if visit.live is not None else None
         if live is None:
             return learnt
         share = math.sqrt(visit.percent / _ALL)
         return share * live + (1.0 - share) * learnt
 
-    def _from_structure(self) -> _Rest:
-        """Return the rest without an earlier run: the time so far, by the share of the nodes that are done."""
+    def _from_structure(self) -> _Outlook:
+        """Return the outlook without an earlier run: the share of the nodes, and the time at the pace of the run."""
         nodes = {each.node for each in self._open.values()} or self._just_ended
         ahead = self._structure.expected_after(nodes)
         if ahead is None:
             ahead = float(self._completed)
+        total = self._completed + len(self._open) + ahead
         done = self._completed + sum(each.percent for each in self._open.values()) / _ALL
-        left = self._completed + len(self._open) + ahead - done
-        return _Rest(self._worked * left / done if done else math.inf, ahead)
+        if not done:
+            return _Outlook(0.0, None, ahead)
+        seconds = max([self._worked * (total - done) / done, *(self._left(each, None) for each in self._open.values())])
+        return _Outlook(done / total, seconds, ahead)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["RunProgress"]
 
 _TYPE: Final = "workflow_progress"
+_SOON: Final = 0.05
+"""Seconds from a node's end to its update, which then has the start of the next node too."""
 _PAUSE: Final = 0.25
 """Fewest seconds between two updates."""
 _INTERVAL: Final = 1.0
@@ -154,7 +156,7 @@ class RunProgress:
         loop = self._loop
         if loop is None or self._closed:
             return
-        at = max(loop.time(), self._published_at + _PAUSE)
+        at = max(loop.time() + _SOON, self._published_at + _PAUSE)
         if self._timer is not None:
             if self._timer.when() <= at:
                 return
