@@ -90,11 +90,9 @@ class RunEstimate:
     With W seconds of work done, and R seconds expected, the percentage is 100 · W / (W + R). The clock of W runs while
     a node runs: waits for a human do not count, and parallel nodes count once. The percentage never goes back.
 
-    R is a weighted mean over earlier runs, as in the non-parametric regression of van Dongen, Crooy & van der Aalst
-    ("Cycle time prediction: when will this case finally be finished?", CoopIS 2008). The runs count that had begun as
-    many visits of each node at this point: the multiset of visits is the abstraction of the state, as in van der Aalst,
-    Schonenberg & Song ("Time prediction based on process mining", Information Systems 36, 2011). Newer runs count a
-    little more. Each earlier run predicts
+    R is the mean over the earlier runs that had begun the same number of visits of each node at this point. Newer runs
+    count a little more. This number is the abstraction of the state in van der Aalst, Schonenberg & Song ("Time
+    prediction based on process mining", Information Systems 36, 2011). Each earlier run predicts
 
         R = max over the open visits of their rest  +  the run's time after the end of the matching visits
 

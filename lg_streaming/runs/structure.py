@@ -35,8 +35,8 @@ class Edge(NamedTuple):
 class GraphStructure:
     """Nodes and edges of a graph. A subgraph is one node.
 
-    The edges that lead back to an earlier node are left out of the estimates: a loop counts as one round until it
-    begins another one. The alternatives of a router are equally likely.
+    The estimates leave out edges that lead back to an earlier node. So a loop counts as one round until it begins
+    another one. The alternatives of a router are equally likely.
     """
 
     nodes: tuple[str, ...] = ()

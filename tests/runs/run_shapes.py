@@ -41,7 +41,7 @@ class State(TypedDict, total=False):
 
 @dataclass
 class Recorder:
-    """What happens in one run, with its time. An observer of the nodes of the graph's calls."""
+    """Events of one run, with their times. An observer of the nodes of the graph's calls."""
 
     events: list[Event] = field(default_factory=list[Any])
     names: dict[str, str] = field(default_factory=dict[str, str])
