@@ -1,6 +1,7 @@
 """Recordings of real runs of graphs of eleven shapes, in virtual time, and errors of percentages on them."""
 
 import asyncio
+import logging
 import math
 import operator
 import random
@@ -8,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from statistics import median
 from typing import Annotated, Any, Literal, cast
 
 from langgraph.checkpoint.memory import InMemorySaver
@@ -67,18 +69,25 @@ class Recorder:
 class Script:
     """Durations of one run."""
 
-    chance: random.Random
+    seed: str
     recorder: Recorder
+    chance: random.Random = field(init=False)
+    chances: dict[str, random.Random] = field(default_factory=dict[str, random.Random])
 
-    def noisy(self, seconds: float, spread: float = 0.3) -> float:
-        return seconds * math.exp(self.chance.gauss(0.0, spread))
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
 
-    async def work(self, seconds: float, spread: float = 0.3) -> None:
-        await asyncio.sleep(self.noisy(seconds, spread))
+    def noisy(self, name: str, seconds: float, spread: float = 0.3) -> float:
+        """A duration that does not depend on the order in which parallel nodes begin."""
+        chance = self.chances.setdefault(name, random.Random(f"{self.seed} {name}"))
+        return seconds * math.exp(chance.gauss(0.0, spread))
+
+    async def work(self, name: str, seconds: float, spread: float = 0.3) -> None:
+        await asyncio.sleep(self.noisy(name, seconds, spread))
 
     def node(self, name: str, seconds: float) -> Any:
         async def node(state: State) -> State:
-            await self.work(seconds)
+            await self.work(name, seconds)
             return {"log": [name]}
 
         return node
@@ -169,9 +178,9 @@ def human(script: Script) -> Builder:
     builder = _graph(script, prepare=6, act=20)
 
     async def ask(state: State) -> State:
-        await script.work(1)
+        await script.work("ask", 1)
         interrupt("go on?")
-        await script.work(5)
+        await script.work("ask", 5)
         return {"log": ["ask"]}
 
     return _chain(builder.add_node("ask", ask), "prepare", "ask", "act")
@@ -184,9 +193,9 @@ def retry(script: Script) -> Builder:
 
     async def flaky(state: State) -> State:
         if fails.pop() if fails else False:
-            await script.work(6)
+            await script.work("flaky", 6)
             raise ConnectionError
-        await script.work(15)
+        await script.work("flaky", 15)
         return {"log": ["flaky"]}
 
     builder.add_node("flaky", flaky, retry_policy=RetryPolicy(initial_interval=2.0, jitter=False))
@@ -207,7 +216,7 @@ def long_tail(script: Script) -> Builder:
 
     async def index(state: State) -> State:
         for percent in range(2, 101, 2):
-            await script.work(seconds / 50, 0.5)
+            await script.work("index", seconds / 50, 0.5)
             script.recorder.live("index", percent)
         return {"log": ["index"]}
 
@@ -219,17 +228,17 @@ def functional(script: Script) -> Any:
 
     @task
     async def fetch(page: int) -> int:
-        await script.work(6)
+        await script.work("fetch", 6)
         return page
 
     @task
     async def summarize(page: int) -> int:
-        await script.work(14)
+        await script.work("summarize", 14)
         return page
 
     @task
     async def publish() -> None:
-        await script.work(5)
+        await script.work("publish", 5)
 
     @entrypoint()
     async def flow(state: State) -> State:
@@ -271,7 +280,7 @@ class Recording:
 
 async def _record(shape: Callable[[Script], Any], seed: str) -> Recording:
     recorder = Recorder()
-    script = Script(random.Random(seed), recorder)
+    script = Script(seed, recorder)
     made = shape(script)
     is_flow = shape is functional
     graph: Any = made if is_flow else made.compile(checkpointer=InMemorySaver())
@@ -283,7 +292,7 @@ async def _record(shape: Callable[[Script], Any], seed: str) -> Recording:
             await graph.ainvoke(step, config)
             if is_flow or not (await graph.aget_state(config)).interrupts:
                 break
-            await asyncio.sleep(script.noisy(300.0))
+            await asyncio.sleep(script.noisy("human", 300.0))
             step = Command(resume="yes")
         recorder.finish()
     finally:
@@ -385,3 +394,26 @@ def errors(shape: Callable[[Script], Any], runs: int, seeds: Sequence[int] = SEE
         ours += [abs(a - b) for a, b in zip(percentages(recording, traces, moments), true, strict=True)]
         plain += [abs(a - b) for a, b in zip(counted(recording, tasks, moments), true, strict=True)]
     return ours, plain
+
+
+def table() -> str:
+    """The median error of each shape, as on the page about the progress of runs."""
+    rows = list[str]()
+    columns: list[list[float]] = [[], [], []]
+    for shape in SHAPES:
+        (one, plain), (eight, _) = errors(shape, 1), errors(shape, EARLIER)
+        for column, found in zip(columns, (plain, one, eight), strict=True):
+            column.extend(found)
+        rows.append(_row((shape.__doc__ or "").rstrip("."), plain, one, eight))
+    rows.append(_row("All together", *columns))
+    head = f"| graph | finished nodes | after one run | after {EARLIER} runs |\n|---|---|---|---|"
+    return "\n".join([head, *rows])
+
+
+def _row(name: str, *each: list[float]) -> str:
+    return f"| {name} | {' | '.join(f'{median(found):.1f}' for found in each)} |"
+
+
+if __name__ == "__main__":
+    logging.disable()  # that no node is captured
+    print(table())

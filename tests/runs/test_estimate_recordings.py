@@ -1,7 +1,9 @@
 """The percentage against the true share of the working time, on recorded runs of graphs of eleven shapes."""
 
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -18,6 +20,7 @@ from tests.runs.run_shapes import (
     percentages,
     record,
     replay,
+    table,
     traces_of,
     truth,
     worked,
@@ -93,3 +96,14 @@ def test_a_recording_is_the_same_each_time(shape: Shape) -> None:
 
 def _names(recording: Recording) -> list[tuple[float, str, str]]:
     return [(at, kind, str(each[0]).partition(":")[0] if each else "") for at, kind, each in recording.events]
+
+
+def test_the_page_shows_the_figures(root: Path) -> None:
+    """Versions of Python and LangGraph may differ a little."""
+    page = (root / "docs/guide/run-progress.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in table().splitlines() if not line.startswith("|-")]
+    for name, *values in rows:
+        shown = re.search(rf"^\| {re.escape(name)} \| (.*) \|$", page, re.MULTILINE)
+        assert shown, f"{name}: run python -m tests.runs.run_shapes"
+        if name != "graph":
+            assert [float(each) for each in shown[1].split(" | ")] == pytest.approx([*map(float, values)], abs=0.5)

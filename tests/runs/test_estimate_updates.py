@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Send, interrupt
+from langgraph.types import Command, RetryPolicy, Send, interrupt
 from typing_extensions import TypedDict
 
 from lg_streaming import StreamingModule, current_progress, stream_all, stream_event, stream_progress
@@ -19,8 +19,10 @@ from lg_streaming.publisher import RunOutcome
 from lg_streaming.runs.history import RunHistory
 from lg_streaming.runs.progress import RunProgress
 from lg_streaming.testing import ScriptedChatModel
-from tests.hub.helpers import collect
+from tests.hub.helpers import collect, until
+from tests.runs.graphs import Gate, asking, gated
 from tests.runs.virtual_time import run_in_virtual_time
+from tests.support.memory_fleet import Network
 
 
 class State(TypedDict, total=False):
@@ -101,6 +103,7 @@ def virtual(test: Test) -> Callable[[], None]:
     return run
 
 
+@pytest.mark.row("FLOW-35")
 @virtual
 async def test_a_run_is_counted_at_first_and_timed_from_then_on(site: Site) -> None:
     graph = line(sleeper("plan", 2), sleeper("write", 8))
@@ -320,8 +323,6 @@ async def test_every_attempt_of_a_node_is_observed_once(site: Site, decorator: A
         interrupt("go on?")
         return {"log": ["flaky"]}
 
-    from langgraph.types import RetryPolicy
-
     builder = cast("Any", StateGraph(State))
     retry = RetryPolicy(initial_interval=0.0, jitter=False)
     builder.add_node("flaky", decorator(flaky) if decorator else flaky, retry_policy=retry)
@@ -331,3 +332,64 @@ async def test_every_attempt_of_a_node_is_observed_once(site: Site, decorator: A
     await graph.ainvoke(Command(resume="yes"), config)
     assert len({namespace for namespace, _ in seen}) == 1
     assert [what for _, what in seen] == ["flaky", "failed", "flaky", "interrupted", "flaky", "complete"]
+
+
+# ---------------------------------------------------------------- runs of the runner
+async def test_a_run_of_the_runner_is_at_100_right_before_its_end(site: Site) -> None:
+    gate = Gate()
+    gate.open.set()
+    await site.module.runs.run(gated(gate), {"text": "hi"}, execution_id="e")
+    updates = await collect(site.hub.subscribe("e"))
+    assert [update.type for update in updates][-2:] == ["workflow_progress", "workflow_complete"]
+    assert (updates[-2].data["progress"], updates[-2].data["completed_nodes"]) == (100, 1)
+    assert updates[-2].metadata.run_id == updates[-1].metadata.run_id
+
+
+async def test_a_run_that_is_cancelled_is_not_at_100(site: Site) -> None:
+    gate = Gate()
+    run = await site.module.runs.start(gated(gate), {"text": "hi"}, execution_id="e")
+    async for update in run.updates(types=["workflow_progress"]):
+        assert update.data["current_node"] == "work"
+        break
+    await run.cancel("enough")
+    assert [update.data["progress"] for update in await site.updates()] == [0]
+
+
+async def test_a_run_keeps_its_progress_over_an_answer(site: Site) -> None:
+    run = await site.module.runs.start(asking(), {"text": "so:"}, execution_id="e")
+    prompts = [update async for update in run.updates(until="interrupted") if update.type == "human_prompt"]
+    async for update in site.hub.subscribe("e", types=["workflow_progress"], follow=True):
+        waiting = update.data
+        assert (waiting["completed_nodes"], waiting["current_node"], waiting["progress"]) == (0, "ask", 0)
+        break
+    await site.hub.respond("e", prompts[0].data["prompt_id"], "yes")
+    await run
+    assert (await site.updates())[-1].data == {
+        "total_nodes": 2,
+        "completed_nodes": 2,
+        "progress": 100,
+        "eta_s": 0,
+    }
+
+
+async def test_a_run_learns_from_a_run_of_another_process() -> None:
+    network = Network()
+    modules = [StreamingModule(log=network.log(name)) for name in "ab"]
+    try:
+        gate = Gate()
+        gate.open.set()
+        graph = gated(gate)
+        await modules[0].runs.run(graph, {"text": "hi"}, execution_id="one")
+        await until(lambda: bool(network.store))
+        gate.open.clear()
+        run = await modules[1].runs.start(graph, {"text": "hi"}, execution_id="two")
+        async for update in run.updates(types=["workflow_progress"]):
+            assert update.data["eta_s"] >= 0
+            break
+        gate.open.set()
+        await run
+    finally:
+        for module in modules:
+            await module.aclose()
+        for fleet in network.fleets.values():
+            fleet.stop()
