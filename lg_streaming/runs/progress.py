@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.capture import running_node
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture import Ending
     from lg_streaming.hub import StreamHub
     from lg_streaming.runs.history import RunHistory, RunTrace
+    from lg_streaming.runs.registry import AnyGraph
 
 __all__ = ["RunProgress"]
 
@@ -33,15 +33,6 @@ _INTERVAL: Final = 1.0
 """Seconds between two looks at the clock and at the live progress of nodes."""
 _STEP: Final = 1.0
 """Change of the percentage that is published by itself."""
-
-_structures: Final[weakref.WeakKeyDictionary[Any, GraphStructure]] = weakref.WeakKeyDictionary()
-
-
-def _structure_of(graph: Any) -> GraphStructure:
-    found = _structures.get(graph)
-    if found is None:
-        found = _structures[graph] = GraphStructure.of(graph)
-    return found
 
 
 class RunProgress:
@@ -66,13 +57,13 @@ class RunProgress:
         hub: StreamHub,
         execution_id: str,
         run_id: str,
-        graph: Any,
+        graph: AnyGraph,
         history: RunHistory,
         *,
         name: str | None = None,
         earlier: Mapping[str, Any] | None = None,
     ) -> None:
-        structure = _structure_of(graph)
+        structure = GraphStructure.of(graph)
         self._publisher = hub.publisher
         self._execution_id = execution_id
         self._scope = Scope(run_id=run_id)

@@ -90,20 +90,38 @@ def test_an_entrypoint_has_no_structure() -> None:
     def flow(_: object) -> int:
         return work().result()
 
-    found = GraphStructure.of(flow)
+    found = GraphStructure.of(cast("Any", flow))
     assert found.is_functional
     assert found.expected_after([]) is None
 
 
-def test_an_unknown_node_and_a_graph_that_cannot_be_drawn_have_no_expectation() -> None:
-    class Broken:
-        def get_graph(self) -> Any:
-            raise TypeError
+def test_a_router_that_names_no_targets_may_go_anywhere() -> None:
+    def route(_: State) -> str:
+        return "b"
 
-    empty = GraphStructure.of(Broken())
-    assert empty == GraphStructure()
-    assert empty.expected_after(["a"]) is None
+    built = builder_of("a", "b").add_conditional_edges("a", route)
+    found = GraphStructure.of(built.add_edge("b", END).compile())
+    assert {each.target for each in found.edges if each.source == "a"} == {"a", "b", "__end__"}
+    assert 0 < (found.expected_after(["a"]) or 0) < 1
+
+
+def test_an_unknown_node_has_no_expectation() -> None:
+    assert GraphStructure().expected_after(["a"]) is None
     assert GraphStructure(edges=(Edge("__start__", "a"),)).expected_after(["other"]) is None
+
+
+def test_it_has_the_edges_that_langgraph_draws() -> None:
+    def fan_out(_: State) -> list[Send]:
+        return [Send("b", {})]
+
+    def route(_: State) -> Literal["a", "c"]:
+        return "c"
+
+    built = builder_of("a", "b", "c", "d").add_conditional_edges("a", fan_out, {"x": "b", "y": "c"})
+    built = built.add_conditional_edges("b", route).add_edge(["b", "c"], "d").add_edge("d", END)
+    graph = built.compile()
+    drawn = {(each.source, each.target, each.conditional) for each in graph.get_graph().edges}
+    assert {tuple(each) for each in GraphStructure.of(graph).edges} == drawn
 
 
 def test_a_changed_graph_has_another_fingerprint() -> None:
