@@ -71,6 +71,7 @@ class RunDriver:
         request: RunRequest,
         run: GraphRun,
         on_end: Callable[[RunDriver], None],
+        *,
         history: RunHistory,
     ) -> None:
         self.run = run

@@ -286,7 +286,7 @@ class GraphRunner(RunCommands):
             graph=request.graph_name,
             owner=request.owner,
         )
-        driver = RunDriver(hub, self.queue, request, run, self._leave, self._history)
+        driver = RunDriver(hub, self.queue, request, run, self._leave, history=self._history)
         run.on_cancel = driver.cancel_run
         is_first = self._order.enter(driver, only_if_first=request.if_running == "reject")
         if not is_first and request.if_running == "reject":
