@@ -35,7 +35,7 @@ async def main() -> None:
         async for update in run.updates():
             if update.type == "token":
                 print(update.data["content"], end="", flush=True)
-            else:
+            elif update.kind != "progress":
                 print(f"[{update.type}]")
         print((await run)["answer"])
 

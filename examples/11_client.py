@@ -34,7 +34,8 @@ async def read_the_beginning(client: SSEClient, execution_id: str) -> Position |
 
 
 async def read_the_rest(client: SocketIOClient, execution_id: str, after: Position | None) -> None:
-    async for update in client.subscribe(execution_id, after=after):
+    kinds = ["token", "event", "status"]  # all but progress
+    async for update in client.subscribe(execution_id, after=after, events=kinds):
         print(update.data["content"] if update.type == "token" else f"[{update.type}]", end="", flush=True)
 
 

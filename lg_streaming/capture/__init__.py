@@ -3,7 +3,8 @@
 - `wrap`: wrappers of functions, generators and Runnables; `held_functions`: tools, tasks and methods.
 - `enter_node`: entry of a decorated node; `chain_steps`: chains as nodes.
 - `decorated_graph`: decorators on a compiled graph; `plan`: the options of its nodes.
-- `node`: one attempt of a node; `node_frame`: the frame to which its events belong, a node or a tool call.
+- `node`: one attempt of a node; `node_frame`: the frame to which its events belong, a node or a tool call;
+  `node_observer`: an observer of the nodes of a call.
 - `node_result`: messages and text in a node's result; `outcome`: the meaning of an error that ends it.
 - `yields`: items that a generator node yields; `tool_call`: one call of a tool.
 - `model_call`: one call of a model; `message_parts`: the content of its messages and chunks.
@@ -20,16 +21,20 @@ from lg_streaming.capture.graph import configured_execution_id, current_call, gr
 from lg_streaming.capture.graph_call import CallOptions
 from lg_streaming.capture.held_functions import get_held_function, replace_held_function
 from lg_streaming.capture.idle_timeout import install_idle_hooks
-from lg_streaming.capture.outcome import describe_failure
+from lg_streaming.capture.node_observer import NodeObserver
+from lg_streaming.capture.outcome import Ending, describe_failure
 from lg_streaming.capture.place import surrounding_namespace
 from lg_streaming.capture.plan import GraphPlan, NodePlan, NodeSink, Selection, configured_plan
 from lg_streaming.capture.pregel_hooks import install_hooks
 from lg_streaming.capture.retries import install_retry_hooks
+from lg_streaming.capture.run_registry import running_node
 from lg_streaming.capture.wrap import StreamedRunnable, unwrap_node, wrap_node
 
 __all__ = [
     "CallOptions",
+    "Ending",
     "GraphPlan",
+    "NodeObserver",
     "NodePlan",
     "NodeSink",
     "RunnableConfig",
@@ -47,6 +52,7 @@ __all__ = [
     "is_graph",
     "options_in",
     "replace_held_function",
+    "running_node",
     "surrounding_namespace",
     "unwrap_node",
     "wrap_node",

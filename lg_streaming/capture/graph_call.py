@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
+    from lg_streaming.capture.node_observer import NodeObserver
     from lg_streaming.capture.plan import GraphPlan
     from lg_streaming.context import Block
     from lg_streaming.events import Priority
@@ -38,6 +39,8 @@ class CallOptions:
     priority: Priority | None = None
     plan: GraphPlan | None = None
     """Plan for nodes that are not decorated."""
+    observer: NodeObserver | None = None
+    """Observer of the nodes of the calls."""
 
 
 _DEFAULTS = CallOptions()
@@ -76,6 +79,8 @@ class GraphCall:
         self.captured_nodes = 0
         """Number of captured nodes."""
         self.block = block
+        self.observer: NodeObserver | None = options.observer if options is not None else None
+        """Observer of its nodes."""
         self.configured_execution: str | None = None
         """Execution that the config of the first graph in it names."""
         self.run_ids: set[UUID] = set()

@@ -114,6 +114,11 @@ class CapturedNode(NodeFrame, Protocol):
     """One try of a captured node, as the registry of runs uses it."""
 
     @property
+    def name(self) -> str:
+        """Name of the node, or of its function."""
+        ...
+
+    @property
     def is_graph_node(self) -> bool:
         """True if LangGraph runs it as a node, and not another node calls it as a function."""
         ...

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from lg_streaming.capture.node_frame import NodeFrame
+    from lg_streaming.capture.node_observer import NodeObserver
+    from lg_streaming.capture.outcome import Ending
     from lg_streaming.capture.run import Run
     from lg_streaming.events import Scope
 
@@ -91,6 +93,7 @@ class RunFollower(BaseCallbackHandler):
             self._capture(start)
             if run.frame is None and run.call is not None and run.call.explicit and current_frame() is not None:
                 run.context_token = frame_var.set(NO_FRAME)
+            _observe_start(start)
 
     def take_root(self, start: RunStart) -> None:
         """Check whether a run is the root of the call that this handler was attached to."""
@@ -112,6 +115,7 @@ class RunFollower(BaseCallbackHandler):
         _restore_context(run)
         if run.node is not None:
             run.node.succeed(outputs)
+        _observe_end(run, "complete")
         _end_call(run, GraphCall.complete)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
@@ -124,6 +128,7 @@ class RunFollower(BaseCallbackHandler):
             run.call.pause(get_interrupts(error, run.namespace))
         if run.node is not None:
             run.node.fail(error)
+        _observe_end(run, classify_ending(error))
         _end_call(run, lambda call: call.fail(error))
 
     # --- models and retrievers, for what they call -----------------------------------------------------------
@@ -206,6 +211,34 @@ class RunFollower(BaseCallbackHandler):
         listener = frame.listener
         if listener is self or (listener is None and run.is_published_by(self)):
             frame.record("custom", {"name": name, "data": data}, frame.scope)
+
+
+def _observe_start(start: RunStart) -> None:
+    observer, run = _observer_of(start.run), start.run
+    if observer is not None and run.namespace is not None:
+        in_node = run.parent.namespace if run.parent is not None and _is_in_node(run) else None
+        observer.node_started(start.node_name, run.namespace, in_node=in_node)
+
+
+def _observe_end(run: Run, ending: Ending) -> None:
+    observer = _observer_of(run)
+    if observer is not None and run.namespace is not None:
+        observer.node_ended(run.namespace, ending)
+
+
+def _observer_of(run: Run) -> NodeObserver | None:
+    """Return the observer of the call, if the run is a node of the call's own graph, or a task in such a node."""
+    observer = run.call.observer if run.call is not None else None
+    if observer is None or not run.is_node or run.parent is None:
+        return None
+    graph = run.parent.parent if _is_in_node(run) else run.parent
+    return observer if graph is not None and graph.root_call is run.call else None
+
+
+def _is_in_node(run: Run) -> bool:
+    """Return whether a node's run is that of a ``@task``, which a node calls without a graph in between."""
+    parent = run.parent
+    return parent is not None and parent.is_node and not parent.is_graph
 
 
 def _end_call(run: Run, end: Callable[[GraphCall], None]) -> None:

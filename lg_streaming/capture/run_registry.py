@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lg_streaming.capture.node_frame import CapturedNode, NodeFrame
     from lg_streaming.capture.place import Place
 
-__all__ = ["RUNS", "RunRegistry"]
+__all__ = ["RUNS", "RunRegistry", "running_node"]
 
 
 class RunRegistry:
@@ -125,6 +125,11 @@ class RunRegistry:
         if frame.is_graph_node and frame.graph_namespace is not None:
             self._frames.setdefault(frame.graph_namespace, []).append(frame)
 
+    def running_node(self, namespace: str) -> CapturedNode | None:
+        """Return the running captured node of a namespace, or None."""
+        found = self._frames.get(namespace)
+        return found[-1] if found else None
+
     def unregister_frame(self, frame: CapturedNode) -> None:
         """Unregister a captured node."""
         namespace = frame.graph_namespace
@@ -173,6 +178,11 @@ class RunRegistry:
 
 
 RUNS: Final = RunRegistry()
+
+
+def running_node(namespace: str) -> CapturedNode | None:
+    """Return the captured node that runs in LangGraph's checkpoint namespace, or None."""
+    return RUNS.running_node(namespace)
 
 
 def _position() -> CodePosition:

@@ -4,6 +4,7 @@
 - `driver`: one run from its start to its end; `queue`: bounded concurrency, fair by owner.
 - `human`: prompts from interrupts, and their answers.
 - `steering`: one run between the steps of its graph; `commands`: pause, resume, inject, edit, fork, from any process.
+- `progress`: progress of a whole run; `estimate`: its figures; `structure`: the graph; `history`: earlier runs.
 """
 
 from lg_streaming.runs.registry import GraphRegistry

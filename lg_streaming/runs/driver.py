@@ -26,6 +26,7 @@ from lg_streaming.errors import (
 from lg_streaming.publisher import RunOutcome
 from lg_streaming.runs.human import WaitForAnswers, prompts_of
 from lg_streaming.runs.opening import RunOpening, wait_for_end
+from lg_streaming.runs.progress import RunProgress
 from lg_streaming.runs.request import IfRunning, OnDisconnect, RunRequest
 from lg_streaming.runs.rollback import RUN_KEY, without_checkpoint
 from lg_streaming.runs.steering import StepControl
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.hub import StreamHub
+    from lg_streaming.runs.history import RunHistory
     from lg_streaming.runs.queue import RunQueue, Waiter
     from lg_streaming.runs.registry import AnyGraph
     from lg_streaming.runs.run import GraphRun
@@ -59,6 +61,7 @@ class RunDriver:
         request: The run's arguments.
         run: The run's handle.
         on_end: Called with the driver before the handle has its result.
+        history: Earlier runs of the graphs.
     """
 
     def __init__(
@@ -68,6 +71,8 @@ class RunDriver:
         request: RunRequest,
         run: GraphRun,
         on_end: Callable[[RunDriver], None],
+        *,
+        history: RunHistory,
     ) -> None:
         self.run = run
         self.request = request
@@ -92,6 +97,7 @@ class RunDriver:
         self._cancelled = self._begun = self._left_open = self._held = False
         self._last_call: asyncio.TimerHandle | None = None  # ends a run that does not stop when it is cancelled
         self._pauses = _Pauses()
+        self._progress = RunProgress(hub, run.execution_id, run.run_id, request.graph, history, name=request.graph_name)
         self._config: RunnableConfig = self._make_config()
 
     def _make_config(self) -> RunnableConfig:
@@ -99,7 +105,9 @@ class RunDriver:
         plan = configured_plan(publisher)
         if plan is None and not has_decorated_nodes(request.graph):
             plan = plan_of("all")
-        options = CallOptions(execution_id=request.execution_id, owner=request.owner, plan=plan)
+        options = CallOptions(
+            execution_id=request.execution_id, owner=request.owner, plan=plan, observer=self._progress
+        )
         config = graph_config(request.config, publisher, options, thread_id=request.thread_id)
         return merge_configs(config, {"callbacks": [self._pauses], "metadata": {RUN_KEY: self.run.run_id}})
 
@@ -223,6 +231,7 @@ class RunDriver:
             if not isinstance(error, Exception):
                 raise
         else:
+            self._progress.complete()
             duration = round(time.perf_counter() - self._started, 6)
             self._end(RunOutcome("workflow_complete", {"result": value, "duration_s": duration}), result=value)
 
@@ -231,6 +240,7 @@ class RunDriver:
             raise asyncio.CancelledError
         if not self.is_open:
             await self._open_in_order()
+        self._progress.start()
         return await self._run_steps()
 
     async def _open_in_order(self) -> None:
@@ -284,6 +294,7 @@ class RunDriver:
 
     def _leave(self, finish: Callable[[], None]) -> None:
         self.leave_queue()
+        self._progress.close()
         if self._last_call is not None:
             self._last_call.cancel()
         self._unhold()

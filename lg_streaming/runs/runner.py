@@ -19,6 +19,7 @@ from lg_streaming.publisher import new_id
 from lg_streaming.runs.commands import RunCommands
 from lg_streaming.runs.disconnect import DisconnectWatch
 from lg_streaming.runs.driver import RunDriver
+from lg_streaming.runs.history import RunHistory
 from lg_streaming.runs.opening import wait_for_end
 from lg_streaming.runs.queue import RunQueue
 from lg_streaming.runs.request import IfRunning, OnDisconnect, RunRequest
@@ -62,6 +63,7 @@ class GraphRunner(RunCommands):
         super().__init__(hub, graphs)
         settings = hub.settings.runs
         self.queue: RunQueue = RunQueue(settings.max_concurrent, settings.max_queued)
+        self._history = RunHistory(hub.log.fleet)
         self._keys = StartKeys(hub, self._restore)
         self._disconnects = DisconnectWatch(hub)
         hub.metrics.run_counts = self._count
@@ -285,7 +287,7 @@ class GraphRunner(RunCommands):
             owner=request.owner,
         )
         context = _detached_context()  # configs are merged with the one around the caller
-        driver = context.run(RunDriver, hub, self.queue, request, run, self._leave)
+        driver = context.run(RunDriver, hub, self.queue, request, run, self._leave, history=self._history)
         run.on_cancel = driver.cancel_run
         is_first = self._order.enter(driver, only_if_first=request.if_running == "reject")
         if not is_first and request.if_running == "reject":

@@ -58,9 +58,11 @@ def test_examples_are_short(name: str) -> None:
 def test_in_process() -> None:
     assert run("01_in_process.py", fresh=True).splitlines() == [
         "[workflow_start]",
+        "[status]",
         "[node_start]",
         "Rain is water that falls from clouds in drops.[node_complete]",
         "[workflow_complete]",
+        "Rain is water that falls from clouds in drops.",
     ]
 
 

@@ -29,7 +29,8 @@ async def start_types(streaming: StreamingModule, execution_id: str = "e") -> li
     state = await streaming.hub.describe(execution_id)
     assert state is not None
     async for update in updates:
-        found.append((update.type, update.metadata.run_id))
+        if update.type != "workflow_progress":
+            found.append((update.type, update.metadata.run_id))
         if update.metadata.sequence_number == state.head:
             break
     return found
