@@ -51,11 +51,20 @@ async def test_clients_lose_and_repeat_nothing_while_each_gateway_restarts(deplo
         assert updates[-1].type == "workflow_complete"
 
 
+async def has_begun(deployment: Deployment, execution_id: str) -> None:
+    """Wait until the worker has taken the job: before that the run has no owner, and readers are refused."""
+    owner = {"Authorization": f"Bearer {token('alice')}"}
+    async with asyncio.timeout(30), httpx2.AsyncClient(base_url=deployment.url, headers=owner) as http:
+        while (await http.get(f"/executions/{execution_id}")).status_code != 200:
+            await asyncio.sleep(0.05)
+
+
 async def read(
     deployment: Deployment, kind: type[SSEClient | SocketIOClient], begun: asyncio.Barrier, restarted: asyncio.Event
 ) -> list[StreamUpdate]:
     """Read a run, and answer its prompt after the restarts."""
     execution_id = await start(deployment, "alice")
+    await has_begun(deployment, execution_id)
     updates: list[StreamUpdate] = []
     async with kind(deployment.url, token=token("alice")) as client:
         async for update in client.subscribe(execution_id):
