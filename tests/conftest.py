@@ -6,6 +6,7 @@ import gc
 import importlib
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import AsyncGenerator, Coroutine, Generator
@@ -17,13 +18,15 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import settings
 
+from tests.support.authorities import share_authorities
 from tests.support.browser import shared_browser
 from tests.support.leaks import Footprint, footprint, forget_runs, left_since
-from tests.support.programs import alternated, starts_programs
+from tests.support.programs import ordered, starts_programs
 
 if TYPE_CHECKING:
     from tests.support.redis_server import RedisServer
 
+share_authorities()
 importlib.import_module("lg_streaming.observability.metrics")  # it reads a file: before that is watched
 
 # Long enough for a loaded machine to end what is ending, short enough to notice a leak at once.
@@ -55,7 +58,8 @@ def _clean_logging() -> None:
     """Undo what a server of an earlier test did to uvicorn's loggers."""
     for name in ("uvicorn", "uvicorn.access", "uvicorn.asgi", "uvicorn.error"):
         logger = logging.getLogger(name)
-        logger.setLevel(logging.NOTSET)
+        if logger.level != logging.NOTSET:  # a change of a level goes through all loggers, which costs milliseconds
+            logger.setLevel(logging.NOTSET)
         logger.handlers.clear()
         logger.propagate = True
 
@@ -129,6 +133,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if picked else 2 * (os.cpu_count() or 1)
 
 
+def pytest_configure() -> None:
+    """Let tests interrupt programs with SIGINT where a shell started this process in the background, and ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Collect no garbage while tests are collected, nor later in what is there then: modules and tests, which stay."""
@@ -144,7 +154,7 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give tests with a browser their connection, and mark the tests of modules that start other programs.
 
-    Workers take these modules and the others in turn.
+    Workers take the long modules first, then these and the others in turn.
     """
 
     @functools.cache
@@ -159,7 +169,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if starting(item.path):
             item.add_marker("program")
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items[:] = alternated(items, module=lambda item: item.path, starts=lambda item: starting(item.path))
+        items[:] = ordered(items, module=lambda item: item.path, starts=lambda item: starting(item.path))
 
 
 @pytest.hookimpl(wrapper=True)

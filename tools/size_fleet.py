@@ -7,6 +7,7 @@
 """
 
 import argparse
+import functools
 import math
 import random
 import sys
@@ -136,6 +137,7 @@ def delays(demand: Demand, busy: float, seed: int) -> tuple[float, float]:
     return waited[len(waited) // 2], waited[len(waited) * 99 // 100]
 
 
+@functools.cache
 def imbalance(executions: int, shards: int, seed: int) -> float:
     """Simulate executions whose hashes put them on shards; return the busiest shard's load over the mean, as p95.
 

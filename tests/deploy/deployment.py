@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import Popen
 from typing import Any, Self
 
 import yaml
 
-from tests.deploy.programs import WORKER, environment, find_program, free_port, program
+from tests.deploy.programs import WORKER, Process, environment, find_program, free_port, program
 from tests.support.server import ROOT
 
 __all__ = ["FOLDER", "SECRETS", "Deployment", "compose"]
@@ -46,14 +45,19 @@ class Deployment:
     folder: Path
     ports: dict[str, int]
     services: dict[str, Any] = field(default_factory=lambda: compose()["services"])
+    fresh: bool = True
+    """Start gateways in new interpreters first. When they restart, they are forks: see `tests.support.warm`."""
     _running: dict[str, ExitStack] = field(default_factory=dict[str, ExitStack])
-    _processes: dict[str, Popen[bytes]] = field(default_factory=dict[str, Popen[bytes]])
+    _processes: dict[str, Process] = field(default_factory=dict[str, Process])
 
     @classmethod
     @contextmanager
-    def running(cls, folder: Path, *, others: Sequence[str] = (*GATEWAYS, "worker", "nginx")) -> Generator[Self]:
+    def running(
+        cls, folder: Path, *, others: Sequence[str] = (*GATEWAYS, "worker", "nginx"), fresh: bool = True
+    ) -> Generator[Self]:
         """Start Redis and other services; stop them at the end."""
-        deployment = cls(folder=folder, ports={name: free_port() for name in ("redis", *GATEWAYS, "nginx")})
+        ports = {name: free_port() for name in ("redis", *GATEWAYS, "nginx")}
+        deployment = cls(folder=folder, ports=ports, fresh=fresh)
         with ExitStack() as stack:
             for name in ("redis", *others):
                 stack.callback(deployment.stop, name)
@@ -130,7 +134,8 @@ class Deployment:
         here = {"python": sys.executable, "0.0.0.0": "127.0.0.1", "10.77.0.10": "127.0.0.1"}
         gateway = [here.get(word, word) for word in command]
         port = self.ports[name]
-        return [*gateway, f"--port={port}"], {"port": port, "env": env, "folder": WORKER}
+        fresh = self.fresh and not self.logs(name)
+        return [*gateway, f"--port={port}"], {"port": port, "env": env, "folder": WORKER, "fresh": fresh}
 
     def _redis_options(self, conf: str) -> Iterator[str]:
         users = self.folder / "users.acl"

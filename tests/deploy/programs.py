@@ -10,15 +10,19 @@ import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
+from tests.support import warm
 from tests.support.server import ROOT
 
-__all__ = ["WORKER", "environment", "find_program", "free_port", "program", "redis_server", "web", "worker"]
+__all__ = ["WORKER", "Process", "environment", "find_program", "free_port", "program", "redis_server", "web", "worker"]
 
 WORKER = ROOT / "examples/12_worker"
 _PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 20.0
+
+Process = warm.Program | subprocess.Popen[bytes]
 
 
 def find_program(name: str) -> str:
@@ -46,18 +50,19 @@ def program(
     port: int | None = None,
     line: str = "",
     env: Mapping[str, str] | None = None,
-    folder: Path | None = None,
-) -> Generator[subprocess.Popen[bytes]]:
-    """Run a program in the block, which begins when it listens on `port` or has written `line`."""
+    folder: Path = ROOT,
+    fresh: bool = True,
+) -> Generator[Process]:
+    """Run a program in the block, which begins when it listens on `port` or has written `line`.
+
+    One of Python that is not `fresh` is a fork, which must not start others.
+    """
+    words = [str(part) for part in command]
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=env,
-            cwd=folder,
-            start_new_session=True,
+        process = (
+            _start(words, output, env, folder)
+            if fresh
+            else warm.fork(*words[1:], env=env, cwd=folder, output=output.fileno())
         )
     try:
         deadline = time.monotonic() + _START_TIMEOUT
@@ -71,9 +76,23 @@ def program(
         try:
             process.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its children too
+            if fresh:
+                os.killpg(process.pid, signal.SIGKILL)  # its children too
+            process.kill()
             process.wait()
             raise AssertionError(f"{command} did not stop:\n{log.read_text()}") from None
+
+
+def _start(words: list[str], output: IO[bytes], env: Mapping[str, str] | None, folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=env,
+        cwd=folder,
+        start_new_session=True,
+    )
 
 
 def _listens(port: int) -> bool:
@@ -94,16 +113,17 @@ def redis_server(folder: Path, *options: str) -> Generator[str]:
 
 
 @contextmanager
-def web(folder: Path, redis: str, name: str = "web", **env: str) -> Generator[str]:
+def web(folder: Path, redis: str, name: str = "web", *, fresh: bool = True, **env: str) -> Generator[str]:
     """Run a web process of the example; yields its address."""
     port = free_port()
     command = [sys.executable, "-m", "lg_streaming", "serve", "web:app", f"--port={port}", "--grace=3"]
-    with program(command, folder / f"{name}.log", port=port, env=environment(redis, **env), folder=WORKER):
+    log = folder / f"{name}.log"
+    with program(command, log, port=port, env=environment(redis, **env), folder=WORKER, fresh=fresh):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
-def worker(folder: Path, redis: str, name: str = "worker", **env: str) -> Generator[subprocess.Popen[bytes]]:
+def worker(folder: Path, redis: str, name: str = "worker", **env: str) -> Generator[Process]:
     """Run a worker of the example, with one child process."""
     command = [sys.executable, "-m", "taskiq", "worker", "worker:broker", "--workers=1", "--wait-tasks-timeout=2"]
     log = folder / f"{name}.log"

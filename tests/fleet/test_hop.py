@@ -1,7 +1,8 @@
 """Clients of every kind hop between two gateways behind nginx: no update is lost, none comes twice.
 
 The gateways, nginx and Redis are those of `examples/deploy`. A process that serves nothing publishes all the time.
-The gateways are restarted in turn, nginx reads its configuration again, and a gateway is killed.
+A gateway is killed, the other one is restarted, and nginx reads its configuration again. In `make soak` both gateways
+are restarted in turn, too.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ from tests.support.node import node_process
 pytestmark = pytest.mark.row("PYEV-20")
 
 RATE = 100
+PAGES_RATE = 25
+"""Updates a second that five pages show without all of the processor."""
 PATIENCE = 25.0
 
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Generator[Deployment]:
-    with Deployment.running(tmp_path_factory.mktemp("hop"), others=(*GATEWAYS, "nginx")) as deployment:
+    with Deployment.running(tmp_path_factory.mktemp("hop"), others=(*GATEWAYS, "nginx"), fresh=False) as deployment:
         yield deployment
 
 
@@ -44,10 +47,11 @@ def token(subject: str = OWNER) -> str:
 
 
 class Producer:
-    """The process that publishes."""
+    """The process that publishes, so many updates a second."""
 
-    def __init__(self, execution_id: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, execution_id: str, process: asyncio.subprocess.Process, rate: int) -> None:
         self.execution_id = execution_id
+        self.rate = rate
         self._process = process
 
     async def end(self) -> dict[str, int]:
@@ -58,9 +62,9 @@ class Producer:
 
 
 @asynccontextmanager
-async def producer(deployment: Deployment, execution_id: str) -> AsyncGenerator[Producer]:
+async def producer(deployment: Deployment, execution_id: str, rate: int = RATE) -> AsyncGenerator[Producer]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.fleet.producer", execution_id, str(RATE)),
+        *(sys.executable, "-m", "tests.fleet.producer", execution_id, str(rate)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=environment(deployment.redis, LG_STREAMING_LOG=deployment.redis),
@@ -68,7 +72,7 @@ async def producer(deployment: Deployment, execution_id: str) -> AsyncGenerator[
     try:
         assert process.stdout is not None
         assert await process.stdout.readline() == b"ready\n"
-        yield Producer(execution_id, process)
+        yield Producer(execution_id, process, rate)
     finally:
         if process.returncode is None:
             process.kill()
@@ -89,8 +93,9 @@ def subscriptions(execution_id: str) -> dict[str, tuple[str, dict[str, Any], boo
 class Hop:
     """Clients of every kind, and the times of what is done to their gateways."""
 
-    def __init__(self, clients: Sequence[Client]) -> None:
+    def __init__(self, clients: Sequence[Client], rate: int) -> None:
         self._clients = clients
+        self._rate = rate
         self._steps: list[tuple[str, float, float]] = []
 
     @asynccontextmanager
@@ -98,7 +103,7 @@ class Hop:
         """Do something in the block; then wait until every client has updates that were published afterwards."""
         began = time.time()
         yield
-        target = max([await each.newest() for each in self._clients]) + RATE // 2
+        target = max([await each.newest() for each in self._clients]) + self._rate // 2
         await self.until(target)
         self._steps.append((name, began, time.time()))
 
@@ -131,13 +136,15 @@ async def restart_both(deployment: Deployment, hop: Hop) -> None:
 
 
 async def kill_one(deployment: Deployment, hop: Hop) -> None:
-    """Kill a gateway, and restart the other one when the first is back."""
+    """Kill a gateway, and restart the other one when the first is back; nginx reads its configuration again."""
     first, second = GATEWAYS
     async with hop.step("a gateway is killed"):
         await asyncio.to_thread(deployment.kill, first)
     await asyncio.to_thread(deployment.start, first)
     async with hop.step("the other one stops"):
         await asyncio.to_thread(deployment.stop, second)
+    async with hop.step("nginx reloads"):
+        deployment.reload("nginx")
     await asyncio.to_thread(deployment.start, second)
 
 
@@ -146,7 +153,7 @@ Roll = Callable[[Deployment, Hop], Awaitable[None]]
 
 async def check(deployment: Deployment, clients: Sequence[Client], publishing: Producer, roll: Roll) -> dict[str, int]:
     """Let clients hop until the producer ends; each has every update once. Return the numbers of updates."""
-    hop = Hop(clients)
+    hop = Hop(clients, publishing.rate)
     await hop.until(1)
     await roll(deployment, hop)
     heads = await publishing.end()
@@ -188,7 +195,10 @@ async def node_sockets(deployment: Deployment, execution_id: str) -> AsyncGenera
         yield {name: NodeSocket(node, name) for name in subscribed}
 
 
-@pytest.mark.parametrize("roll", [restart_both, kill_one])
+ROLLS = [kill_one, pytest.param(restart_both, marks=pytest.mark.soak)]
+
+
+@pytest.mark.parametrize("roll", ROLLS)
 async def test_sockets_and_python(deployment: Deployment, roll: Roll) -> None:
     async with AsyncExitStack() as stack:
         execution_id = f"sockets-{roll.__name__}"
@@ -200,10 +210,10 @@ async def test_sockets_and_python(deployment: Deployment, roll: Roll) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("roll", [pytest.param(restart_both, marks=pytest.mark.soak), kill_one])
+@pytest.mark.parametrize("roll", ROLLS)
 async def test_pages(deployment: Deployment, roll: Roll) -> None:
     async with AsyncExitStack() as stack:
         execution_id = f"pages-{roll.__name__}"
-        publishing = await stack.enter_async_context(producer(deployment, execution_id))
+        publishing = await stack.enter_async_context(producer(deployment, execution_id, PAGES_RATE))
         clients = await stack.enter_async_context(browser_clients(deployment.url, execution_id, token()))
         await check(deployment, clients, publishing, roll)

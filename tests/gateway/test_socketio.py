@@ -394,8 +394,9 @@ async def test_a_token_that_expires_stops_delivery_and_a_fresh_one_goes_on(monke
     monkeypatch.setattr("lg_streaming.gateway.transports.connection._EXPIRY_GRACE", 2.0)
     with site(auth={"secret": SECRET, "leeway": 0}) as place:
         place.hub.open("exec-1", owner="alice")
-        async with node_client(place.url, auth=bearer(lifetime=2.2)) as client:
+        async with node_client(place.url, auth=bearer()) as client:
             await client.emit("subscribe_execution", {"execution_id": "exec-1"})
+            await client.emit("authenticate", bearer(lifetime=2.2))  # which begins when Node has started
             assert (await client.event("auth_expiring"))["in_s"] <= 0.4
             await asyncio.sleep(0.5)
             place.tokens("exec-1", 5)

@@ -574,10 +574,10 @@ async def test_of_a_thousand_executions_nothing_is_left(make_hub: MakeHub) -> No
         assert await hub.log.executions() == ()
 
     sizes: list[int] = []
+    await wave("warm-", 1_000)  # tables grow once
+    tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
     tracemalloc.start()
     try:
-        await wave("warm-", 1_000)  # tables grow once
-        tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
         for number in range(3):
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])

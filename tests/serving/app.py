@@ -27,11 +27,11 @@ def settings(**changes: object) -> StreamingSettings:
     )
 
 
-def make() -> FastAPI:
+def publishing() -> tuple[FastAPI, StreamingModule]:
+    """Return an app with a route that publishes tokens."""
     app = FastAPI()
     streaming = StreamingModule(settings())
     streaming.install(app)
-    streaming.hub.open("exec-1")
 
     @app.post("/publish/{execution_id}")
     async def publish(  # pyright: ignore[reportUnusedFunction]
@@ -40,6 +40,13 @@ def make() -> FastAPI:
         await request.body()  # httpcore fails over HTTP/2 when it is answered before it has sent its request's end
         for index in range(start, start + count):
             streaming.hub.publish(execution_id, "token", {"content": "x" * size, "index": index})
+
+    return app, streaming
+
+
+def make() -> FastAPI:
+    app, streaming = publishing()
+    streaming.hub.open("exec-1")
 
     @app.get("/peer")
     async def peer(request: Request) -> dict[str, object]:  # pyright: ignore[reportUnusedFunction]
@@ -78,8 +85,7 @@ fails_to_start = FastAPI(lifespan=_broken)
 
 def make_shared() -> FastAPI:
     """Return an app that several processes may serve; each names its process."""
-    app = FastAPI()
-    StreamingModule(settings()).install(app)
+    app, _ = publishing()
 
     @app.get("/process")
     async def process() -> int:  # pyright: ignore[reportUnusedFunction]

@@ -15,7 +15,7 @@ import pytest
 
 from tests.gateway.sse import EventSource
 from tests.serving.conftest import Pki
-from tests.serving.process import refused, served
+from tests.serving.process import Served, refused, served
 from tests.support import warm
 from tests.support.redis_server import redis_server
 from tests.support.server import free_socket
@@ -43,6 +43,7 @@ def processes(url: str, is_enough: Callable[[set[int]], bool], **options: object
         assert time.monotonic() < until, found
         with suppress(httpx2.TransportError):
             found.add(httpx2.get(f"{url}/process", **options).json())  # pyright: ignore[reportArgumentType]
+        time.sleep(0.02)
     return found
 
 
@@ -63,7 +64,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 # ---------------------------------------------------------------- serve --workers
 def test_workers_without_a_shared_log_are_refused_once() -> None:
-    code, output = refused(APP, "--factory", "--port=0", "--workers=2", fresh=True)
+    code, output = refused(APP, "--factory", "--port=0", "--workers=2")
     assert code == 3
     assert output.count("--workers 2 needs a log that the processes share") == 1
     assert "redis://" in output
@@ -71,23 +72,42 @@ def test_workers_without_a_shared_log_are_refused_once() -> None:
 
 
 def test_workers_of_an_application_that_there_is_not() -> None:
-    code, output = refused("tests.serving.nothing:app", "--port=0", "--workers=2", fresh=True)
+    code, output = refused("tests.serving.nothing:app", "--port=0", "--workers=2")
     assert (code, output.count("Error: there is no module")) == (2, 1)
 
 
-def test_workers_share_an_address_are_replaced_and_end_together(shared: dict[str, str]) -> None:
-    with served("--workers=2", app=SHARED, env=shared, fresh=True) as server:
-        assert server.told == [
-            f"Serving {server.url} over HTTP/1.1 and WebSocket, without TLS, in 2 processes. Ctrl-C ends it.\n"
-        ]
-        first = processes(server.url, lambda found: len(found) == 2)
-        health = httpx2.get(f"{server.url}/health").json()
-        assert health == {"status": "ok", "protocol": 1}
-        killed = min(first)
-        os.kill(killed, signal.SIGKILL)
-        second = processes(server.url, lambda found: len(found - {killed}) == 2) - {killed}
-        assert max(first) in second
-        assert server.stop() < 15
+async def test_workers_share_an_address_and_a_log_are_replaced_and_end_together(shared: dict[str, str]) -> None:
+    serving = served("--workers=2", app=SHARED, env=shared, fresh=True)
+    server = await asyncio.to_thread(serving.__enter__)
+    try:
+        await they_serve_each_others_executions(server.url)
+        await asyncio.to_thread(they_are_replaced_and_end, server)
+    finally:
+        await asyncio.to_thread(serving.__exit__, None, None, None)
+
+
+async def they_serve_each_others_executions(url: str) -> None:
+    async with httpx2.AsyncClient(base_url=url) as http:
+        await http.post("/publish/shared", params={"count": 3})
+    for _ in range(8):  # each over a new connection, to any of the two
+        async with (
+            httpx2.AsyncClient(base_url=url) as http,
+            EventSource(http, "/executions/shared/stream").open() as events,
+        ):
+            assert [(await anext(events)).type for _ in range(4)] == ["workflow_start", *["token"] * 3]
+
+
+def they_are_replaced_and_end(server: Served) -> None:
+    assert server.told == [
+        f"Serving {server.url} over HTTP/1.1 and WebSocket, without TLS, in 2 processes. Ctrl-C ends it.\n"
+    ]
+    first = processes(server.url, lambda found: len(found) == 2)
+    assert httpx2.get(f"{server.url}/health").json() == {"status": "ok", "protocol": 1}
+    killed = min(first)
+    os.kill(killed, signal.SIGKILL)
+    second = processes(server.url, lambda found: len(found - {killed}) == 2) - {killed}
+    assert max(first) in second
+    assert server.stop() < 15
     assert server.process.returncode == 0
     assert server.told[1:] == ["Stopping: clients are asked to reconnect.\n"]
     assert f"worker {killed} ended with code -9: another starts" in "".join(server.log)
@@ -96,33 +116,14 @@ def test_workers_share_an_address_are_replaced_and_end_together(shared: dict[str
 
 
 def test_workers_end_with_a_supervisor_that_is_killed(shared: dict[str, str]) -> None:
-    with served("--workers=2", app=SHARED, env=shared, fresh=True) as server:
+    with served("--workers=2", app=SHARED, env=shared) as server:
         found = processes(server.url, lambda found: len(found) == 2)
         server.process.kill()
         wait_until(lambda: all(is_gone(pid) for pid in found))
 
 
-async def test_workers_with_a_log_on_redis_serve_each_others_executions() -> None:
-    with redis_server() as redis:
-        environment = {"LG_STREAMING_LOG": redis.url}
-        server = served("--workers=2", env=environment, fresh=True)
-        running = await asyncio.to_thread(server.__enter__)
-        try:
-            async with httpx2.AsyncClient(base_url=running.url) as http:
-                assert (await http.get("/health")).json() == {"status": "ok", "protocol": 1}
-                await http.post("/publish/shared", params={"count": 3})
-            for _ in range(8):  # each over a new connection, to any of the two
-                async with (
-                    httpx2.AsyncClient(base_url=running.url) as http,
-                    EventSource(http, "/executions/shared/stream").open() as events,
-                ):
-                    assert [(await anext(events)).type for _ in range(4)] == ["workflow_start", *["token"] * 3]
-        finally:
-            await asyncio.to_thread(server.__exit__, None, None, None)
-
-
 def test_workers_over_http2(pki: Pki, shared: dict[str, str]) -> None:
-    with served("--workers=2", "--http2", *pki.options, app=SHARED, env=shared, fresh=True) as server:
+    with served("--workers=2", "--http2", *pki.options, app=SHARED, env=shared) as server:
         processes(server.url, lambda found: len(found) == 2, verify=pki.context)
         server.stop(signal.SIGINT)
     assert server.process.returncode == 130
@@ -131,7 +132,10 @@ def test_workers_over_http2(pki: Pki, shared: dict[str, str]) -> None:
 # ---------------------------------------------------------------- other servers
 @contextmanager
 def other_server(*command: str, **env: str) -> Generator[tuple[str, list[str]]]:
-    """A server's own command line, `{port}` in it replaced; yields its address and its log, whole at the end."""
+    """A server's own command line, `{port}` in it replaced; yields its address and its log, whole at the end.
+
+    It is killed at the end: how it ends is its own affair, and granian waits half a minute for a reader that has left.
+    """
     with free_socket() as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
@@ -153,9 +157,6 @@ def other_server(*command: str, **env: str) -> Generator[tuple[str, list[str]]]:
         wait_until(lambda: process.poll() is not None or _answers(url))
         yield url, log
     finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

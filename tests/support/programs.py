@@ -1,11 +1,27 @@
-"""Find the test modules that start other programs; `make quick` leaves them out."""
+"""Order the test modules, and find those that start other programs; `make quick` leaves them out."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, groupby, zip_longest
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+
+LONG = (
+    "serving/test_workers.py",
+    "fleet/test_hop.py",
+    "gateway/test_frames_flood.py",
+    "gateway/test_faults.py",
+    "gateway/test_socketio.py",
+    "browser/test_react.py",
+    "demo/test_browser.py",
+    "deploy/test_deployment.py",
+    "deploy/test_worker.py",
+    "deploy/test_worker_ends.py",
+    "hub/test_lifecycle.py",
+)
+"""Modules that take longer than 15 seconds, by folder and name, the longest first."""
 
 _STARTS = re.compile(
     r"""
@@ -28,15 +44,23 @@ def starts_programs(source: str) -> bool:
     return _STARTS.search(source) is not None
 
 
-def alternated(items: Iterable[T], *, module: Callable[[T], object], starts: Callable[[T], bool]) -> list[T]:
-    """Return the tests with modules that start programs and other modules in turn, each module whole.
+def ordered(
+    items: Iterable[T], *, module: Callable[[T], Path], starts: Callable[[T], bool], long: Sequence[str] = LONG
+) -> list[T]:
+    """Return the tests in the order in which workers take their modules, each module whole.
 
-    Workers then wait for programs while others compute, and the last modules are short ones.
+    The long modules come first, so that none is left at the end for one worker. Then come modules that start programs
+    and other modules in turn: workers wait for programs while others compute.
     """
+    first: dict[str, list[T]] = {}
     kinds: dict[bool, list[list[T]]] = {True: [], False: []}
-    for _, group in groupby(items, module):
+    for path, group in groupby(items, module):
         tests = list(group)
-        kinds[starts(tests[0])].append(tests)
+        name = "/".join(path.parts[-2:])
+        if name in long:
+            first[name] = tests
+        else:
+            kinds[starts(tests[0])].append(tests)
     nothing: list[T] = []
     pairs = zip_longest(kinds[True], kinds[False], fillvalue=nothing)
-    return list(chain.from_iterable(chain.from_iterable(pairs)))
+    return list(chain.from_iterable([*(first[name] for name in long if name in first), *chain.from_iterable(pairs)]))

@@ -1,6 +1,7 @@
 """Real uvicorn servers on a free loopback port, in a thread of this process or in a process of their own."""
 
 import argparse
+import asyncio
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -36,17 +38,50 @@ class ServerError(Exception):
 
 
 class _SignallingServer(uvicorn.Server):
-    """Server that notifies the waiting thread when it listens, or will never listen."""
+    """Server that notifies the waiting thread when it listens, or will never listen.
+
+    It stops at once, as tests stop thousands of servers. Uvicorn looks for a signal every 0.1 s, and then waits 0.1 s
+    for its connections, even without any.
+    """
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.decided = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._signal = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         try:
             await super().startup(sockets)
         finally:
             self.decided.set()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._signal.set)
+
+    async def main_loop(self) -> None:
+        counter = 0
+        while not await self.on_tick(counter):
+            counter += 1
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._signal.wait(), 0.1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        state = self.server_state
+        if state.connections or state.tasks or self.force_exit:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
+        for each in sockets or []:
+            each.close()
+        for server in self.servers:
+            await server.wait_closed()
+        await self.lifespan.shutdown()
 
 
 @dataclass(slots=True, kw_only=True)

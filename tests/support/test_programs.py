@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.programs import alternated, starts_programs
+from tests.support.programs import LONG, ordered, starts_programs
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,17 @@ def test_their_tests_are_marked_before_marks_are_chosen(pytester: pytest.Pyteste
     result.assert_outcomes(passed=1, deselected=1)
 
 
-def test_modules_of_both_kinds_take_turns_and_stay_whole() -> None:
-    tests = ["a1", "a2", "b1", "P1", "P2", "c1", "Q1", "d1"]
-    order = alternated(tests, module=lambda test: test[0], starts=lambda test: test[0].isupper())
-    assert order == ["P1", "P2", "a1", "a2", "Q1", "b1", "c1", "d1"]
-    assert alternated([], module=str, starts=bool) == []
+def test_long_modules_come_first_then_both_kinds_take_turns_and_stay_whole() -> None:
+    tests = ["a1", "a2", "b1", "P1", "P2", "c1", "Q1", "d1", "R1"]
+    order = ordered(
+        tests,
+        module=lambda test: Path("tests/x", test[0]),
+        starts=lambda test: test[0].isupper(),
+        long=["x/R", "x/c", "x/z", "y/a"],
+    )
+    assert order == ["R1", "c1", "P1", "P2", "a1", "a2", "Q1", "b1", "d1"]
+    assert ordered([], module=Path, starts=bool) == []
+
+
+def test_every_long_module_exists(root: Path) -> None:
+    assert [name for name in LONG if not (root / "tests" / name).is_file()] == []

@@ -140,6 +140,11 @@ class ForkServer:
             for each in (nothing, their_out, their_err):
                 os.close(each)
 
+    def fork(self, arguments: Sequence[str], *, folder: Path, environment: Mapping[str, str], output: int) -> Program:
+        """Start a program that writes to a descriptor; see `fork`."""
+        with Path(os.devnull).open() as nothing:
+            return self._fork(arguments, folder, environment, [nothing.fileno(), output, output])
+
     def run(
         self, arguments: Sequence[str], *, folder: Path, environment: Mapping[str, str], timeout: float
     ) -> subprocess.CompletedProcess[str]:
@@ -254,6 +259,18 @@ def start(
         text=True,
         preexec_fn=None if terminal is None else functools.partial(os.login_tty, 0),  # noqa: PLW1509 (it only calls the system)
     )
+
+
+def fork(*arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT, output: int) -> Program:
+    """Start a program in a fork, with nothing to read; see `start`.
+
+    Args:
+        arguments: The arguments of `python`, then the program's own.
+        env: Its environment; by default that of this process.
+        cwd: Its current folder.
+        output: Descriptor of a file for both its outputs.
+    """
+    return server().fork(arguments, folder=cwd, environment=os.environ if env is None else env, output=output)
 
 
 def run(

@@ -11,11 +11,14 @@ import pytest
 from lg_streaming.gateway import Principal
 from tests.gateway.contract.adapters import (
     PATIENCE,
+    READERS,
+    SOCKETS,
     Readers,
     RefusedError,
     SocketReader,
     first,
     numbers,
+    readers_of,
     take,
     until_over,
     updates_in,
@@ -151,42 +154,58 @@ async def test_a_position_gives_nothing_to_who_may_not_read(place: Site, readers
 
 
 # ---------------------------------------------------------------- the end of a token
-async def test_delivery_stops_when_the_token_ends(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_delivery_stops_when_the_token_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token lasts for whole seconds, so the transports wait for its end together."""
     monkeypatch.setattr("lg_streaming.gateway.transports.connection._EXPIRY_GRACE", 1.0)
-    with site(auth=AUTH) as place:
-        place.hub.open("e", owner="alice")
-        ends = int(time.time() + 2)
-        reader = readers(place.server, token=bearer(lifetime=ends - time.time() + 0.5))
-        await reader.subscribe("e")
-        await take(reader, 1)
-        async with asyncio.timeout(PATIENCE):
-            while time.time() < ends + 0.2:
-                await asyncio.sleep(0.02)
-        place.tokens("e", 5)
-        items = await until_over(reader)
-        assert updates_in(items) == []
-        assert [item.payload["code"] for item in items if item.what == "error"] == [4011]
-        assert items[-1].what == "closed"
-        assert reader.close_code in {None, 4011}
+    async with asyncio.TaskGroup() as group:
+        for transport in READERS:
+            group.create_task(_delivery_stops(transport))
 
 
-async def test_a_fresh_token_goes_on_without_loss(sockets: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
+async def _delivery_stops(transport: str) -> None:
+    async with readers_of(READERS[transport]) as readers:
+        with site(auth=AUTH) as place:
+            place.hub.open("e", owner="alice")
+            ends = int(time.time() + 2)
+            reader = readers(place.server, token=bearer(lifetime=ends - time.time() + 0.5))
+            await reader.subscribe("e")
+            await take(reader, 1)
+            async with asyncio.timeout(PATIENCE):
+                while time.time() < ends + 0.2:
+                    await asyncio.sleep(0.02)
+            place.tokens("e", 5)
+            items = await until_over(reader)
+            assert updates_in(items) == [], transport
+            assert [item.payload["code"] for item in items if item.what == "error"] == [4011], transport
+            assert items[-1].what == "closed", transport
+            assert reader.close_code in {None, 4011}, transport
+
+
+async def test_a_fresh_token_goes_on_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lg_streaming.gateway.session.timers._EXPIRY_WARNING", 0.3)
-    with site(auth=AUTH) as place:
-        place.hub.open("e", owner="alice")
-        reader = sockets(place.server, token=bearer(lifetime=2))
-        assert isinstance(reader, SocketReader)
-        await reader.subscribe("e", follow=True)
-        assert numbers(await take(reader, 1)) == [1]
-        assert (await first(reader, "other", "auth_expiring")).payload["in_s"] <= 0.3
-        ended = time.time() + 1.2
-        sent = 0
-        while time.time() < ended:
-            place.tokens("e", 1, start=sent)
-            sent += 1
-            await asyncio.sleep(0.005)
-        assert (await reader.ask("authenticate", {"token": bearer()}))["expires_in_s"] > 500
-        assert numbers(await take(reader, sent)) == list(range(2, sent + 2))
+    async with asyncio.TaskGroup() as group:
+        for transport in SOCKETS:
+            group.create_task(_goes_on(transport))
+
+
+async def _goes_on(transport: str) -> None:
+    async with readers_of(SOCKETS[transport]) as sockets:
+        with site(auth=AUTH) as place:
+            execution_id = f"e-{transport}"  # on a log that the servers may share
+            place.hub.open(execution_id, owner="alice")
+            reader = sockets(place.server, token=bearer(lifetime=2))
+            assert isinstance(reader, SocketReader)
+            await reader.subscribe(execution_id, follow=True)
+            assert numbers(await take(reader, 1)) == [1]
+            assert (await first(reader, "other", "auth_expiring")).payload["in_s"] <= 0.3
+            ended = time.time() + 1.2
+            sent = 0
+            while time.time() < ended:
+                place.tokens(execution_id, 1, start=sent)
+                sent += 1
+                await asyncio.sleep(0.005)
+            assert (await reader.ask("authenticate", {"token": bearer()}))["expires_in_s"] > 500
+            assert numbers(await take(reader, sent)) == list(range(2, sent + 2))
 
 
 async def test_a_late_login(sockets: Readers) -> None:
