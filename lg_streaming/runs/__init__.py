@@ -1,7 +1,10 @@
 """Runs of graphs: start, queue, pause for people, cancel.
 
 - `registry`: graphs by name; `runner`: starts runs and keeps their tasks; `run`: the handle of a run.
+- `request`: checked arguments of a start; `start_keys`: repeated starts; `restored`: runs of an earlier start.
+- `opening`: opens a run, exclusively over processes; `order`: runs of one execution in turn; `rollback`: earlier state.
 - `driver`: one run from its start to its end; `queue`: bounded concurrency, fair by owner.
+- `disconnect`: runs that end with their readers; `shutdown`: the orderly stop of a process.
 - `human`: prompts from interrupts, and their answers.
 - `steering`: one run between the steps of its graph; `commands`: pause, resume, inject, edit, fork, from any process.
 - `progress`: progress of a whole run; `estimate`: its figures; `structure`: the graph; `history`: earlier runs.
