@@ -50,6 +50,8 @@ StreamingError                       every error of this library
     └── BlockingCallError            a call that would block the event loop it waits for
 ```
 
+`GraphCancelledError` is no `StreamingError`, and no `Exception`: sync code of a cancelled run gets it.
+
 Each wire error has a ``code``. Its first digit is 4 for an error of the caller and 5 for one of the server; `CODES`
 has whether a retry helps. ``StreamingConfigError`` and ``ConnectionLostError`` are raised locally and never sent.
 """
@@ -82,6 +84,7 @@ __all__ = [
     "ForbiddenError",
     "ForkedError",
     "GapError",
+    "GraphCancelledError",
     "GraphNotFoundError",
     "HubClosedError",
     "IdempotencyError",
@@ -184,6 +187,23 @@ class StreamingError(Exception):
         if self.details:
             wire["details"] = dict(self.details)
         return wire
+
+
+class GraphCancelledError(BaseException):
+    """Cancelled graph, as raised in its sync code and to the caller of a sync call.
+
+    Like `asyncio.CancelledError` it is no `Exception`. So a node that catches `Exception`, a retry policy, a fallback
+    or a handler of tool errors neither swallows it nor tries again.
+
+    Args:
+        reason: The reason of the cancel, if any.
+        execution_id: The execution that was cancelled.
+    """
+
+    def __init__(self, reason: str | None = None, *, execution_id: str | None = None) -> None:
+        self.reason: str | None = reason
+        self.execution_id: str | None = execution_id
+        super().__init__(reason or "the run was cancelled")
 
 
 class BadRequestError(StreamingError):

@@ -58,7 +58,9 @@ class RunCanceller:
             run_id, requested_before = execution.run_id, execution.cancelling
             if run_id is None:
                 return False
-            handlers = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
+            registered = execution.handlers.cancel.values() if execution.handlers is not None else ()
+            # the library's own first: a handler of the program may cancel the task whose threads they look for
+            handlers = sorted(registered, key=lambda each: each.still_running is None)
             execution.cancelling, execution.cancel_reason = True, reason
         if not handlers:
             self._runs.end_run(execution.execution_id, self.outcome(reason), run_id)
@@ -73,7 +75,8 @@ class RunCanceller:
             if run_id is None or execution.run_id != run_id:
                 return
             called_before = execution.cancelling
-            handlers = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
+            registered = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
+            handlers = [each for each in registered if each.if_abandoned]
         if self._runs.abandon_run(execution, run_id) and not (called_before or self._registry.closed):
             self._callbacks.call(handlers, execution.execution_id, error.message)
 
@@ -106,6 +109,7 @@ class RunCanceller:
         if run_id is None or execution.run_id != run_id or self._registry.closed:
             return
         self._registry.run_listeners.flush_execution(execution.execution_id)
+        _note_still_running(execution)
         if self._runs.finish_run(execution, run_id, self.outcome(execution.cancel_reason)):
             self._registry.run_listeners.close_execution(execution.execution_id)
 
@@ -118,3 +122,12 @@ class RunCanceller:
     def outcome(reason: str | None) -> RunOutcome:
         """Return the outcome of a run that is cancelled."""
         return RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})
+
+
+def _note_still_running(execution: Execution) -> None:
+    """Note the nodes of a cancelled run that are still at work."""
+    with execution.lock:
+        handlers = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
+    nodes = [node for each in handlers if each.still_running is not None for node in each.still_running()]
+    with execution.lock:
+        execution.note_still_running(nodes)

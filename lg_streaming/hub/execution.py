@@ -13,7 +13,7 @@ from lg_streaming.publisher import NO_SCOPE, LiveDefaults, RunOutcome, Scope
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lg_streaming.events import Priority
     from lg_streaming.hub.due import Entry
@@ -57,6 +57,8 @@ class Execution:
     cancelling: bool = False
     """True after a request to cancel the open run."""
     cancel_reason: str | None = None
+    still_running: tuple[str, ...] = ()
+    """The nodes of the cancelled run that could not be stopped."""
     owner: str | None = None
     metadata: Mapping[str, Any] = field(init=False)
     """The metadata of the open run, or of the last one."""
@@ -145,6 +147,9 @@ class Execution:
         def remove() -> None:
             with self.lock:
                 handlers.pop(key, None)
+                kept = self.handlers
+                if kept is not None and not kept.cancel and not kept.response:
+                    self.handlers = None
 
         return remove
 
@@ -184,13 +189,20 @@ class Execution:
         self._participants = max(0, self._participants - joined)
         if outcome.type == "workflow_interrupted":
             self._paused.setdefault("", outcome.data.get("interrupts", ()))
+        self.note_still_running(outcome.data.get("still_running", ()))
         if self._participants:
             return None
         if self.interrupted and outcome.type in {"workflow_complete", "workflow_interrupted"}:
-            return RunOutcome("workflow_interrupted", self._questions(outcome.data))
+            if not self.cancelling:
+                return RunOutcome("workflow_interrupted", self._questions(outcome.data))
+            outcome = RunOutcome("workflow_cancelled", {})
         if outcome.type == "workflow_cancelled" and self.cancel_reason:
             return RunOutcome("workflow_cancelled", {"reason": self.cancel_reason})
         return outcome
+
+    def note_still_running(self, nodes: Iterable[str]) -> None:
+        """Add nodes of the cancelled run that could not be stopped."""
+        self.still_running = tuple(dict.fromkeys((*self.still_running, *nodes)))
 
     def _questions(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the data of a ``workflow_interrupted``, with each open question once, by its id."""
@@ -210,7 +222,7 @@ class Execution:
         self._attempts.clear()
         self._paused.clear()
         self.prompts.clear()
-        self.cancelling, self.cancel_reason = False, None
+        self.cancelling, self.cancel_reason, self.still_running = False, None, ()
         self._idle_updates = -1
 
     def idle_for(self, now: float) -> float:
