@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+import logging
+from typing import TYPE_CHECKING, Any
 
-from lg_streaming.errors import PromptError
+from lg_streaming.errors import BadRequestError, PromptError, StreamingError
+from lg_streaming.eventloop import running_loop
 from lg_streaming.hub.callbacks import RegisteredHandler
+from lg_streaming.prompts import check_answer
+from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
-    from lg_streaming.hub.callbacks import CallbackRunner, ResponseHandler
+    from lg_streaming.hub.callbacks import AnswersHandler, CallbackRunner, ResponseHandler
+    from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.registry import ExecutionRegistry
     from lg_streaming.hub.writer import UpdateWriter
+    from lg_streaming.prompts import Prompt
 
 __all__ = ["PromptManager"]
 
+logger: logging.Logger = logging.getLogger(__name__)
+
 
 class PromptManager:
-    """Manager of open prompts: it publishes the response to a prompt and calls the program's handlers.
+    """Manager of open prompts: it checks an answer, publishes it and calls the program's handlers.
+
+    A run may wait at several prompts. When the last one has its answer, the handlers of `on_answers` get all of them.
 
     Args:
         registry: The executions, with their open prompts.
@@ -30,37 +41,119 @@ class PromptManager:
         self._registry = registry
         self._writer = writer
         self._callbacks = callbacks
+        self._warned = False
+        self.resume: AnswersHandler | None = None
+        """Called with the answers of a run that has no handler of `on_answers`."""
 
     def is_open(self, execution_id: str, prompt_id: str) -> bool:
         """Return whether the prompt waits for an answer in this process."""
         execution = self._registry.executions.get(execution_id)
         return execution is not None and prompt_id in execution.prompts
 
-    async def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
+    # --- answers --------------------------------------------------------------------------------------------
+
+    async def respond(
+        self, execution_id: str, prompt_id: str, response: object, *, responder: str | None = None
+    ) -> None:
         """Answer a prompt that this process has published. See `StreamHub.respond`."""
-        self.answer(execution_id, prompt_id, response)
+        self.answer(execution_id, prompt_id, response, responder=responder)
         await self._writer.flush()
 
-    def answer(self, execution_id: str, prompt_id: str, response: object) -> None:
+    def answer(self, execution_id: str, prompt_id: str, response: object, *, responder: str | None = None) -> None:
         """Publish an answer, like `respond`, on any thread. The application's `redact` may be called."""
         self._registry.ensure_open()
         execution = self._registry.executions.get(execution_id)
-        scope = execution.prompts.get(prompt_id) if execution is not None else None
-        if execution is None or scope is None:
+        prompt = execution.prompts.get(prompt_id) if execution is not None else None
+        if execution is None or prompt is None:
             raise PromptError(execution_id=execution_id)
-        data = {"prompt_id": prompt_id, "response": response}
+        try:
+            answer = check_answer(prompt, response)
+        except BadRequestError as error:
+            error.execution_id = execution_id
+            raise
+        self._accept(execution, prompt, answer, {"response": answer, "responded_by": responder})
+
+    def _accept(self, execution: Execution, prompt: Prompt, answer: object, data: Mapping[str, Any]) -> None:
+        """Publish the answer to a prompt, and call the handlers.
+
+        Raises:
+            PromptError: If the prompt has an answer, or its run has resumed or ended.
+        """
+        execution_id, prompt_id = execution.execution_id, prompt.prompt_id
+        shown = {"prompt_id": prompt_id, **data}
+        if shown.get("responded_by", "") is None:
+            del shown["responded_by"]
         drafts = self._writer.encoder.encode(
-            execution, "human_response", data, scope, None, large="refuse", by_hub=True
+            execution, "human_response", shown, prompt.scope, None, large="refuse", by_hub=True
         )
+        answers: dict[str, Any] | None = None
         with execution.lock:
-            if execution.prompts.get(prompt_id) is not scope:  # another response came first
+            if execution.prompts.get(prompt_id) is not prompt:  # another response came first
                 raise PromptError(execution_id=execution_id)
-            del execution.prompts[prompt_id]
+            execution.close_prompt(prompt_id)
             self._writer.append(execution, drafts)
             handlers = tuple(execution.handlers.response.values()) if execution.handlers is not None else ()
-        self._callbacks.call(handlers, execution_id, prompt_id, response)
+            if prompt.pauses:
+                execution.answers[prompt_id] = answer
+                if not any(each.pauses for each in execution.prompts.values()):
+                    answers, execution.answers = execution.answers, {}
+            resuming = self._resuming(execution)
+        self._callbacks.call(handlers, execution_id, prompt_id, answer)
+        if answers is not None:
+            self._callbacks.call(resuming, execution_id, execution_id, answers)
+
+    def _resuming(self, execution: Execution) -> tuple[RegisteredHandler, ...]:
+        own = tuple(execution.handlers.answers.values()) if execution.handlers is not None else ()
+        if own or self.resume is None:
+            return own
+        return (RegisteredHandler(self.resume, execution.answers_loop),)
 
     def on_response(self, execution_id: str, handler: ResponseHandler) -> Callable[[], None]:
         """Call `handler(prompt_id, response)` for each response; return a function that removes it."""
         execution = self._registry.get_or_create(execution_id)
         return execution.add_handler(lambda handlers: handlers.response, RegisteredHandler.here(handler))
+
+    def on_answers(self, execution_id: str | None, handler: AnswersHandler) -> Callable[[], None]:
+        """Call `handler(execution_id, answers)` when all prompts of an interrupted run have answers."""
+        if execution_id is None:
+            self.resume = handler
+            return self._stop_resuming
+        execution = self._registry.get_or_create(execution_id)
+        return execution.add_handler(lambda handlers: handlers.answers, RegisteredHandler.here(handler))
+
+    def _stop_resuming(self) -> None:
+        self.resume = None
+
+    # --- prompts of interrupts ------------------------------------------------------------------------------
+
+    def watch(self, execution: Execution, prompts: Sequence[Prompt]) -> None:
+        """Start the timeouts of prompts that a run now waits for. Warn if no handler gets their answers."""
+        loop = running_loop()
+        with execution.lock:
+            execution.answers_loop = loop
+            answered = bool(self._resuming(execution)) or bool(execution.handlers and execution.handlers.response)
+            for prompt in prompts:
+                if prompt.expires_at is not None and execution.prompts.get(prompt.prompt_id) is prompt:
+                    left = max(0.0, prompt.expires_at - self._registry.clock())
+                    expire = RegisteredHandler(functools.partial(self._expire, execution, prompt), loop)
+                    execution.prompt_timers[prompt.prompt_id] = current_timer().schedule_relative(
+                        left, lambda *_, expire=expire: self._callbacks.call((expire,), execution.execution_id)
+                    )
+        if not answered and not self._warned:
+            self._warned = True
+            logger.warning(
+                "execution %r waits for an answer that resumes nothing: start its graph with streaming.runs, or pass "
+                "StreamingModule(resume=…), which gets the answers; further executions are not logged",
+                execution.execution_id,
+            )
+
+    async def _expire(self, execution: Execution, prompt: Prompt) -> None:
+        """Answer a prompt with its default, or with the mark of a timeout."""
+        data = {"response": prompt.data.get("default"), "timed_out": True}
+        try:
+            self._accept(execution, prompt, prompt.answer_after_timeout, data)
+            await self._writer.flush()
+        except PromptError:
+            pass  # an answer came first
+        except StreamingError as error:
+            logger.warning("the timeout of a prompt of execution %r is lost: %s", execution.execution_id, error)

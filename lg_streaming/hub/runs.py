@@ -21,6 +21,7 @@ from lg_streaming.hub.idle import IdleMonitor
 from lg_streaming.hub.open_options import OpenOptions
 from lg_streaming.hub.options import RunOptions
 from lg_streaming.log.base import state_after
+from lg_streaming.prompts import locate_prompts, prompts_of_interrupts
 from lg_streaming.publisher import RunOutcome, new_id
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub.run_listeners import RunListeners
     from lg_streaming.hub.writer import UpdateWriter
     from lg_streaming.log.base import Opening
+    from lg_streaming.prompts import Prompt
     from lg_streaming.publisher import OnMissingRun
 
 __all__ = ["RunManager"]
@@ -80,6 +82,8 @@ class RunManager:
         """Listeners above the hub: see `RunListener`."""
         self.on_open: Callable[[str], None] | None = None
         """Called with the execution after a run was opened, under the execution's lock: it must not block."""
+        self.on_interrupt: Callable[[Execution, Sequence[Prompt]], None] = lambda _execution, _prompts: None
+        """Called after a run published the prompts that it waits for."""
         self._executions = registry.executions
         self._lock = registry.lock
         self._new_id = new_id
@@ -319,10 +323,26 @@ class RunManager:
 
     # --- ending -------------------------------------------------------------------------------------------
 
-    def leave_run(self, execution_id: str, run_id: str, outcome: RunOutcome, *, joined: bool = True) -> None:
+    def leave_run(
+        self,
+        execution_id: str,
+        run_id: str,
+        outcome: RunOutcome,
+        *,
+        joined: bool = True,
+        prompts: Sequence[Prompt] | None = None,
+    ) -> None:
         """Leave a run; the last participant to leave ends it with its outcome. A no-op when the run has ended.
 
-        A caller that had not `joined` ends the run only if it has no participants.
+        A caller that had not `joined` ends the run only if it has no participants. A run that is interrupted publishes
+        a ``human_prompt`` for each interrupt.
+
+        Args:
+            execution_id: The execution.
+            run_id: The run.
+            outcome: The outcome of this participant.
+            joined: Whether this participant had joined.
+            prompts: The prompts of an interrupted run; when not given, those of the interrupts that nodes reported.
         """
         execution = self._executions.get(execution_id)
         if execution is None:
@@ -333,14 +353,40 @@ class RunManager:
                 if execution.run_id != run_id:
                     return
                 status = execution.leave(outcome, joined=joined)
+                interrupts = execution.interrupts
         except BaseException:
             release_owned(execution.lock)
             raise
-        if status is not None:
-            final = status.type != "workflow_interrupted"
-            self.finish_run(execution, run_id, status, ends=final, unless=lambda: execution.participants > 0)
+        if status is not None and status.type == "workflow_interrupted":
+            self._interrupt_run(execution, run_id, status, interrupts, prompts)
+        elif status is not None:
+            self.finish_run(execution, run_id, status, unless=lambda: execution.participants > 0)
         if not execution.running:
             self.run_listeners.close_execution(execution_id)
+
+    def _interrupt_run(
+        self,
+        execution: Execution,
+        run_id: str,
+        status: RunOutcome,
+        interrupts: Sequence[Mapping[str, Any]],
+        prompts: Sequence[Prompt] | None,
+    ) -> None:
+        """Publish the prompts of an interrupted run, and that it waits."""
+        asked = prompts_of_interrupts(interrupts, run_id) if prompts is None else locate_prompts(prompts, interrupts)
+        shown = {"prompts": [each.data for each in asked]} if asked else {}
+        encoded = [(each, self.writer.encoder.codec.encode_data("human_prompt", each.data)) for each in asked]
+
+        def publish_prompts() -> None:
+            for prompt, data in encoded:
+                execution.open_prompt(prompt)
+                drafts = self.writer.encoder.encode(execution, "human_prompt", data, prompt.scope, None, by_hub=True)
+                self.writer.append(execution, drafts)
+
+        outcome = RunOutcome(status.type, {**status.data, **shown})
+        unless = lambda: execution.participants > 0  # noqa: E731
+        if self.finish_run(execution, run_id, outcome, ends=False, unless=unless, before=publish_prompts) and asked:
+            self.on_interrupt(execution, asked)
 
     async def close_run(self, execution_id: str, result: object = None, *, reason: str | None = None) -> None:
         """End the open run with ``workflow_complete``. See `StreamHub.close`."""
@@ -392,6 +438,7 @@ class RunManager:
         *,
         ends: bool = True,
         unless: Callable[[], bool] = lambda: False,
+        before: Callable[[], None] = lambda: None,
     ) -> bool:
         """Publish the outcome of the run of ``run_id``, if it is open and ``unless()`` is false.
 
@@ -401,6 +448,7 @@ class RunManager:
             outcome: Its outcome, or another status update.
             ends: Whether this closes the run.
             unless: Called under the execution's lock.
+            before: Called under the execution's lock just before the outcome is appended.
 
         Returns:
             Whether the outcome was published.
@@ -412,6 +460,7 @@ class RunManager:
             with execution.lock:
                 if execution.run_id != run_id or unless():
                     return False
+                before()
                 self._append_status(execution, status, ends=ends)
         except BaseException:
             release_owned(self._lock)
