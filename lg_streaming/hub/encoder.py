@@ -181,8 +181,9 @@ def _note_prompt(execution: Execution, name: str, data: object, scope: Scope) ->
     """Register a prompt before it is in the log, so that its first reader can answer it."""
     if isinstance(data, orjson.Fragment):  # a node with `@stream_event` has its events encoded already
         data = orjson.loads(orjson.dumps(data))
-    fields = cast("Mapping[str, Any]", data) if isinstance(data, Mapping) else {}
-    prompt_id = fields.get("prompt_id", getattr(data, "prompt_id", None))
+    no_fields: dict[str, Any] = {}
+    fields = cast("Mapping[str, Any]", data) if isinstance(data, Mapping) else no_fields
+    prompt_id = fields.get("prompt_id") if fields else getattr(cast("object", data), "prompt_id", None)
     if isinstance(prompt_id, str):
         with execution.lock:
             if scope.run_id == execution.run_id is not None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping, Sequence
 
-    from reactivex.abc import DisposableBase
-
     from lg_streaming.events import Priority
     from lg_streaming.hub.due import Entry
     from lg_streaming.log.base import ExecutionState
@@ -58,8 +56,8 @@ class Execution:
     """The program's callbacks, if it registered any."""
     prompts: dict[str, Prompt] = field(init=False)
     """The open prompts of the open run."""
-    prompt_timers: dict[str, DisposableBase] = field(init=False)
-    """The timers of open prompts that have a timeout."""
+    prompt_timers: dict[str, Callable[[], None]] = field(init=False)
+    """Functions that stop the timers of open prompts, by prompt with a timeout."""
     answers: dict[str, Any] = field(init=False)
     """The answers since the run was interrupted, to prompts for which a graph waits."""
     answers_loop: asyncio.AbstractEventLoop | None = None
@@ -102,6 +100,8 @@ class Execution:
     """Reasons of dropped updates that were logged."""
     at_work: int = 0
     """Calls of `keep_alive` in the open run that were not released."""
+    interrupted_tools: dict[str, str] = field(init=False)
+    """The tool calls that ask, by interrupt."""
     _participants: int = 0
     _attempts: Counter[str] = field(init=False)
     _paused: dict[str, Sequence[Mapping[str, Any]]] = field(init=False)
@@ -111,7 +111,7 @@ class Execution:
     def __post_init__(self) -> None:
         self.touched_at, self.lock = self.started_at, new_rlock()
         self.prompts, self.messages, self.metadata, self._paused = {}, {}, {}, {}
-        self.prompt_timers, self.answers = {}, {}
+        self.prompt_timers, self.answers, self.interrupted_tools = {}, {}, {}
         self.noticed, self._attempts = set(), Counter()
 
     @property
@@ -188,7 +188,7 @@ class Execution:
         if resumed:
             for prompt_id in [each.prompt_id for each in self.prompts.values() if each.pauses]:
                 self.close_prompt(prompt_id)
-            self.answers, self.answers_loop = {}, None
+            self._forget_answers()
         return resumed
 
     def leave(self, outcome: RunOutcome, *, joined: bool = True) -> RunOutcome | None:
@@ -230,9 +230,13 @@ class Execution:
         self._paused.clear()
         for prompt_id in list(self.prompts):
             self.close_prompt(prompt_id)
-        self.answers, self.answers_loop = {}, None
+        self._forget_answers()
         self.cancelling, self.cancel_reason = False, None
         self._idle_updates = -1
+
+    def _forget_answers(self) -> None:
+        self.answers, self.answers_loop = {}, None
+        self.interrupted_tools.clear()
 
     def idle_for(self, now: float) -> float:
         """Return the seconds since the first call that found the run idle; 0 if it is active.
@@ -255,9 +259,9 @@ class Execution:
     def close_prompt(self, prompt_id: str) -> None:
         """Remove a prompt and its timer. A no-op without one."""
         self.prompts.pop(prompt_id, None)
-        timer = self.prompt_timers.pop(prompt_id, None)
-        if timer is not None:
-            timer.dispose()
+        stop_timer = self.prompt_timers.pop(prompt_id, None)
+        if stop_timer is not None:
+            stop_timer()
 
     def note_message(self, message_id: str, namespace: str | None) -> None:
         """Remember the namespace in which a message was streamed."""

@@ -240,7 +240,10 @@ class HubFleet(RunControl):
         raise PromptError(execution_id=payload["execution_id"])
 
     async def _on_respond(self, payload: Any) -> None:
-        answer, responder = (payload["execution_id"], payload["prompt_id"], payload["response"]), payload.get("responder")
+        answer, responder = (
+            (payload["execution_id"], payload["prompt_id"], payload["response"]),
+            payload.get("responder"),
+        )
         await call_in_thread(lambda: self._prompts.answer(*answer, responder=responder))
         await self._writer.flush()
 

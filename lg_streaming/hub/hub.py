@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import StreamUpdate
     from lg_streaming.hub.attachment import Attachment
-    from lg_streaming.hub.callbacks import AnswersHandler, CancelHandler, ResponseHandler
+    from lg_streaming.hub.callbacks import CancelHandler, ResponseHandler
     from lg_streaming.hub.metrics import ExecutionInfo, HubHealth
     from lg_streaming.hub.sink import AnySink
     from lg_streaming.hub.statistics import HubStatistics
@@ -73,6 +73,7 @@ class StreamHub:
     - `publisher`: publishes updates and makes emitters.
     - `readers`: subscriptions and observers.
     - `sinks`: attached sinks.
+    - `prompts`: opens prompts, checks and publishes their answers.
     - `metrics`: lists executions, reports health and statistics.
     - `lifespan`: shuts down, closes, reopens and restarts the hub.
     """
@@ -107,10 +108,10 @@ class StreamHub:
         callbacks = CallbackRunner()
         self._canceller = RunCanceller(self.runs, callbacks)
         self.writer.on_refused = self._canceller.abandon
-        self._prompts = PromptManager(self.registry, self.writer, callbacks)
-        self.runs.on_interrupt = self._prompts.watch
+        self.prompts: PromptManager = PromptManager(self.registry, self.writer, callbacks)
+        self.runs.on_interrupt = self.prompts.watch
         fleet = self.log.fleet
-        control = self.publisher, self._canceller, self._prompts
+        control = self.publisher, self._canceller, self.prompts
         self._control = RunControl(*control) if fleet is None else HubFleet(fleet, *control)
         self.lifespan: HubLifespan = HubLifespan(self.publisher, self.readers, self.sinks, self._canceller, callbacks)
         streams = self.publisher.token_streams = OpenTokenStreams(monotonic)
@@ -222,7 +223,7 @@ class StreamHub:
 
         The first valid response wins. It is published as `human_response` `{prompt_id, response, responded_by}` with
         the scope of the prompt, and passed to the handlers of `on_response`. The method returns when the log has it.
-        When all prompts of an interrupted run have answers, the handlers of `on_answers` get them: a run of
+        When all prompts of an interrupted run have answers, the handlers of `prompts.on_answers` get them: a run of
         ``streaming.runs`` goes on. A run keeps its newest 1,000 open prompts, until it resumes or ends, in the process
         that runs the graph.
 
@@ -248,19 +249,7 @@ class StreamHub:
 
     def on_response(self, execution_id: str, handler: ResponseHandler) -> Callable[[], None]:
         """Call `handler(prompt_id, response)` when a prompt of the execution is answered; like `on_cancel`."""
-        return self._prompts.on_response(execution_id, handler)
-
-    def on_answers(self, execution_id: str | None, handler: AnswersHandler) -> Callable[[], None]:
-        """Call `handler(execution_id, answers)` when all prompts of an interrupted run have answers; like `on_cancel`.
-
-        The answers are a mapping by prompt, which fits ``Command(resume=answers)``.
-
-        Args:
-            execution_id: The execution; None for all that have no handler, whose answers go to one handler on the
-                event loop where their run was interrupted.
-            handler: The handler, which may be a coroutine function.
-        """
-        return self._prompts.on_answers(execution_id, handler)
+        return self.prompts.on_response(execution_id, handler)
 
     # --- writing ------------------------------------------------------------------------------------------
 

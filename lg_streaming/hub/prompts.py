@@ -101,6 +101,17 @@ class PromptManager:
         self._callbacks.call(handlers, execution_id, prompt_id, answer)
         if answers is not None:
             self._callbacks.call(resuming, execution_id, execution_id, answers)
+            if not resuming and not handlers:
+                self._warn_of_no_handler(execution_id)
+
+    def _warn_of_no_handler(self, execution_id: str) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "the answers to execution %r resume nothing: start its graph with streaming.runs, or pass "
+                "StreamingModule(resume=…), which gets the answers; further executions are not logged",
+                execution_id,
+            )
 
     def _resuming(self, execution: Execution) -> tuple[RegisteredHandler, ...]:
         own = tuple(execution.handlers.answers.values()) if execution.handlers is not None else ()
@@ -113,39 +124,34 @@ class PromptManager:
         execution = self._registry.get_or_create(execution_id)
         return execution.add_handler(lambda handlers: handlers.response, RegisteredHandler.here(handler))
 
-    def on_answers(self, execution_id: str | None, handler: AnswersHandler) -> Callable[[], None]:
-        """Call `handler(execution_id, answers)` when all prompts of an interrupted run have answers."""
-        if execution_id is None:
-            self.resume = handler
-            return self._stop_resuming
+    def on_answers(self, execution_id: str, handler: AnswersHandler) -> Callable[[], None]:
+        """Call `handler(execution_id, answers)` when all prompts of an interrupted run have answers.
+
+        The answers are a mapping by prompt, which fits ``Command(resume=answers)``. The returned function removes the
+        handler.
+        """
         execution = self._registry.get_or_create(execution_id)
         return execution.add_handler(lambda handlers: handlers.answers, RegisteredHandler.here(handler))
-
-    def _stop_resuming(self) -> None:
-        self.resume = None
 
     # --- prompts of interrupts ------------------------------------------------------------------------------
 
     def watch(self, execution: Execution, prompts: Sequence[Prompt]) -> None:
-        """Start the timeouts of prompts that a run now waits for. Warn if no handler gets their answers."""
-        loop = running_loop()
+        """Start the timeouts of prompts that a run now waits for."""
         with execution.lock:
-            execution.answers_loop = loop
-            answered = bool(self._resuming(execution)) or bool(execution.handlers and execution.handlers.response)
+            execution.answers_loop = running_loop()
             for prompt in prompts:
                 if prompt.expires_at is not None and execution.prompts.get(prompt.prompt_id) is prompt:
                     left = max(0.0, prompt.expires_at - self._registry.clock())
-                    expire = RegisteredHandler(functools.partial(self._expire, execution, prompt), loop)
-                    execution.prompt_timers[prompt.prompt_id] = current_timer().schedule_relative(
-                        left, lambda *_, expire=expire: self._callbacks.call((expire,), execution.execution_id)
-                    )
-        if not answered and not self._warned:
-            self._warned = True
-            logger.warning(
-                "execution %r waits for an answer that resumes nothing: start its graph with streaming.runs, or pass "
-                "StreamingModule(resume=…), which gets the answers; further executions are not logged",
-                execution.execution_id,
-            )
+                    execution.prompt_timers[prompt.prompt_id] = self._start_timer(execution, prompt, left)
+
+    def _start_timer(self, execution: Execution, prompt: Prompt, left: float) -> Callable[[], None]:
+        """Answer the prompt in ``left`` seconds; return a function that prevents it."""
+        expire = RegisteredHandler(functools.partial(self._expire, execution, prompt), execution.answers_loop)
+
+        def on_time(_scheduler: object, _state: object) -> None:
+            self._callbacks.call((expire,), execution.execution_id)
+
+        return current_timer().schedule_relative(left, on_time).dispose
 
     async def _expire(self, execution: Execution, prompt: Prompt) -> None:
         """Answer a prompt with its default, or with the mark of a timeout."""

@@ -25,7 +25,7 @@ from lg_streaming.prompts import locate_prompts, prompts_of_interrupts
 from lg_streaming.publisher import RunOutcome, new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lg_streaming.codec import Encoded
     from lg_streaming.events import Priority
@@ -294,6 +294,14 @@ class RunManager:
                 if execution.run_id == run_id:
                     execution.pause(task, interrupts)
 
+    def note_interrupted_tool(self, execution_id: str, tool_call_id: str, interrupt_ids: Iterable[str]) -> None:
+        """Remember the tool call that asks at these interrupts; of nested calls, the innermost."""
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            with execution.lock:
+                for each in interrupt_ids:
+                    execution.interrupted_tools.setdefault(each, tool_call_id)
+
     def next_attempt(self, execution_id: str, task: str) -> int:
         """Count an attempt of ``task`` in the open run; return its number, from 1."""
         execution = self._executions.get(execution_id)
@@ -353,7 +361,8 @@ class RunManager:
                 if execution.run_id != run_id:
                     return
                 status = execution.leave(outcome, joined=joined)
-                interrupts = execution.interrupts
+                calls = execution.interrupted_tools
+                interrupts = [{"tool_call_id": calls.get(each.get("id", "")), **each} for each in execution.interrupts]
         except BaseException:
             release_owned(execution.lock)
             raise

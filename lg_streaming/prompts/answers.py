@@ -110,8 +110,6 @@ def _check_value(prompt: Prompt, response: object) -> Any:
             raise _refuse(prompt, "; ".join(errors), found)
     elif prompt.data.get("type") == "choice" and choices is not None:
         return _check_choice(prompt, choices, response)
-    elif isinstance(value := prompt.data.get("value"), Mapping) and "prompt" in value and "type" in value:
-        _check_published(prompt, response)
     return response
 
 
@@ -119,13 +117,14 @@ def _check_decisions(prompt: Prompt, response: object) -> Any:
     review = read_review(prompt.data.get("value"))
     if review is None:
         return response
-    is_decision = isinstance(response, Mapping) and cast("Mapping[str, Any]", response).get("type") != "proceed"
-    verdict = None if is_decision else verdict_of(response)
+    fields: Mapping[str, Any] = cast("Mapping[str, Any]", response) if isinstance(response, Mapping) else {}
+    is_decision = bool(fields) and fields.get("type") != "proceed"
+    verdict = None if is_decision else verdict_of(fields or cast("object", response))
     schema = prompt.data.get("schema")
     try:
         return check_review(
             review,
-            response,
+            fields or cast("object", response),
             verdict=verdict,
             schema=cast("Mapping[str, Any]", schema) if isinstance(schema, Mapping) else None,
             tools=prompt.tools,
@@ -136,9 +135,8 @@ def _check_decisions(prompt: Prompt, response: object) -> Any:
 
 
 def _check_published(prompt: Prompt, response: object) -> Any:
-    choices, type = _choices_of(prompt), prompt.data.get("type")
-    if type == "choice" and choices is not None:
+    """Check only a choice: the program that asked reads the answer itself."""
+    choices = _choices_of(prompt)
+    if prompt.data.get("type") == "choice" and choices is not None:
         _check_choice(prompt, choices, response)
-    elif type in {"approval", "confirmation"} and response not in (choices or ()):
-        _check_verdict(prompt, response)
     return response

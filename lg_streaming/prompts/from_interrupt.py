@@ -58,11 +58,11 @@ def prompt_from_interrupt(
     if isinstance(schema, Mapping) and "schema" not in asked:
         asked["schema"] = dict(cast("Mapping[str, Any]", schema))
     known = {name: each for name, each in place.items() if each is not None}
-    shown = {} if kind == "asked" else {"value": value}
+    shown: dict[str, object] = {} if kind == "asked" else {"value": value}
     return Prompt(
         prompt_id=interrupt_id,
         data={"prompt_id": interrupt_id, **asked, **known, **shown},
-        scope=Scope(run_id=run_id, **place),
+        scope=Scope(run_id=run_id).derive(**place),
         kind=kind,
         tools=tools,
     )
@@ -80,8 +80,8 @@ def _read(value: object) -> tuple[PromptKind, dict[str, Any]]:
     texts = (fields.get(key) for key in _TEXT_KEYS)
     text = next((each for each in texts if isinstance(each, str) and each), None)
     choices = next((fields[key] for key in _CHOICES_KEYS if _is_list(fields.get(key))), None)
-    type = fields.get("type") if fields.get("type") in PROMPT_TYPES else "input" if choices is None else "choice"
-    found = {"prompt": _text(value) if text is None else text, "type": type}
+    prompt_type = fields.get("type") if fields.get("type") in PROMPT_TYPES else "input" if choices is None else "choice"
+    found: dict[str, Any] = {"prompt": _text(fields) if text is None else text, "type": prompt_type}
     return "interrupt", found if choices is None else {**found, "choices": list(choices)}
 
 
@@ -98,6 +98,7 @@ def _text(value: object) -> str:
     """Return a value as readable text."""
     text = value if isinstance(value, str) else to_json(value).decode()
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
+
 
 def prompts_of_interrupts(interrupts: Sequence[Mapping[str, Any]], run_id: str) -> list[Prompt]:
     """Return one prompt for each of the interrupts that nodes reported, some of them several times.

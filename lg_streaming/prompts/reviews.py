@@ -156,6 +156,8 @@ def _check(action: Action, decision: object, place: str, tools: Mapping[str, Map
             raise DecisionError(f"{place} has a text in message")
         case "reject" if not isinstance(fields.get("message", ""), str):
             raise DecisionError(f"{place} has a text in message, or none")
+        case _:
+            pass
 
 
 def _check_old(action: Action, decision: object, place: str, tools: Mapping[str, Mapping[str, Any]] | None) -> None:

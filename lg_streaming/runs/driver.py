@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.runnables.config import merge_configs
 from langgraph.callbacks import GraphCallbackHandler
 from langgraph.errors import GraphDrained
+from langgraph.types import Command
 
 from lg_streaming.capture import CallOptions, configured_plan, describe_failure, graph_config, has_decorated_nodes
 from lg_streaming.decorators import plan_of
 from lg_streaming.errors import DeadlineError, RunCancelledError, StreamingConfigError
 from lg_streaming.publisher import RunOutcome
-from lg_streaming.runs.human import WaitForAnswers, prompts_of
+from lg_streaming.runs.human import WaitForAnswers, prompts_of_state
 from lg_streaming.runs.steering import StepControl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from langgraph.callbacks import GraphInterruptEvent
     from langgraph.types import GraphOutput
 
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.hub import StreamHub
+    from lg_streaming.runs.human import Prompt
     from lg_streaming.runs.queue import RunQueue
     from lg_streaming.runs.registry import AnyGraph
     from lg_streaming.runs.run import GraphRun
@@ -175,10 +177,11 @@ class RunDriver:
             except GraphDrained:
                 step = None
             else:
-                if not output.interrupts and not self._pauses.paused:
+                prompts = await self._prompts_after(output)
+                if not prompts:
                     self.steps.close()
                     return output.value
-                step = await self._wait_for_people(output)
+                step = await self._wait_for_people(prompts)
             self._config = _without_checkpoint(self._config)
             step = await self.steps.settle(self._config, step)
 
@@ -199,27 +202,37 @@ class RunDriver:
     def _publish_status(self, status: str, **data: Any) -> None:
         self._hub.publish(self.run.execution_id, "status", {"status": status, **data}, missing="drop")
 
-    async def _wait_for_people(self, output: GraphOutput[Any]) -> Any:
-        """Publish the open prompts, wait for the answers, and return the graph's next input."""
+    async def _prompts_after(self, output: GraphOutput[Any]) -> list[Prompt]:
+        """Return the prompts that the graph waits for; none if it has ended."""
+        if not output.interrupts and not self._pauses.paused:
+            return []
         run, graph = self.run, self._request.graph
         if graph.checkpointer is None:
             raise StreamingConfigError(
                 f"graph {run.graph!r} waits for a human and has no checkpointer, so it cannot be resumed: "
                 "pass one to compile(), such as InMemorySaver()"
             )
-        snapshot = await graph.aget_state(_without_checkpoint(self._config))
-        prompts = prompts_of(output.interrupts, snapshot, run.run_id)
-        wait = WaitForAnswers(self._hub, run.execution_id, prompts)
+        snapshot = await graph.aget_state(_without_checkpoint(self._config), subgraphs=True)
+        return prompts_of_state(graph, snapshot, run.run_id)
+
+    async def _wait_for_people(self, prompts: Sequence[Prompt]) -> Any:
+        """Publish the open prompts, wait for the answers, and return the graph's next input."""
+        run = self.run
+        wait = WaitForAnswers(self._hub, run.execution_id)
         try:
             run.status = "interrupted"
-            wait.open()
-            interrupted = RunOutcome("workflow_interrupted", {"prompts": [each.data for each in prompts]})
-            self._hub.runs.leave_run(run.execution_id, run.run_id, interrupted)
-            answer = await wait.wait()
+            interrupted = RunOutcome("workflow_interrupted", {})
+            self._hub.runs.leave_run(run.execution_id, run.run_id, interrupted, prompts=prompts)
+            answers = await wait.wait()
         finally:
             wait.close()
         self._hub.runs.join_run(run.execution_id)
-        return answer
+        if not prompts[0].is_breakpoint:
+            return Command(resume=answers)
+        if not answers[prompts[0].prompt_id]:
+            self._reason = f"declined: {prompts[0].data['prompt']}"
+            raise asyncio.CancelledError
+        return None
 
 
 class _Pauses(GraphCallbackHandler):
