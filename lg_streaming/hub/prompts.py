@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from typing import TYPE_CHECKING, Any
 
 from lg_streaming.errors import BadRequestError, PromptError, StreamingError
 from lg_streaming.eventloop import running_loop
-from lg_streaming.hub.callbacks import RegisteredHandler
+from lg_streaming.hub.callbacks import RegisteredHandler, call_in_thread
 from lg_streaming.prompts import check_answer
 from lg_streaming.timer import current_timer
 
@@ -117,7 +118,7 @@ class PromptManager:
         own = tuple(execution.handlers.answers.values()) if execution.handlers is not None else ()
         if own or self.resume is None:
             return own
-        return (RegisteredHandler(self.resume, execution.answers_loop),)
+        return (RegisteredHandler(functools.partial(_resume, self.resume), execution.answers_loop),)
 
     def on_response(self, execution_id: str, handler: ResponseHandler) -> Callable[[], None]:
         """Call `handler(prompt_id, response)` for each response; return a function that removes it."""
@@ -163,3 +164,13 @@ class PromptManager:
             pass  # an answer came first
         except StreamingError as error:
             logger.warning("the timeout of a prompt of execution %r is lost: %s", execution.execution_id, error)
+
+
+async def _resume(handler: AnswersHandler, execution_id: str, answers: Mapping[str, Any]) -> None:
+    """Call the program's handler; a sync one, which may run the whole graph, in a thread."""
+    if inspect.iscoroutinefunction(handler):
+        await handler(execution_id, answers)
+        return
+    result = await call_in_thread(lambda: handler(execution_id, answers))
+    if inspect.isawaitable(result):
+        await result

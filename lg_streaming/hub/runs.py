@@ -21,7 +21,7 @@ from lg_streaming.hub.idle import IdleMonitor
 from lg_streaming.hub.open_options import OpenOptions
 from lg_streaming.hub.options import RunOptions
 from lg_streaming.log.base import state_after
-from lg_streaming.prompts import locate_prompts, prompts_of_interrupts
+from lg_streaming.prompts import breakpoint_prompt, locate_prompts, prompts_of_interrupts
 from lg_streaming.publisher import RunOutcome, new_id
 
 if TYPE_CHECKING:
@@ -382,7 +382,11 @@ class RunManager:
         prompts: Sequence[Prompt] | None,
     ) -> None:
         """Publish the prompts of an interrupted run, and that it waits."""
+        rest = dict(status.data)
+        stopped_at = rest.pop("breakpoint", None)
         asked = prompts_of_interrupts(interrupts, run_id) if prompts is None else locate_prompts(prompts, interrupts)
+        if prompts is None and not asked and stopped_at is not None:
+            asked = [breakpoint_prompt(stopped_at, (), run_id)]
         shown = {"prompts": [each.data for each in asked]} if asked else {}
         encoded = [(each, self.writer.encoder.codec.encode_data("human_prompt", each.data)) for each in asked]
 
@@ -392,7 +396,7 @@ class RunManager:
                 drafts = self.writer.encoder.encode(execution, "human_prompt", data, prompt.scope, None, by_hub=True)
                 self.writer.append(execution, drafts)
 
-        outcome = RunOutcome(status.type, {**status.data, **shown})
+        outcome = RunOutcome(status.type, {**rest, **shown})
         unless = lambda: execution.participants > 0  # noqa: E731
         if self.finish_run(execution, run_id, outcome, ends=False, unless=unless, before=publish_prompts) and asked:
             self.on_interrupt(execution, asked)

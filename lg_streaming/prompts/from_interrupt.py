@@ -14,7 +14,7 @@ from lg_streaming.values import to_json
 if TYPE_CHECKING:
     from lg_streaming.prompts.prompt import PromptKind
 
-__all__ = ["deepest", "locate_prompts", "prompt_from_interrupt", "prompts_of_interrupts"]
+__all__ = ["breakpoint_prompt", "deepest", "locate_prompts", "prompt_from_interrupt", "prompts_of_interrupts"]
 
 _TEXT_KEYS: Final = ("prompt", "question", "message", "description", "text", "title")
 _CHOICES_KEYS: Final = ("choices", "options")
@@ -121,6 +121,22 @@ def prompts_of_interrupts(interrupts: Sequence[Mapping[str, Any]], run_id: str) 
             )
         )
     return prompts
+
+
+def breakpoint_prompt(checkpoint_id: str, next_nodes: Sequence[str], run_id: str) -> Prompt:
+    """Return the prompt of a stop before or after a node.
+
+    Args:
+        checkpoint_id: The checkpoint at which the graph stopped.
+        next_nodes: The nodes that come next; empty if they are unknown.
+        run_id: The run.
+    """
+    node_id, prompt_id = next(iter(next_nodes), None), f"breakpoint-{checkpoint_id}"
+    text = f"Continue with {', '.join(next_nodes)}?" if next_nodes else "Continue?"
+    data = {"prompt_id": prompt_id, "prompt": text, "type": "confirmation", "value": {"next": list(next_nodes)}}
+    if node_id is not None:
+        data["node_id"] = node_id
+    return Prompt(prompt_id=prompt_id, data=data, scope=Scope(run_id=run_id, node_id=node_id), kind="breakpoint")
 
 
 def locate_prompts(prompts: Sequence[Prompt], interrupts: Sequence[Mapping[str, Any]]) -> list[Prompt]:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langgraph.types import StateSnapshot
 
-from lg_streaming.events import Scope
-from lg_streaming.prompts import Prompt, prompt_from_interrupt
+from lg_streaming.prompts import Prompt, breakpoint_prompt, prompt_from_interrupt
 
 if TYPE_CHECKING:
     from langgraph.types import Interrupt
@@ -51,7 +50,9 @@ def prompts_of(
         )
         for each in interrupts
     }
-    return list(prompts.values()) if prompts or not snapshot.next else [_breakpoint(snapshot, run_id)]
+    if prompts or not snapshot.next:
+        return list(prompts.values())
+    return [breakpoint_prompt(snapshot.config.get("configurable", {}).get("checkpoint_id", ""), snapshot.next, run_id)]
 
 
 def _places_of(snapshot: StateSnapshot, around: str = "") -> dict[str, str]:
@@ -63,19 +64,6 @@ def _places_of(snapshot: StateSnapshot, around: str = "") -> dict[str, str]:
         if isinstance(task.state, StateSnapshot):
             found |= _places_of(task.state, f"{namespace}|")
     return found
-
-
-def _breakpoint(snapshot: StateSnapshot, run_id: str) -> Prompt:
-    checkpoint = snapshot.config.get("configurable", {}).get("checkpoint_id", "")
-    nodes, prompt_id = list(snapshot.next), f"breakpoint-{checkpoint}"
-    data = {
-        "prompt_id": prompt_id,
-        "prompt": f"Continue with {', '.join(nodes)}?",
-        "type": "confirmation",
-        "node_id": nodes[0],
-        "value": {"next": nodes},
-    }
-    return Prompt(prompt_id=prompt_id, data=data, scope=Scope(run_id=run_id, node_id=nodes[0]), kind="breakpoint")
 
 
 def _tools_of(graph: AnyGraph) -> dict[str, dict[str, Any]] | None:
