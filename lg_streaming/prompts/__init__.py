@@ -5,7 +5,12 @@
 """
 
 from lg_streaming.prompts.answers import check_answer, verdict_of
-from lg_streaming.prompts.from_interrupt import breakpoint_prompt, locate_prompts, prompt_from_interrupt, prompts_of_interrupts
+from lg_streaming.prompts.from_interrupt import (
+    breakpoint_prompt,
+    locate_prompts,
+    prompt_from_interrupt,
+    prompts_of_interrupts,
+)
 from lg_streaming.prompts.json_schema import schema_errors
 from lg_streaming.prompts.prompt import ASKED, PROMPT_TYPES, TIMED_OUT, Prompt, PromptType
 

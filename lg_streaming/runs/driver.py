@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,8 +22,6 @@ from lg_streaming.runs.human import WaitForAnswers, prompts_of_state
 from lg_streaming.runs.steering import StepControl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from langgraph.callbacks import GraphInterruptEvent
     from langgraph.types import GraphOutput
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from lg_streaming.runs.registry import AnyGraph
     from lg_streaming.runs.run import GraphRun
 
-__all__ = ["IfRunning", "OnDisconnect", "RunDriver", "RunRequest"]
+__all__ = ["Breakpoints", "IfRunning", "OnDisconnect", "RunDriver", "RunRequest"]
 
 IfRunning = Literal["reject", "enqueue", "cancel", "rollback"]
 """Handling of a start while the execution has an open run. ``reject``: the start fails. ``enqueue``: it waits for the
@@ -42,6 +41,10 @@ thread's state."""
 
 OnDisconnect = Literal["continue", "cancel"]
 """Handling of a run whose last reader has left: it goes on, or is cancelled."""
+
+
+Breakpoints = Literal["*"] | Sequence[str]
+"""Names of nodes; ``"*"`` for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,8 @@ class RunRequest:
     on_disconnect: OnDisconnect = "continue"
     deadline: float | None = None
     """Seconds from the start to the end of the run, with its waits; None for no limit."""
+    breakpoints: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Arguments ``interrupt_before`` and ``interrupt_after`` of the graph's call."""
 
 
 class RunDriver:
@@ -195,8 +200,14 @@ class RunDriver:
             run.status, run.place = "running", None
             self._publish_status("running")
             self._pauses.paused = False
-            return await self._request.graph.ainvoke(
-                step, self._config, context=self._request.context, control=self.steps.begin_call(), version="v2"
+            graph: Any = self._request.graph
+            return await graph.ainvoke(
+                step,
+                self._config,
+                context=self._request.context,
+                control=self.steps.begin_call(),
+                version="v2",
+                **self._request.breakpoints,
             )
 
     def _publish_status(self, status: str, **data: Any) -> None:

@@ -16,7 +16,7 @@ from lg_streaming.events import Position, check_execution_id, run_metadata
 from lg_streaming.hub.open_options import owner_text
 from lg_streaming.publisher import new_id
 from lg_streaming.runs.commands import RunCommands
-from lg_streaming.runs.driver import IfRunning, OnDisconnect, RunDriver, RunRequest
+from lg_streaming.runs.driver import Breakpoints, IfRunning, OnDisconnect, RunDriver, RunRequest
 from lg_streaming.runs.queue import RunQueue
 from lg_streaming.runs.run import GraphRun
 
@@ -70,6 +70,8 @@ class GraphRunner(RunCommands):
         if_running: IfRunning = "reject",
         on_disconnect: OnDisconnect = "continue",
         deadline: float | None = None,
+        interrupt_before: Breakpoints | None = None,
+        interrupt_after: Breakpoints | None = None,
     ) -> GraphRun:
         """Start a run of a graph in the background, and return its handle at once.
 
@@ -89,6 +91,8 @@ class GraphRunner(RunCommands):
             on_disconnect: ``"cancel"``: cancel the run when all its readers have left for ``runs.disconnect_grace``
                 seconds. A run that had no reader yet goes on.
             deadline: Seconds after which the run fails with `DeadlineError`, with its waits; None for no limit.
+            interrupt_before: Nodes before which a human has to confirm, or ``"*"`` for all; None: those of the graph.
+            interrupt_after: Nodes after which a human has to confirm, or ``"*"`` for all; None: those of the graph.
 
         Raises:
             GraphNotFoundError: If no graph has this name.
@@ -111,6 +115,7 @@ class GraphRunner(RunCommands):
             if_running=if_running,
             on_disconnect=on_disconnect,
             deadline=deadline,
+            breakpoints={"interrupt_before": interrupt_before, "interrupt_after": interrupt_after},
         )
         self.queue.ensure_room()
         state = await self._hub.describe(request.execution_id)
@@ -189,6 +194,7 @@ class GraphRunner(RunCommands):
         if_running: IfRunning,
         on_disconnect: OnDisconnect,
         deadline: float | None,
+        breakpoints: Mapping[str, Breakpoints | None],
     ) -> RunRequest:
         name, found, _ = self._graphs.find(graph)
         if if_running not in get_args(IfRunning):
@@ -215,6 +221,9 @@ class GraphRunner(RunCommands):
             if_running=if_running,
             on_disconnect=on_disconnect,
             deadline=deadline,
+            breakpoints={
+                name: nodes if nodes == "*" else list(nodes) for name, nodes in breakpoints.items() if nodes is not None
+            },
         )
 
     def _begin(self, request: RunRequest, after: Position | None) -> GraphRun:

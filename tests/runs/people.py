@@ -39,9 +39,12 @@ def branches(*questions: Any, starts: list[Any] | None = None) -> Any:
             starts.append(state.get("question"))
         return {"answers": [(state.get("question"), interrupt(state.get("question")))]}
 
+    def send(_: Answers) -> list[Send]:
+        return [Send("ask", {"question": each}) for each in questions]
+
     builder = StateGraph(Answers)
     builder.add_node("ask", ask)
-    builder.add_conditional_edges(START, lambda _: [Send("ask", {"question": each}) for each in questions], ["ask"])
+    builder.add_conditional_edges(START, send, ["ask"])
     builder.add_edge("ask", END)
     return builder.compile(checkpointer=InMemorySaver())
 

@@ -124,7 +124,7 @@ async def test_a_functional_task_asks(streaming: StreamingModule) -> None:
     assert await run == ["yes", "go"]
 
 
-# ---------------------------------------------------------------- breakpoints
+# ---------------------------------------------------------------- stops at nodes
 @pytest.mark.parametrize("where", ["interrupt_before", "interrupt_after"])
 async def test_a_breakpoint_is_a_confirmation(streaming: StreamingModule, where: str) -> None:
     node = "answer_node" if where == "interrupt_before" else "ask"
@@ -147,6 +147,17 @@ async def test_no_at_a_breakpoint_cancels_the_run(streaming: StreamingModule) ->
     assert await data_of(streaming, "workflow_cancelled") == [{"reason": "declined: Continue with ask?"}]
 
 
+async def test_breakpoints_of_one_run(streaming: StreamingModule) -> None:
+    run, (prompt,) = await start_asked(streaming, asking(), {"text": "t"}, interrupt_before=["ask"])
+    assert prompt.data["value"] == {"next": ["ask"]}
+    await streaming.hub.respond("e", prompt.data["prompt_id"], True)
+    (question,) = await asked_again(streaming, run, {prompt.data["prompt_id"]})
+    assert question.data["type"] == "input"
+    await run.cancel()
+    with pytest.raises(RunCancelledError):
+        await run
+
+
 async def test_a_breakpoint_after_the_last_node_ends_the_run(streaming: StreamingModule) -> None:
     async def node(state: Answers) -> Answers:
         return {"answers": [1]}
@@ -167,7 +178,7 @@ async def test_an_interrupts_schema_holds_for_its_answer(streaming: StreamingMod
 
     run, (prompt,) = await start_asked(streaming, one_node(ask))
     assert prompt.data["schema"]["required"] == ["pencils"]
-    with pytest.raises(BadRequestError, match="the answer.pencils is a whole number, not 'two'") as caught:
+    with pytest.raises(BadRequestError, match=r"the answer\.pencils is a whole number, not 'two'") as caught:
         await streaming.hub.respond("e", prompt.data["prompt_id"], {"pencils": "two"})
     assert caught.value.details["allowed"]["required"] == ["pencils"]
     await streaming.hub.respond("e", prompt.data["prompt_id"], {"pencils": 2})

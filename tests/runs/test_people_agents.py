@@ -170,8 +170,11 @@ async def test_tools_that_ask(streaming: StreamingModule) -> None:
 
 async def test_a_tool_node_that_asks(streaming: StreamingModule) -> None:
     builder: Any = StateGraph(Messages)
-    message = AIMessage("", tool_calls=[call("close_if", "call-c", customer="Ann")])
-    builder.add_node("model", lambda _: {"messages": [message]}).add_node("tools", ToolNode([close_if]))
+
+    def model(state: Messages) -> Any:
+        return {"messages": [AIMessage("", tool_calls=[call("close_if", "call-c", customer="Ann")])]}
+
+    builder.add_node("model", model).add_node("tools", ToolNode([close_if]))
     builder.add_edge(START, "model").add_edge("model", "tools")
     run, (prompt,) = await start_asked(streaming, builder.compile(checkpointer=InMemorySaver()), START_INPUT)
     assert (prompt.data["node_id"], prompt.data["tool_call_id"]) == ("tools", "call-c")

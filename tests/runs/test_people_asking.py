@@ -11,7 +11,13 @@ from pydantic import BaseModel, Field
 from reactivex.testing import TestScheduler
 
 from lg_streaming import StreamingModule, human_prompt, human_prompt_sync
-from lg_streaming.errors import BadRequestError, PromptError, PromptTimeoutError, RunCancelledError, StreamingConfigError
+from lg_streaming.errors import (
+    BadRequestError,
+    PromptError,
+    PromptTimeoutError,
+    RunCancelledError,
+    StreamingConfigError,
+)
 from lg_streaming.timer import use_scheduler
 from tests.runs.people import Answers, asked_again, data_of, one_node, start_asked
 

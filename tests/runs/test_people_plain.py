@@ -13,7 +13,8 @@ from langgraph.types import Command
 from lg_streaming import StreamingModule
 from lg_streaming.errors import BadRequestError, PromptError
 from tests.runs.graphs import asking
-from tests.runs.people import asked, branches, types_of
+from tests.runs.people import asked, branches, one_node, types_of
+from tests.runs.test_people_asking import in_a_sync_node
 
 
 class Application:
@@ -63,8 +64,7 @@ async def test_interrupts_and_prompts_have_the_same_ids() -> None:
         await application.graph.ainvoke({}, application.config)
         (prompt,) = await asked(streaming)
         (last,) = [
-            update
-            async for update in streaming.hub.subscribe("e", types=["workflow_interrupted"], until="interrupted")
+            update async for update in streaming.hub.subscribe("e", types=["workflow_interrupted"], until="interrupted")
         ]
         assert [each["id"] for each in last.data["interrupts"]] == [prompt.data["prompt_id"]]
         with pytest.raises(BadRequestError, match="one of 'yes', 'no'"):
@@ -126,16 +126,13 @@ async def test_a_handler_of_the_execution_gets_the_answer_and_nothing_is_logged(
         await application.graph.ainvoke({}, application.config)
         (prompt,) = await asked(streaming)
         answers: list[Any] = []
-        streaming.hub.on_response("e", lambda *answer: answers.append(answer))
+        streaming.hub.on_response("e", lambda prompt_id, response: answers.append((prompt_id, response)))
         await streaming.hub.respond("e", prompt.data["prompt_id"], "yes")
         assert answers == [(prompt.data["prompt_id"], "yes")]
     assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 def test_a_sync_graph_asks_too() -> None:
-    from tests.runs.test_people_asking import in_a_sync_node  # noqa: PLC0415
-    from tests.runs.people import one_node  # noqa: PLC0415
-
     streaming = StreamingModule({"capture": "all"})
     one_node(in_a_sync_node).invoke({}, streaming.config(execution_id="e"))
     ((_, prompt),) = streaming.hub.registry.executions["e"].prompts.items()

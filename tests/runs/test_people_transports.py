@@ -24,6 +24,10 @@ TOKEN = token(sub="bob", control=["**"], executions=["**"])
 AUTH = {"Authorization": f"Bearer {TOKEN}"}
 
 
+def anybody(*_: Any) -> bool:
+    return True
+
+
 @dataclass
 class Place:
     server: Server
@@ -33,7 +37,7 @@ class Place:
 @pytest.fixture(scope="module")
 def place() -> Generator[Place]:
     app = FastAPI()
-    streaming = StreamingModule({"auth": {"secret": SECRET}}, authorize=lambda *_: True)
+    streaming = StreamingModule({"auth": {"secret": SECRET}}, authorize=anybody)
     streaming.install(app)
     with serve(app) as server:
         yield Place(server, streaming)
