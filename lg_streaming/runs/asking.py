@@ -184,6 +184,6 @@ def _interrupt(asked: Mapping[str, Any]) -> Any:
         return interrupt(asked)
     except (RuntimeError, KeyError) as error:
         raise StreamingConfigError(
-            "human_prompt() pauses a graph: call it in a node or a tool of a graph that has a checkpointer, and start "
-            "the graph with streaming.runs; elsewhere publish a prompt with current_emitter().human_prompt(…)"
+            "human_prompt() pauses a graph: call it in a node or a tool of a graph that streaming.runs started; "
+            "elsewhere publish a prompt with emitter.human_prompt(…)"
         ) from error

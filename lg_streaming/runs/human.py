@@ -88,8 +88,8 @@ def _schema_of(tool: Any) -> dict[str, Any]:
 class WaitForAnswers:
     """Wait of a paused run for the answers to all its prompts, in any order, on the running event loop.
 
-    It waits for all, though LangGraph can resume one interrupt alone: it would run the other waiting nodes again, up to
-    their interrupts, and repeat what they do before. A run would also be interrupted again after each answer.
+    LangGraph can resume one interrupt alone. It would run the other waiting nodes again up to their interrupts, and
+    repeat what they do before. The run would be interrupted again after each answer.
 
     Args:
         hub: The hub.

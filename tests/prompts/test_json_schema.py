@@ -72,7 +72,7 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_it_agrees_with_pydantic(value: Any) -> None:
-    """What fits is accepted by the model; what the model accepts strictly fits."""
+    """Values that fit are accepted by the model."""
     fits = not schema_errors(Order.model_json_schema(), value)
     model: TypeAdapter[Order] = TypeAdapter(Order)
     try:

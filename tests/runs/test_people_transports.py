@@ -1,4 +1,4 @@
-"""Answers over every transport, by official clients; who answered is told."""
+"""Answers over every transport, by official clients, with the subject of who answered."""
 
 from __future__ import annotations
 
