@@ -14,6 +14,7 @@ StreamingError                       every error of this library
 ├── GapError                   4091  the reader asked to fail rather than skip
 ├── GraphNotFoundError         4041  no graph has this name
 ├── ExecutionExistsError       4092  the id of an execution that runs already
+├── IdempotencyError           4093  another start has used this idempotency key
 ├── TransitionError            4096  a step that a task, an agent or a request cannot take now
 ├── RunCancelledError          4098  the run was cancelled
 ├── DeadlineError              4081  the run took longer than its deadline
@@ -84,6 +85,7 @@ __all__ = [
     "GapError",
     "GraphNotFoundError",
     "HubClosedError",
+    "IdempotencyError",
     "KeysUnavailableError",
     "LimitError",
     "LogUnavailableError",
@@ -355,6 +357,15 @@ class ExecutionExistsError(StreamingError):
     name = "execution_exists"
     http_status = 409
     meaning = "an execution with this id is running: choose another id, or end its run first"
+
+
+class IdempotencyError(StreamingError):
+    """Repeated start with an idempotency key that belongs to a start with other arguments."""
+
+    code = 4093
+    name = "idempotency_key_reused"
+    http_status = 409
+    meaning = "another start has used this idempotency key: choose a new key"
 
 
 class TransitionError(StreamingError):

@@ -279,7 +279,7 @@ class StreamingModule:
         if sweeping is not None and sweeping.get_loop() is asyncio.get_running_loop():
             sweeping.cancel()
             await asyncio.gather(sweeping, return_exceptions=True)
-        await self.runs.aclose()
+        await self.runs.aclose(grace=self.settings.runs.shutdown_grace)
         await self.hub.lifespan.restart()
 
     def revoke(self, *, jti: str | None = None, subject: Owner | None = None, expires_at: float | None = None) -> None:

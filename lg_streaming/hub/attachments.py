@@ -126,7 +126,7 @@ class SinkManager:
 
             def subscribe() -> Subscription:
                 return self._readers.subscribe(
-                    execution_id, after=after, filter=filter, types=types, follow=follow, **conditions
+                    execution_id, after=after, filter=filter, types=types, follow=follow, for_sink=True, **conditions
                 )
 
             try:

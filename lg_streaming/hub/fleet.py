@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from lg_streaming.errors import LogUnavailableError, NoAnswerError, PromptError, StreamingError, UpdateTooLargeError
+from lg_streaming.errors import (
+    LogUnavailableError,
+    NoAnswerError,
+    PromptError,
+    RunRefusedError,
+    StreamingError,
+    UpdateTooLargeError,
+)
 from lg_streaming.events import ROOM_PREFIX
 from lg_streaming.fork import new_lock, restart_after_fork
 from lg_streaming.hub.callbacks import call_in_thread
@@ -174,7 +181,10 @@ class HubFleet(RunControl):
         execution = self._registry.executions.get(payload["execution_id"])
         mine = payload["process_id"] == self._fleet.process_id
         if mine and execution is not None and execution.run_id == payload["run_id"] and not execution.participants:
-            self._fleet.spawn(lambda: self._close_here(execution, payload["run_id"]))
+            taken = RunRefusedError("the run goes on in another process", execution_id=execution.execution_id)
+            self._fleet.spawn(
+                lambda: call_in_thread(lambda: self._canceller.abandon(execution, payload["run_id"], taken))
+            )
 
     async def _close_here(self, execution: Execution, run_id: str) -> None:
         """Close this hub's part in a run. Buffered text is encoded, and so redacted."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from lg_streaming.codec import to_datetime
 from lg_streaming.errors import BadRequestError
 from lg_streaming.hub.fleet_statistics import FleetReporter
-from lg_streaming.hub.statistics import HubStatistics
+from lg_streaming.hub.statistics import HubStatistics, RunCounts
 from lg_streaming.log.base import ExecutionState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from lg_streaming.events import Priority
@@ -92,6 +92,8 @@ class HubMetrics:
         self.reporter: FleetReporter = FleetReporter(registry.log, lambda: registry.hub_id, registry.clock)
         """The reporter of counts to other processes."""
         self.reporter.add("hub", self._counts)
+        self.run_counts: Callable[[], RunCounts] = RunCounts
+        """Returns the counts of the runner of graphs, if there is one."""
 
     async def fleet(self) -> FleetStatistics:
         """Return the live processes that share the log, with their counts and the sums of these.
@@ -180,6 +182,7 @@ class HubMetrics:
         return HubStatistics(
             executions=len(registry.executions),
             running=len(registry.open_runs),
+            runs=self.run_counts(),
             subscriptions=self._readers.open,
             published=sum(published.values()),
             published_by_kind=published,

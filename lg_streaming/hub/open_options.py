@@ -65,6 +65,10 @@ class OpenOptions:
     """True if the caller joins the run."""
     fresh: bool = False
     """True if an open run is an error."""
+    exclusive: bool = False
+    """True if the log refuses the run while another process has an open one."""
+    run_id: str | None = None
+    """Id of the run that begins; None for a new one."""
     unless_ended: bool = False
     """True if the log refuses the run after an earlier one that has ended."""
 
@@ -94,6 +98,8 @@ class OpenOptions:
     @property
     def opening(self) -> Opening:
         """The way in which a run is opened in the log."""
+        if self.exclusive:
+            return "exclusive"
         return "joins" if self.join else "first" if self.unless_ended else "any"
 
     @property

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections import Counter
-from typing import TYPE_CHECKING, Literal, get_args
+import time
+from collections import Counter, OrderedDict
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from typing_extensions import Unpack
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SubscriptionRegistry"]
 
+_MAX_LEFT: Final = 10_000
+"""Executions whose last reader's end is remembered."""
+
 
 class SubscriptionRegistry:
     """The subscriptions of one hub, and their observers.
@@ -57,6 +62,8 @@ class SubscriptionRegistry:
         self._unwatch: dict[str, Callable[[], None]] = {}
         self._subscriptions: set[Subscription] = set()
         self._following: Counter[str] = Counter()  # subscriptions of an execution that its limit does not count
+        self._reading: Counter[str] = Counter()  # subscriptions of an execution without sinks, and without those
+        self._left: OrderedDict[str, float] = OrderedDict()  # times at which the last of these was closed
         self._delivered_before = 0  # to subscriptions that are closed
         self._lock = new_lock()
         self._closing = False
@@ -72,7 +79,7 @@ class SubscriptionRegistry:
             each.after_fork()
             self._delivered_before += each.delivered
         self._signals, self._subscriptions, self._unwatch = {}, set(), {}
-        self._following = Counter()
+        self._following, self._reading, self._left = Counter(), Counter(), OrderedDict()
         self._closed_one = Notifier()
 
     # --- counts -------------------------------------------------------------------------------------------
@@ -81,6 +88,18 @@ class SubscriptionRegistry:
     def open(self) -> int:
         """The number of open subscriptions."""
         return len(self._subscriptions)
+
+    def last_read(self, execution_id: str) -> float | None:
+        """Return the seconds since the last reader of an execution has left; 0 while it is read.
+
+        None: it had no reader, or its last one left before those of 10,000 other executions. Sinks and readers of all
+        executions do not count.
+        """
+        with self._lock:
+            if execution_id in self._reading:
+                return 0.0
+            left = self._left.get(execution_id)
+        return None if left is None else time.monotonic() - left
 
     def count(self, execution_id: str) -> int:
         """Return the number of open subscriptions of an execution."""
@@ -126,9 +145,10 @@ class SubscriptionRegistry:
         follow: bool = False,
         on_gap: OnGap = "oldest",
         timeout: float | None = None,
+        for_sink: bool = False,
         **conditions: Unpack[FilterOptions],
     ) -> Subscription:
-        """Open a subscription. See `StreamHub.subscribe`."""
+        """Open a subscription. See `StreamHub.subscribe`. One ``for_sink`` does not count in `last_read`."""
         check_execution_id(execution_id)
         if on_gap not in get_args(OnGap):
             raise BadRequestError(f"on_gap is one of {', '.join(get_args(OnGap))}, not {on_gap!r:.80}")
@@ -143,6 +163,7 @@ class SubscriptionRegistry:
             on_gap=on_gap,
             until_interrupted=until_interrupted,
             timeout=timeout,
+            reads=not for_sink,
         )
 
     def follow(self, execution_id: str, *, after: Position | None, filter: UpdateFilter) -> Subscription:
@@ -154,7 +175,9 @@ class SubscriptionRegistry:
         Raises:
             HubClosedError: If the hub was closed.
         """
-        return self._subscribe(execution_id, after=after, filter=filter, follow=True, on_gap="oldest", counts=False)
+        return self._subscribe(
+            execution_id, after=after, filter=filter, follow=True, on_gap="oldest", counts=False, reads=False
+        )
 
     def _subscribe(
         self,
@@ -167,6 +190,7 @@ class SubscriptionRegistry:
         until_interrupted: bool = False,
         timeout: float | None = None,
         counts: bool = True,
+        reads: bool = True,
     ) -> Subscription:
         self._before_subscribe()
         limit = self._max_per_execution
@@ -182,6 +206,8 @@ class SubscriptionRegistry:
             signal.readers += 1
             if not counts:
                 self._following[execution_id] += 1
+            if reads:
+                self._reading[execution_id] += 1
             subscription = Subscription(
                 execution_id,
                 log=self.log,
@@ -190,14 +216,14 @@ class SubscriptionRegistry:
                 filter=ALL if filter == ALL else filter,
                 follow=follow,
                 on_gap=on_gap,
-                on_close=self._unsubscribe if counts else self._unfollow,
+                on_close=functools.partial(self._unsubscribe, counts=counts, reads=reads),
                 until_interrupted=until_interrupted,
                 timeout=timeout,
             )
             self._subscriptions.add(subscription)
         return subscription
 
-    def _unsubscribe(self, subscription: Subscription, *, counts: bool = True) -> None:
+    def _unsubscribe(self, subscription: Subscription, *, counts: bool, reads: bool) -> None:
         execution_id = subscription.execution_id
         with self._lock:
             if subscription not in self._subscriptions:
@@ -213,11 +239,19 @@ class SubscriptionRegistry:
                 self._following[execution_id] -= 1
                 if not self._following[execution_id]:
                     del self._following[execution_id]
+            if reads:
+                self._stop_reading(execution_id)
         signal.notify()
         self._closed_one.notify()
 
-    def _unfollow(self, subscription: Subscription) -> None:
-        self._unsubscribe(subscription, counts=False)
+    def _stop_reading(self, execution_id: str) -> None:
+        self._reading[execution_id] -= 1
+        if not self._reading[execution_id]:
+            del self._reading[execution_id]
+            self._left.pop(execution_id, None)
+            self._left[execution_id] = time.monotonic()
+            if len(self._left) > _MAX_LEFT:
+                self._left.popitem(last=False)
 
     def observe(
         self, execution_id: str, *, in_thread: bool = False, **options: Unpack[SubscribeOptions]

@@ -99,6 +99,10 @@ class RunManager:
 
     # --- opening ------------------------------------------------------------------------------------------
 
+    def new_id(self) -> str:
+        """Return an id for a run that begins later."""
+        return self._new_id()
+
     def open(self, execution_id: str, **options: Unpack[RunOptions]) -> str:
         """Open a run, unless one is open; return the run's id. See `StreamHub.open`."""
         return self._open(execution_id, OpenOptions.from_arguments(**options))
@@ -149,10 +153,30 @@ class RunManager:
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         parent: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
+        exclusive: bool = False,
     ) -> str | None:
-        """Open a run, join it and return its id; return None if a run is open. Raises like `open`."""
+        """Open a run, join it and return its id; return None if a run is open. Raises like `open`.
+
+        Args:
+            execution_id: The execution.
+            owner: See `open`.
+            name: The graph's name.
+            metadata: See `open`.
+            parent: The node in which the run is started.
+            run_id: The run's id; None for a new one.
+            exclusive: Whether the log refuses the run while another process has an open one. A log of several
+                processes then closes the run here, and calls its handlers of `on_cancel`.
+        """
         options = OpenOptions(
-            owner=owner, name=name, metadata=dict(metadata or {}), parent=parent, join=True, fresh=True
+            owner=owner,
+            name=name,
+            metadata=dict(metadata or {}),
+            parent=parent,
+            join=True,
+            fresh=True,
+            run_id=run_id,
+            exclusive=exclusive,
         )
         try:
             return self._open(execution_id, options)
@@ -217,7 +241,7 @@ class RunManager:
         start = resumed = None
         run_id = ""
         if not execution.running:
-            run_id = self._new_id()
+            run_id = options.run_id or self._new_id()
             start = self._encode(RunOutcome("workflow_start", {"run_id": run_id, **options.data}))
         elif options.join and execution.interrupted:
             resumed = self._encode(RunOutcome("status", {"status": "resumed"}))

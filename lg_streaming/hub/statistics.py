@@ -11,7 +11,7 @@ from lg_streaming.fork import new_lock
 from lg_streaming.hub.drops import Drops
 from lg_streaming.hub.histogram import Durations, Histogram
 
-__all__ = ["Counters", "HubStatistics", "ReaderLag", "zero_counts"]
+__all__ = ["Counters", "HubStatistics", "ReaderLag", "RunCounts", "zero_counts"]
 
 PUBLISH_BOUNDS: Final = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2.5e-2, 0.1)
 """Seconds: from the usual time of a publish up to a time that users notice."""
@@ -40,6 +40,18 @@ class ReaderLag:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunCounts:
+    """Runs of a runner of graphs that have not ended."""
+
+    queued: int = 0
+    """Runs that wait for their turn, or for the end of an earlier run of their execution."""
+    running: int = 0
+    """Runs that work."""
+    waiting: int = 0
+    """Runs that wait for a human, or are paused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HubStatistics:
     """Counts since the hub was made, and present numbers."""
 
@@ -47,6 +59,8 @@ class HubStatistics:
     """Executions that this process has written to and not forgotten."""
     running: int
     """Executions with an open run."""
+    runs: RunCounts
+    """Runs that `GraphRunner` has started."""
     subscriptions: int
     published: int
     """Updates appended to the log, or to its buffer."""

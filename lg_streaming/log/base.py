@@ -33,9 +33,10 @@ __all__ = [
     "state_after",
 ]
 
-Opening = Literal["any", "joins", "first"]
+Opening = Literal["any", "joins", "first", "exclusive"]
 """``joins``: the run has a participant from its start, a graph call or a block. ``first``: the start, and its run, are
-refused if the execution has had a run that ended."""
+refused if the execution has had a run that ended. ``exclusive``: like ``joins``, and the start, and its run, are
+refused while another process has an open run of the execution, or one is open that no process holds."""
 
 ExecutionState = Literal["running", "interrupted", "completed", "failed", "cancelled", "abandoned"]
 

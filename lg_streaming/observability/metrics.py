@@ -93,6 +93,8 @@ class MetricsCollector(Collector):
 def _hub_metrics(hub: HubStatistics) -> Iterator[Metric]:
     yield _gauge("executions", "Executions this process has written to and not forgotten", hub.executions)
     yield _gauge("executions_running", "Executions with an open run", hub.running)
+    runs = {"queued": hub.runs.queued, "running": hub.runs.running, "waiting": hub.runs.waiting}
+    yield _gauge_by("runs", "Runs of graphs started here, without ended ones", "state", runs.items())
     yield _gauge("readers", "Subscriptions to executions, also those inside this process", hub.subscriptions)
     yield _gauge("updates_waiting", "Updates on their way to the log", hub.waiting)
     yield _counter_by("updates_published", "Updates given to the log", "kind", hub.published_by_kind.items())
@@ -127,6 +129,13 @@ def _gauge(name: str, help: str, value: float) -> Metric:
 
 def _counter(name: str, help: str, value: float) -> Metric:
     return CounterMetricFamily(_PREFIX + name, help, value=value)
+
+
+def _gauge_by(name: str, help: str, label: str, values: Iterable[tuple[str, int]]) -> Metric:
+    family = GaugeMetricFamily(_PREFIX + name, help, labels=[label])
+    for value, count in values:
+        family.add_metric([value], count)
+    return family
 
 
 def _counter_by(name: str, help: str, label: str, values: Iterable[tuple[str, int]]) -> Metric:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lg_streaming.errors import ExecutionNotFoundError, GraphNotFoundError, TransitionError
 from lg_streaming.fork import restart_after_fork
+from lg_streaming.runs.order import RunOrder
 from lg_streaming.runs.steering import Injection, check_fields, check_node, update_state
 
 if TYPE_CHECKING:
@@ -54,20 +55,24 @@ class RunCommands:
     def __init__(self, hub: StreamHub, graphs: GraphRegistry) -> None:
         self._hub = hub
         self._graphs = graphs
+        self._order = RunOrder()
         self._start_empty()
         restart_after_fork(self)
         if hub.log.fleet is not None:
             hub.log.fleet.on_request("steer", self._on_request)
 
     def _start_empty(self) -> None:
-        self._drivers: dict[str, RunDriver] = {}
-        """Drivers of open runs, by execution."""
         self._threads: OrderedDict[str, Thread] = OrderedDict()
         """Threads of the newest runs that have ended, by execution."""
 
     def after_fork(self) -> None:
         """Drop the runs of the parent process, which go on there."""
         self._start_empty()
+
+    def _open_driver(self, execution_id: str) -> RunDriver | None:
+        """Return the driver of the open run of an execution in this process, or None."""
+        driver = self._order.first(execution_id)
+        return driver if driver is not None and driver.is_open else None
 
     def _remember(self, driver: RunDriver) -> None:
         execution_id = driver.run.execution_id
@@ -120,7 +125,7 @@ class RunCommands:
         await self._command(execution_id, "inject", {"values": values, "as_node": as_node})
 
     async def _command(self, execution_id: str, verb: str, arguments: dict[str, Any]) -> Any:
-        driver = self._drivers.get(execution_id)
+        driver = self._open_driver(execution_id)
         if driver is not None:
             return await _on_loop_of(driver, lambda: _carry_out(driver, verb, arguments))
         fleet, state = self._hub.log.fleet, await self._hub.describe(execution_id)
@@ -131,7 +136,7 @@ class RunCommands:
         return await fleet.request(holder, "steer", payload, timeout=self._hub.settings.redis.request_timeout)
 
     async def _on_request(self, payload: Any) -> Any:
-        driver = self._drivers.get(payload["execution_id"])
+        driver = self._open_driver(payload["execution_id"])
         if driver is None:
             raise ExecutionNotFoundError(execution_id=payload["execution_id"])
         return await _on_loop_of(driver, lambda: _carry_out(driver, payload["verb"], payload["arguments"]))
@@ -187,7 +192,7 @@ class RunCommands:
             GraphNotFoundError: If ``graph`` is needed, or is not registered.
         """
         thread = self._thread(execution_id, graph)
-        driver = self._drivers.get(execution_id)
+        driver = self._open_driver(execution_id)
         if driver is not None and not driver.steps.paused:
             raise TransitionError(
                 "the run is at work, or waits for answers: pause it first, or call inject", execution_id=execution_id
@@ -199,7 +204,7 @@ class RunCommands:
         return str(config.get("configurable", {}).get("checkpoint_id"))
 
     def _thread(self, execution_id: str, graph: AnyGraph | str | None) -> Thread:
-        driver = self._drivers.get(execution_id)
+        driver = self._open_driver(execution_id)
         known = Thread(driver.graph, driver.run.thread_id) if driver else self._threads.get(execution_id)
         if graph is not None:
             _, found, _ = self._graphs.find(graph)
@@ -229,7 +234,7 @@ def _carry_out(driver: RunDriver, verb: str, arguments: dict[str, Any]) -> Any:
 
 async def _on_loop_of(driver: RunDriver, call: Callable[[], Any]) -> Any:
     """Return ``call()``, called on the event loop of a run."""
-    loop = driver.task.get_loop() if driver.task is not None else asyncio.get_running_loop()
+    loop = driver.loop
     if loop is asyncio.get_running_loop():
         return call()
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
+import contextlib
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.runnables.config import merge_configs
 from langgraph.callbacks import GraphCallbackHandler
@@ -16,56 +16,40 @@ from langgraph.types import Command
 
 from lg_streaming.capture import CallOptions, configured_plan, describe_failure, graph_config, has_decorated_nodes
 from lg_streaming.decorators import plan_of
-from lg_streaming.errors import DeadlineError, RunCancelledError, StreamingConfigError
+from lg_streaming.errors import (
+    DeadlineError,
+    LogUnavailableError,
+    RunCancelledError,
+    ServerRestartError,
+    StreamingConfigError,
+    StreamingError,
+)
 from lg_streaming.publisher import RunOutcome
 from lg_streaming.runs.human import WaitForAnswers, prompts_of_state
+from lg_streaming.runs.opening import RunOpening, wait_for_end
+from lg_streaming.runs.rollback import RUN_KEY, without_checkpoint
 from lg_streaming.runs.steering import StepControl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from langgraph.callbacks import GraphInterruptEvent
     from langgraph.types import GraphOutput
 
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.hub import StreamHub
     from lg_streaming.runs.human import Prompt
-    from lg_streaming.runs.queue import RunQueue
+    from lg_streaming.runs.queue import RunQueue, Waiter
     from lg_streaming.runs.registry import AnyGraph
+    from lg_streaming.runs.request import RunRequest
     from lg_streaming.runs.run import GraphRun
 
-__all__ = ["Breakpoints", "IfRunning", "OnDisconnect", "RunDriver", "RunRequest"]
+__all__ = ["RunDriver"]
 
-IfRunning = Literal["reject", "enqueue", "cancel", "rollback"]
-"""Handling of a start while the execution has an open run. ``reject``: the start fails. ``enqueue``: it waits for the
-end of the other. ``cancel``: it cancels the other. ``rollback``: it also takes back the other's changes to the
-thread's state."""
+logger: logging.Logger = logging.getLogger(__name__)
 
-OnDisconnect = Literal["continue", "cancel"]
-"""Handling of a run whose last reader has left: it goes on, or is cancelled."""
-
-
-Breakpoints = Literal["*"] | Sequence[str]
-"""Names of nodes; ``"*"`` for all."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRequest:
-    """Checked arguments of `GraphRunner.start`."""
-
-    graph: AnyGraph
-    graph_name: str
-    input: Any
-    execution_id: str
-    thread_id: str
-    owner: str | None = None
-    config: RunnableConfig | None = None
-    context: Any = None
-    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    if_running: IfRunning = "reject"
-    on_disconnect: OnDisconnect = "continue"
-    deadline: float | None = None
-    """Seconds from the start to the end of the run, with its waits; None for no limit."""
-    breakpoints: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Arguments ``interrupt_before`` and ``interrupt_after`` of the graph's call."""
+_LOG_RETRY: Final = 1.0
+"""Seconds until a waiting run looks again for an earlier run in a log that could not be reached."""
 
 
 class RunDriver:
@@ -76,80 +60,164 @@ class RunDriver:
         queue: The queue of runs.
         request: The run's arguments.
         run: The run's handle.
+        on_end: Called with the driver before the handle has its result.
     """
 
-    def __init__(self, hub: StreamHub, queue: RunQueue, request: RunRequest, run: GraphRun) -> None:
+    def __init__(
+        self,
+        hub: StreamHub,
+        queue: RunQueue,
+        request: RunRequest,
+        run: GraphRun,
+        on_end: Callable[[RunDriver], None],
+    ) -> None:
+        self.run = run
+        self.request = request
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.task: asyncio.Task[None] | None = None
+        self.ended: Future[None] = Future()
+        """Done when the run has ended, or is left to another process."""
+        self.opened_at: float | None = None
+        """Time at which the run was opened, by the monotonic clock; None before."""
+        self.waiter: Waiter | None = None
+        """Wait for the first turn, if the run has entered the queue."""
         self._hub = hub
         self._queue = queue
-        self._request = request
-        self.run = run
-        self.task: asyncio.Task[None] | None = None
-        self.stopping: bool = False
-        """True if the process stops, and the run may go on in another one."""
-        self._reason: str | None = None
-        self._started = time.perf_counter()
-        self._stop_listening: Callable[[], None] = lambda: None
-        self._pauses = _Pauses()
+        self._on_end = on_end
+        self._opening = RunOpening(hub, request, run, self.cancel)
+        self._first = asyncio.Event()  # set when no earlier run of the execution is left in this process
         self.steps: StepControl = StepControl(hub, request.graph, run)
         """Control of the run between the steps of its graph."""
+        self._started = time.perf_counter()
+        self._deadline = None if request.deadline is None else self.loop.time() + request.deadline
+        self._reason: str | None = None
+        self._cancelled = self._begun = self._left_open = self._held = False
+        self._last_call: asyncio.TimerHandle | None = None  # ends a run that does not stop when it is cancelled
+        self._pauses = _Pauses()
         self._config = self._make_config()
 
     def _make_config(self) -> RunnableConfig:
-        request, publisher = self._request, self._hub.publisher
+        request, publisher = self.request, self._hub.publisher
         plan = configured_plan(publisher)
         if plan is None and not has_decorated_nodes(request.graph):
             plan = plan_of("all")
         options = CallOptions(execution_id=request.execution_id, owner=request.owner, plan=plan)
         config = graph_config(request.config, publisher, options, thread_id=request.thread_id)
-        return merge_configs(config, {"callbacks": [self._pauses]})
+        return merge_configs(config, {"callbacks": [self._pauses], "metadata": {RUN_KEY: self.run.run_id}})
+
+    def begin_at(self, checkpoint_id: str) -> None:
+        """Begin the first step at a checkpoint of the thread."""
+        self._config = merge_configs(self._config, {"configurable": {"checkpoint_id": checkpoint_id}})
 
     @property
     def graph(self) -> AnyGraph:
         """The graph."""
-        return self._request.graph
+        return self.request.graph
 
     @property
     def thread_config(self) -> RunnableConfig:
         """Config of the newest checkpoint of the run's thread."""
-        return {"configurable": _without_checkpoint(self._config).get("configurable", {})}
+        return {"configurable": without_checkpoint(self._config).get("configurable", {})}
+
+    # --- from outside ---------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """True after the run was opened, also after its end."""
+        return self._opening.is_open
+
+    @property
+    def is_held(self) -> bool:
+        """True while it waits for the end of an earlier run of its execution."""
+        return self._held
+
+    @property
+    def is_resumable(self) -> bool:
+        """True if it waits for a human, and another process may go on from the thread's state."""
+        return self.run.status == "interrupted" and self.request.has_persistent_checkpointer
+
+    def begin_first(self) -> bool:
+        """Let the run begin, because earlier runs of its execution have ended; return whether its loop runs."""
+        try:
+            self.loop.call_soon_threadsafe(self._first.set)
+        except RuntimeError:
+            return False
+        return True
 
     def cancel(self, reason: str | None) -> None:
-        """Cancel the task of the run, on its event loop."""
-        self._reason = reason
-        if self.task is not None:
+        """Cancel the run, on its event loop."""
+        if not self._cancelled:
+            self._cancelled, self._reason = True, reason
+            self._last_call = self.loop.call_later(self._hub.settings.limits.cancel_grace, self._end_cancelled)
+        if self.task is not None and self._begun:  # a task that has not begun finds the request
             self.task.cancel()
 
-    def start(self, context: contextvars.Context) -> asyncio.Task[None]:
-        """Begin the run's task on the running event loop. From now on the run can be cancelled."""
-        run = self.run
-        self._stop_listening = self._hub.on_cancel(run.execution_id, self.cancel)
-        self.task = asyncio.create_task(self._drive(), name=f"lg-streaming run {run.execution_id}", context=context)
-        self.task.add_done_callback(self._done)
-        return self.task
+    def request_cancel(self, reason: str | None) -> None:
+        """Cancel the run, on any thread."""
+        with contextlib.suppress(RuntimeError):  # its event loop was closed
+            self.loop.call_soon_threadsafe(self.cancel, reason)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        """End a run whose task was cancelled before its first step."""
-        self._stop_listening()
-        if task.cancelled():
-            self._end_cancelled()
-        else:
-            task.exception()
+    async def cancel_run(self, reason: str | None) -> bool:
+        """Cancel the run in the log if it was opened, otherwise only here; return whether it had not ended."""
+        if self.is_open:
+            return await self._hub.cancel(self.run.execution_id, reason)
+        self.request_cancel(reason)
+        return True
 
-    async def _drive(self) -> None:
+    def leave_open(self) -> None:
+        """End the task of a run that waits for a human, on any thread; the run stays interrupted in the log."""
+        self._left_open = True
+        self.request_cancel("shutdown")
+
+    def drain(self, reason: str) -> bool:
+        """Stop the run after its present step, if it has a checkpointer; return whether it has one."""
+        if self.request.checkpointer is None:
+            return False
+        if not self._cancelled:
+            self._reason = reason
+        self.steps.drain(reason)
+        return True
+
+    # --- the run --------------------------------------------------------------------------------------------
+
+    async def open(self) -> bool:
+        """Open the run, unless another one of its execution is open. Raises like `RunOpening.open`."""
+        opened = await self._opening.open()
+        if opened:
+            self.run.is_open = True
+            self.opened_at = time.monotonic()
+        return opened
+
+    def enter_queue(self) -> None:
+        """Join the queue of runs. Raises like `RunQueue.enter`."""
+        self.waiter = self._queue.enter(self.run.owner, self._show_place)
+
+    def hold(self) -> None:
+        """Count as waiting for the end of an earlier run of the execution. Raises like `RunQueue.hold`."""
+        self._queue.hold()
+        self._held = True
+
+    def leave_queue(self) -> None:
+        """Undo `enter_queue`."""
+        if self.waiter is not None:
+            self._queue.leave(self.waiter)
+            self.waiter = None
+
+    def give_up(self, error: BaseException) -> None:
+        """End a run whose start failed."""
+        self._end(RunOutcome("workflow_cancelled", {"reason": "the start failed"}), error)
+
+    async def drive(self) -> None:
         """Run the graph to its end, and publish the outcome."""
-        run, limit = self.run, self._request.deadline
-        timeout = asyncio.timeout(limit)
+        self._begun = True
+        timeout = asyncio.timeout_at(self._deadline)
         try:
             async with timeout:
-                value = await self._run_steps()
-        except asyncio.CancelledError:
+                value = await self._drive()
+        except (asyncio.CancelledError, GraphDrained):
             self._end_cancelled()
         except BaseException as error:
-            failure: BaseException = error
-            if isinstance(error, TimeoutError) and timeout.expired():
-                failure = DeadlineError(
-                    f"the run took longer than its deadline of {limit:g} s", execution_id=run.execution_id
-                )
+            failure = self._timed_out() if isinstance(error, TimeoutError) and timeout.expired() else error
             described = describe_failure(failure, debug=self._hub.settings.debug)
             self._end(RunOutcome("workflow_error", {"error": described}), failure)
             if not isinstance(error, Exception):
@@ -158,28 +226,84 @@ class RunDriver:
             duration = round(time.perf_counter() - self._started, 6)
             self._end(RunOutcome("workflow_complete", {"result": value, "duration_s": duration}), result=value)
 
+    async def _drive(self) -> Any:
+        if self._cancelled:
+            raise asyncio.CancelledError
+        if not self.is_open:
+            await self._open_in_order()
+        return await self._run_steps()
+
+    async def _open_in_order(self) -> None:
+        """Wait for the ends of earlier runs of the execution, open the run, and enter the queue."""
+        try:
+            await self._first.wait()
+            while True:
+                try:
+                    if await self.open():
+                        break
+                    await wait_for_end(self._hub, self.run.execution_id)
+                except LogUnavailableError as error:
+                    logger.debug("run %s waits for the log: %s", self.run.run_id, error)
+                    await asyncio.sleep(_LOG_RETRY)
+        finally:
+            self._unhold()
+        self.waiter = self._queue.enter(self.run.owner, self._show_place, bounded=False)
+
+    def _unhold(self) -> None:
+        if self._held:
+            self._held = False
+            self._queue.unhold()
+
+    def _timed_out(self) -> DeadlineError:
+        limit, execution_id = self.request.deadline, self.run.execution_id
+        return DeadlineError(f"the run took longer than its deadline of {limit:g} s", execution_id=execution_id)
+
+    def end_unstarted(self) -> None:
+        """End the run of a task that was cancelled before it began, as with its event loop."""
+        if not self.run.done:
+            self._end_cancelled()
+
     def _end_cancelled(self) -> None:
-        if not self.stopping and not self.run.done:
-            error = RunCancelledError(self._reason or "", execution_id=self.run.execution_id)
-            self._end(RunOutcome("workflow_cancelled", {"reason": self._reason} if self._reason else {}), error)
+        run, reason = self.run, self._reason
+        if self._left_open:
+            error = ServerRestartError(
+                "this process stops; the run waits for a human and goes on elsewhere", execution_id=run.execution_id
+            )
+            self._leave(lambda: run.finish("interrupted", error=error))
+            return
+        outcome = RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})
+        self._end(outcome, RunCancelledError(reason or "", execution_id=run.execution_id))
 
     def _end(self, outcome: RunOutcome, error: BaseException | None = None, result: Any = None) -> None:
         run = self.run
-        self._hub.runs.end_run(run.execution_id, outcome, run.run_id)
-        if error is None:
-            run.finish("completed", result)
-        else:
-            run.finish("cancelled" if isinstance(error, RunCancelledError) else "failed", error=error)
+        if self.is_open:
+            with contextlib.suppress(StreamingError):  # the hub was closed
+                self._hub.runs.end_run(run.execution_id, outcome, run.run_id)
+        status = "completed" if error is None else "cancelled" if isinstance(error, RunCancelledError) else "failed"
+        self._leave(lambda: run.finish(status, result, error))
+
+    def _leave(self, finish: Callable[[], None]) -> None:
+        self.leave_queue()
+        if self._last_call is not None:
+            self._last_call.cancel()
+        self._unhold()
+        self._opening.close()
+        self._on_end(self)
+        finish()
+        if not self.ended.done():
+            self.ended.set_result(None)
 
     # --- steps ----------------------------------------------------------------------------------------------
 
     async def _run_steps(self) -> Any:
         """Call the graph until it returns without an interrupt; return its value."""
-        step = self._request.input
+        step = self.request.input
         while True:
             try:
                 output = await self._take_turn(step)
             except GraphDrained:
+                if self.steps.drained:
+                    raise
                 step = None
             else:
                 prompts = await self._prompts_after(output)
@@ -187,28 +311,36 @@ class RunDriver:
                     self.steps.close()
                     return output.value
                 step = await self._wait_for_people(prompts)
-            self._config = _without_checkpoint(self._config)
+            self._config = without_checkpoint(self._config)
             step = await self.steps.settle(self._config, step)
 
     async def _take_turn(self, step: Any) -> GraphOutput[Any]:
-        run = self.run
-        waiter, run.place = self._queue.enter(run.owner)
-        if run.place is not None:
+        run, queue = self.run, self._queue
+        waiter, self.waiter = self.waiter, None
+        if waiter is None:  # after an answer
+            waiter = queue.enter(run.owner, self._show_place, first=True, bounded=False)
+        if waiter.place is not None:
             run.status = "queued"
-            self._publish_status("queued", place=run.place)
-        async with self._queue.turn(waiter):
+            self._show_place(waiter.place)
+        async with queue.turn(waiter):
             run.status, run.place = "running", None
             self._publish_status("running")
             self._pauses.paused = False
-            graph: Any = self._request.graph
-            return await graph.ainvoke(
+            graph = cast("Any", self.request.graph)
+            output: GraphOutput[Any] = await graph.ainvoke(
                 step,
                 self._config,
-                context=self._request.context,
+                context=self.request.context,
                 control=self.steps.begin_call(),
                 version="v2",
-                **self._request.breakpoints,
+                **self.request.call_options,
             )
+            return output
+
+    def _show_place(self, place: int) -> None:
+        self.run.place = place
+        with contextlib.suppress(StreamingError):
+            self._publish_status("queued", place=place)
 
     def _publish_status(self, status: str, **data: Any) -> None:
         self._hub.publish(self.run.execution_id, "status", {"status": status, **data}, missing="drop")
@@ -217,13 +349,13 @@ class RunDriver:
         """Return the prompts that the graph waits for; none if it has ended."""
         if not output.interrupts and not self._pauses.paused:
             return []
-        run, graph = self.run, self._request.graph
-        if graph.checkpointer is None:
+        run, graph = self.run, self.request.graph
+        if self.request.checkpointer is None:
             raise StreamingConfigError(
                 f"graph {run.graph!r} waits for a human and has no checkpointer, so it cannot be resumed: "
                 "pass one to compile(), such as InMemorySaver()"
             )
-        snapshot = await graph.aget_state(_without_checkpoint(self._config), subgraphs=True)
+        snapshot = await graph.aget_state(without_checkpoint(self._config), subgraphs=True)
         return prompts_of_state(graph, snapshot, run.run_id)
 
     async def _wait_for_people(self, prompts: Sequence[Prompt]) -> Any:
@@ -237,6 +369,8 @@ class RunDriver:
             answers = await wait.wait()
         finally:
             wait.close()
+        if self._hub.runs.current_run_id(run.execution_id) != run.run_id:  # ended at the same moment
+            raise RunCancelledError("the run has ended", execution_id=run.execution_id)
         self._hub.runs.join_run(run.execution_id)
         if not prompts[0].is_breakpoint:
             return Command(resume=answers)
@@ -249,6 +383,8 @@ class RunDriver:
 class _Pauses(GraphCallbackHandler):
     """Handler that notes a stop at an ``interrupt()`` or a breakpoint of the run's own graph."""
 
+    run_inline = True  # otherwise LangChain calls it on a thread for every event
+
     def __init__(self) -> None:
         super().__init__()
         self.paused: bool = False
@@ -257,10 +393,3 @@ class _Pauses(GraphCallbackHandler):
         """Note a stop of the root graph."""
         if not event.checkpoint_ns:
             self.paused = True
-
-
-def _without_checkpoint(config: RunnableConfig) -> RunnableConfig:
-    """Return a config for the newest checkpoint of its thread."""
-    configurable: dict[str, Any] = config.get("configurable") or {}
-    kept = {name: value for name, value in configurable.items() if name != "checkpoint_id"}
-    return {**config, "configurable": kept}

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["GraphRun", "RunStatus"]
 
 RunStatus = Literal["queued", "running", "interrupted", "completed", "failed", "cancelled"]
-"""Status of a run. ``queued``: it waits for its turn. ``interrupted``: it waits for a human, or was paused."""
+"""Status of a run. ``queued``: it waits for its turn, or for the end of an earlier run of its execution.
+``interrupted``: it waits for a human, or was paused."""
 
 
 class GraphRun:
@@ -28,16 +29,7 @@ class GraphRun:
     """
 
     def __init__(
-        self,
-        hub: StreamHub,
-        execution_id: str,
-        run_id: str,
-        *,
-        thread_id: str,
-        graph: str,
-        owner: str | None,
-        after: Position | None,
-        cancel: Callable[[str | None], Awaitable[bool]],
+        self, hub: StreamHub, execution_id: str, run_id: str, *, thread_id: str, graph: str, owner: str | None
     ) -> None:
         self.execution_id: str = execution_id
         self.run_id: str = run_id
@@ -49,9 +41,13 @@ class GraphRun:
         self.status: RunStatus = "queued"
         self.place: int | None = None
         """Place in the queue from 1; None for a run that does not wait for its turn."""
+        self.after: Position | None = None
+        """Position before the run's first update; None for the beginning of the execution."""
+        self.is_open: bool = False
+        """True once the run was opened, also after its end; False while it waits for an earlier run."""
+        self.on_cancel: Callable[[str | None], Awaitable[bool]] = lambda reason: hub.cancel(execution_id, reason)
+        """Cancels the run; set by the runner."""
         self._hub = hub
-        self._after = after
-        self._cancel = cancel
         self._result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._result.add_done_callback(_retrieve)
 
@@ -65,17 +61,23 @@ class GraphRun:
 
         Raises:
             RunCancelledError: If the run was cancelled.
+            ServerRestartError: If this process stopped while the run waited for a human: it stays open, and goes on
+                in another process.
             Exception: If the graph raised it.
         """
         return asyncio.shield(self._result).__await__()
 
     async def cancel(self, reason: str | None = None) -> bool:
         """Cancel the run, queued, running or interrupted; return whether it was still open. See `StreamHub.cancel`."""
-        return False if self.done else await self._cancel(reason)
+        return False if self.done else await self.on_cancel(reason)
 
     def updates(self, **options: Unpack[SubscribeOptions]) -> Subscription:
-        """Subscribe to the run, from its start. Takes the options of `StreamHub.subscribe`, and raises like it."""
-        options.setdefault("after", self._after)
+        """Subscribe to the run, from its start. Takes the options of `StreamHub.subscribe`, and raises like it.
+
+        A run that waits for the end of an earlier run of its execution has no position yet: the subscription then
+        begins with the earlier run's updates.
+        """
+        options.setdefault("after", self.after)
         return self._hub.subscribe(self.execution_id, **options)
 
     def finish(self, status: RunStatus, result: Any = None, error: BaseException | None = None) -> None:

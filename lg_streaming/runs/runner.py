@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from langchain_core.runnables.config import var_child_runnable_config
 
 from lg_streaming.capture import configured_execution_id
 from lg_streaming.checks import seconds
 from lg_streaming.context import block_var, current_block, current_frame, frame_var
-from lg_streaming.errors import BadRequestError, ExecutionExistsError
-from lg_streaming.events import Position, check_execution_id, run_metadata
+from lg_streaming.errors import BadRequestError, ExecutionExistsError, ServerRestartError
+from lg_streaming.events import check_execution_id, run_metadata
 from lg_streaming.hub.open_options import owner_text
+from lg_streaming.hub.statistics import RunCounts
 from lg_streaming.publisher import new_id
 from lg_streaming.runs.commands import RunCommands
-from lg_streaming.runs.driver import Breakpoints, IfRunning, OnDisconnect, RunDriver, RunRequest
+from lg_streaming.runs.disconnect import DisconnectWatch
+from lg_streaming.runs.driver import RunDriver
+from lg_streaming.runs.opening import wait_for_end
 from lg_streaming.runs.queue import RunQueue
+from lg_streaming.runs.request import IfRunning, OnDisconnect, RunRequest
+from lg_streaming.runs.restored import RestoredRun
+from lg_streaming.runs.rollback import checkpoint_before
 from lg_streaming.runs.run import GraphRun
+from lg_streaming.runs.shutdown import RunShutdown
+from lg_streaming.runs.start_keys import StartKeys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,18 +35,23 @@ if TYPE_CHECKING:
     from lg_streaming.hub import StreamHub
     from lg_streaming.hub.options import Owner
     from lg_streaming.runs.registry import AnyGraph, GraphRegistry
+    from lg_streaming.runs.start_keys import StartRecord
 
 __all__ = ["GraphRunner"]
 
-_OPEN = frozenset({"running", "interrupted"})
-_DEADLINE = seconds()
+_DEADLINE: Final = seconds()
+_RETRY_AFTER: Final = 1.0
+_LAST_WAIT: Final = 1.0
+"""Seconds that a task may take which does not end when it is cancelled."""
+_CALL_OPTIONS: Final = frozenset({"durability", "interrupt_after", "interrupt_before", "output_keys"})
 
 
 class GraphRunner(RunCommands):
     """Runner of graphs: ``streaming.runs``. It keeps the task of each run, cancels it and waits for it.
 
     A run goes on without readers and without connections. Its nodes are captured: all of them, or only the decorated
-    ones if the graph has some. A run that waits for a human has no turn in the queue.
+    ones if the graph has some. An execution has one open run at a time, over all processes that share the log. A run
+    that waits for a human has no turn in the queue.
 
     Args:
         hub: The hub.
@@ -49,10 +62,25 @@ class GraphRunner(RunCommands):
         super().__init__(hub, graphs)
         settings = hub.settings.runs
         self.queue: RunQueue = RunQueue(settings.max_concurrent, settings.max_queued)
+        self._keys = StartKeys(hub, self._restore)
+        self._disconnects = DisconnectWatch(hub)
+        hub.metrics.run_counts = self._count
+        fleet = hub.log.fleet
+        if fleet is not None:
+            fleet.on_message("cancel_waiting_runs", self._on_cancel_waiting)
 
     def _start_empty(self) -> None:
         super()._start_empty()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    def _count(self) -> RunCounts:
+        drivers = self._order.all()
+        return RunCounts(
+            queued=self.queue.queued + self.queue.held,
+            running=self.queue.running,
+            waiting=sum(each.run.status == "interrupted" for each in drivers),
+        )
 
     # --- start ----------------------------------------------------------------------------------------------
 
@@ -70,10 +98,13 @@ class GraphRunner(RunCommands):
         if_running: IfRunning = "reject",
         on_disconnect: OnDisconnect = "continue",
         deadline: float | None = None,
-        interrupt_before: Breakpoints | None = None,
-        interrupt_after: Breakpoints | None = None,
+        idempotency_key: str | None = None,
+        call_options: Mapping[str, Any] | None = None,
     ) -> GraphRun:
-        """Start a run of a graph in the background, and return its handle at once.
+        """Start a run of a graph in the background, and return its handle.
+
+        The start returns when the log has the run's ``workflow_start``. With ``if_running="enqueue"`` it does not wait
+        for earlier runs of the execution: the handle then has the status ``queued``, and the run opens after them.
 
         Args:
             graph: A compiled graph, or the name of one in ``streaming.graphs``.
@@ -85,21 +116,28 @@ class GraphRunner(RunCommands):
             config: A config for the graph: its tags, callbacks, limits and ``configurable`` values are kept.
             context: The graph's static context (``context_schema``).
             metadata: Kept with the run, and sent with its ``workflow_start``.
-            if_running: Handling of an execution that has an open run. ``"reject"``: raise `ExecutionExistsError`.
-                ``"enqueue"``: wait until the other has ended. ``"cancel"``: cancel the other. ``"rollback"``: cancel
-                the other, and take back its changes to the thread's state.
+            if_running: Handling of an execution that has an open run, in any process, also one that waits for a human.
+                ``"reject"``: raise `ExecutionExistsError`. ``"enqueue"``: begin after the earlier runs, in the order of
+                the starts. ``"cancel"``: cancel the earlier runs, and begin after them. ``"rollback"``: the same, and
+                begin with the thread's state before them.
             on_disconnect: ``"cancel"``: cancel the run when all its readers have left for ``runs.disconnect_grace``
                 seconds. A run that had no reader yet goes on.
-            deadline: Seconds after which the run fails with `DeadlineError`, with its waits; None for no limit.
-            interrupt_before: Nodes before which a human has to confirm, or ``"*"`` for all; None: those of the graph.
-            interrupt_after: Nodes after which a human has to confirm, or ``"*"`` for all; None: those of the graph.
+            deadline: Seconds from the start after which the run fails with `DeadlineError`, with its waits; None for no
+                limit.
+            idempotency_key: Name of this start, for its owner: a repeated start with the same arguments returns the
+                run of the first one, for ``retention.record_ttl`` seconds and in all processes.
+            call_options: Options of LangGraph's ``ainvoke``: ``durability``, ``interrupt_before``, ``interrupt_after``,
+                ``output_keys``.
 
         Raises:
             GraphNotFoundError: If no graph has this name.
-            BadRequestError: If an argument cannot be used.
+            BadRequestError: If an argument cannot be used, or ``"rollback"`` is used without a checkpointer.
             ExecutionExistsError: If the execution has an open run, with ``if_running="reject"``.
+            IdempotencyError: If an earlier start with the key had other arguments.
             ForbiddenError: If the execution has another owner.
             ExecutionLimitError: If ``limits.max_executions`` executions are running, or ``runs.max_queued`` runs wait.
+            NoAnswerError: If the process of a run to cancel, or of an earlier start, does not answer in time.
+            ServerRestartError: If the process stops.
             HubClosedError: If the hub was closed.
             LogUnavailableError: If the log cannot be reached.
         """
@@ -115,14 +153,11 @@ class GraphRunner(RunCommands):
             if_running=if_running,
             on_disconnect=on_disconnect,
             deadline=deadline,
-            breakpoints={"interrupt_before": interrupt_before, "interrupt_after": interrupt_after},
+            call_options=call_options,
         )
-        self.queue.ensure_room()
-        state = await self._hub.describe(request.execution_id)
-        if state is not None and state.state in _OPEN:
-            raise ExecutionExistsError(execution_id=request.execution_id)
-        after = Position(state.epoch, state.head) if state is not None else None
-        return self._begin(request, after)
+        if idempotency_key is None:
+            return await self._start(request)
+        return await self._keys.start(idempotency_key, request, lambda: self._start(request))
 
     async def run(self, graph: AnyGraph | str, input: Any, **options: Any) -> Any:
         """Start a run, wait for its end, and return the graph's result. Takes the options of `start`.
@@ -176,8 +211,8 @@ class GraphRunner(RunCommands):
         return await self.start(thread.graph, None, execution_id=execution_id, config=config, **options)
 
     def get(self, execution_id: str) -> GraphRun | None:
-        """Return the open run of an execution in this process, or None."""
-        driver = self._drivers.get(execution_id)
+        """Return the open run of an execution in this process, or the one that opens next; None without one."""
+        driver = self._order.first(execution_id)
         return driver.run if driver is not None else None
 
     def _check(
@@ -194,7 +229,7 @@ class GraphRunner(RunCommands):
         if_running: IfRunning,
         on_disconnect: OnDisconnect,
         deadline: float | None,
-        breakpoints: Mapping[str, Breakpoints | None],
+        call_options: Mapping[str, Any] | None,
     ) -> RunRequest:
         name, found, _ = self._graphs.find(graph)
         if if_running not in get_args(IfRunning):
@@ -205,71 +240,194 @@ class GraphRunner(RunCommands):
             )
         if deadline is not None:
             _DEADLINE.check("deadline", deadline, BadRequestError)
-        named = execution_id or configured_execution_id(config) or thread_id or new_id()
-        check_execution_id(named)
-        configurable = (config or {}).get("configurable") or {}
-        return RunRequest(
+        if unknown := set(call_options or ()) - _CALL_OPTIONS:
+            raise BadRequestError(
+                f"call_options takes {', '.join(sorted(_CALL_OPTIONS))}, not {', '.join(map(repr, unknown))}"
+            )
+        config = _root_config(config)
+        thread_id = thread_id or _configured_thread(config) or _configured_thread(found.config)
+        named = execution_id or configured_execution_id(config) or thread_id
+        execution_id = check_execution_id(new_id() if named is None else named)
+        request = RunRequest(
             graph=found,
             graph_name=name,
             input=input,
-            execution_id=named,
-            thread_id=str(thread_id or configurable.get("thread_id") or named),
+            execution_id=execution_id,
+            is_named=named is not None,
+            thread_id=thread_id or execution_id,
             owner=owner_text(owner),
             config=config,
             context=context,
             metadata=run_metadata(metadata),
+            parent=_parent(),
             if_running=if_running,
             on_disconnect=on_disconnect,
             deadline=deadline,
-            breakpoints={
-                name: nodes if nodes == "*" else list(nodes) for name, nodes in breakpoints.items() if nodes is not None
-            },
+            call_options=call_options or {},
         )
+        if if_running == "rollback" and request.checkpointer is None:
+            raise BadRequestError(
+                f"graph {name!r} has no checkpointer, so that no state can be taken back: use if_running='cancel', or "
+                "pass a checkpointer to compile()"
+            )
+        return request
 
-    def _begin(self, request: RunRequest, after: Position | None) -> GraphRun:
-        hub, execution_id = self._hub, request.execution_id
-        run_id = hub.runs.begin_run(
-            execution_id,
-            name=request.graph_name,
-            metadata=request.metadata,
-            owner=request.owner,
-            parent=_parent(),
-        )
-        if run_id is None:
-            raise ExecutionExistsError(execution_id=execution_id)
+    async def _start(self, request: RunRequest) -> GraphRun:
+        self._hub.registry.ensure_open()
+        self._ensure_running()
+        hub = self._hub
         run = GraphRun(
             hub,
-            execution_id,
-            run_id,
+            request.execution_id,
+            hub.runs.new_id(),
             thread_id=request.thread_id,
             graph=request.graph_name,
             owner=request.owner,
-            after=after,
-            cancel=lambda reason: hub.cancel(execution_id, reason),
         )
-        driver = RunDriver(hub, self.queue, request, run)
-        self._drivers[execution_id] = driver
-        task = driver.start(_detached_context())
-        self._tasks.add(task)
-        task.add_done_callback(lambda task: self._forget(driver, task))
+        driver = RunDriver(hub, self.queue, request, run, self._leave)
+        run.on_cancel = driver.cancel_run
+        is_first = self._order.enter(driver, only_if_first=request.if_running == "reject")
+        if not is_first and request.if_running == "reject":
+            raise ExecutionExistsError(execution_id=request.execution_id)
+        try:
+            await self._begin(driver, is_first=is_first)
+            self._ensure_running()
+        except BaseException as error:
+            driver.give_up(error)
+            raise
+        self._run_task(driver)
         return run
 
-    def _forget(self, driver: RunDriver, task: asyncio.Task[None]) -> None:
+    def _ensure_running(self) -> None:
+        if self._stopping:
+            raise ServerRestartError("this process stops: start the run again later", retry_after=_RETRY_AFTER)
+
+    async def _begin(self, driver: RunDriver, *, is_first: bool) -> None:
+        """Open a run, or let it wait for the earlier ones of its execution."""
+        mode = driver.request.if_running
+        if mode in {"cancel", "rollback"}:
+            await self._replace(driver)
+            return
+        if is_first:
+            driver.enter_queue()
+            if await driver.open():
+                return
+            if mode == "reject":
+                raise ExecutionExistsError(execution_id=driver.run.execution_id)
+            driver.leave_queue()
+            driver.begin_first()
+        driver.hold()
+
+    async def _replace(self, driver: RunDriver) -> None:
+        """Cancel the earlier runs of the execution, in all processes, and open a run after them."""
+        hub, request = self._hub, driver.request
+        execution_id, cancelled = request.execution_id, set[str]()
+        driver.enter_queue()
+        if (fleet := hub.log.fleet) is not None:
+            fleet.publish("cancel_waiting_runs", {"execution_id": execution_id})
+        while True:
+            earlier = self._order.before(driver)
+            cancelled |= {each.run.run_id for each in earlier}
+            for each in reversed(earlier):  # those that wait, before the end of the open one lets them begin
+                await each.cancel_run(_REPLACED)
+            for each in earlier:
+                await asyncio.wrap_future(each.ended)
+            if request.if_running == "rollback":
+                await self._roll_back(driver, cancelled)
+            if await driver.open():
+                return
+            state = await hub.describe(execution_id)
+            if state is not None and state.start_record is not None:
+                cancelled.add(state.start_record.scope.run_id or "")
+            await hub.cancel(execution_id, _REPLACED)
+            await wait_for_end(hub, execution_id)
+
+    async def _roll_back(self, driver: RunDriver, cancelled: set[str]) -> None:
+        """Make a run begin with the state of its thread before the cancelled runs."""
+        request, checkpointer = driver.request, driver.request.checkpointer
+        if checkpointer is None or not cancelled:
+            return
+        before = await checkpoint_before(checkpointer, request.thread_id, cancelled)
+        if before is None:
+            await checkpointer.adelete_thread(request.thread_id)
+        else:
+            driver.begin_at(before)
+
+    def _on_cancel_waiting(self, payload: Any) -> None:
+        for driver in self._order.all():
+            if driver.run.execution_id == payload["execution_id"] and driver.is_held:
+                driver.request_cancel(_REPLACED)
+
+    def _restore(self, record: StartRecord) -> GraphRun:
+        for driver in self._order.all():
+            if driver.run.run_id == record.run_id:
+                return driver.run
+        return RestoredRun(self._hub, record)
+
+    # --- tasks ----------------------------------------------------------------------------------------------
+
+    def _run_task(self, driver: RunDriver) -> None:
+        if driver.request.on_disconnect == "cancel":
+            self._disconnects.add(driver)
+        driver.task = task = asyncio.create_task(
+            driver.drive(), name=f"lg-streaming run {driver.run.execution_id}", context=_detached_context()
+        )
+        self._tasks.add(task)
+        task.add_done_callback(lambda task: self._ended(driver, task))
+
+    def _leave(self, driver: RunDriver) -> None:
+        self._disconnects.remove(driver)
+        if driver.is_open:
+            self._remember(driver)
+        self._order.leave(driver)
+
+    def _ended(self, driver: RunDriver, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if self._drivers.get(driver.run.execution_id) is driver:
-            del self._drivers[driver.run.execution_id]
-        self._remember(driver)
+        driver.end_unstarted()
+        if not task.cancelled():
+            task.exception()
 
-    # --- the runner itself ----------------------------------------------------------------------------------
+    async def aclose(self, reason: str = "shutdown", *, grace: float = 0.0) -> None:
+        """Stop all runs; return after their ends. Starts are refused until then.
 
-    async def aclose(self, reason: str = "shutdown") -> None:
-        """Cancel all runs of this event loop, and wait for their ends."""
-        here = asyncio.get_running_loop()
-        tasks = [task for task in self._tasks if task.get_loop() is here]
-        for driver in list(self._drivers.values()):
-            if driver.task in tasks:
-                driver.cancel(reason)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        Runs that wait for a human stay open in the log if their checkpointer outlives the process. Runs in a queue are
+        cancelled at once. Others have ``grace`` seconds to end. Those with a checkpointer have half as long to finish
+        their present step. The rest are cancelled, and have ``limits.cancel_grace`` seconds to end.
+
+        Args:
+            reason: Reason of the cancelled runs.
+            grace: Seconds; 0 cancels all runs at once.
+        """
+        self._stopping = True
+        try:
+            cancel_grace = self._hub.settings.limits.cancel_grace
+            await RunShutdown(self._order.all, reason, grace=grace, cancel_grace=cancel_grace).stop()
+            here = asyncio.get_running_loop()
+            tasks = [task for task in self._tasks if task.get_loop() is here]
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=_LAST_WAIT)
+        finally:
+            self._stopping = False
+
+
+_REPLACED: Final = "replaced by another run"
+
+
+def _configured_thread(config: RunnableConfig | None) -> str | None:
+    thread_id = ((config or {}).get("configurable") or {}).get("thread_id")
+    return None if thread_id is None else str(thread_id)
+
+
+def _root_config(config: RunnableConfig | None) -> RunnableConfig | None:
+    """Return a config without what LangGraph adds to that of a node: a run is no part of the graph around it."""
+    if config is None or "configurable" not in config:
+        return config
+    configurable: dict[str, Any] = config["configurable"]
+    private = ("__pregel_", "checkpoint_ns", "checkpoint_map", "langgraph_")
+    kept = {name: value for name, value in configurable.items() if not name.startswith(private)}
+    return cast("RunnableConfig", {**config, "configurable": kept})
 
 
 def _parent() -> dict[str, Any] | None:

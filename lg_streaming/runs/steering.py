@@ -55,6 +55,8 @@ class StepControl:
         self._reason: str | None = None
         self.paused: bool = False
         """True while the run waits for `resume`."""
+        self.drained: bool = False
+        """True after `drain`."""
 
     # --- requests -------------------------------------------------------------------------------------------
 
@@ -97,6 +99,11 @@ class StepControl:
         self._injections.append(Injection(values, as_node))
         self._control.request_drain("inject")
 
+    def drain(self, reason: str) -> None:
+        """Stop the graph for good after the nodes that are at work: its call then raises GraphDrained."""
+        self.drained = True
+        self._control.request_drain(reason)
+
     def _check_checkpointer(self, verb: str) -> None:
         if self._graph.checkpointer is None:
             raise TransitionError(
@@ -110,7 +117,7 @@ class StepControl:
     def begin_call(self) -> RunControl:
         """Return the control of the next call of the graph."""
         self._control = RunControl()
-        if self._injections or not self._go_on.is_set():
+        if self._injections or self.drained or not self._go_on.is_set():
             self._control.request_drain("inject")
         return self._control
 

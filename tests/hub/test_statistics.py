@@ -4,6 +4,7 @@ from typing import get_args
 
 from lg_streaming.hub import HubStatistics, ReaderLag, StreamHub
 from lg_streaming.hub.drops import DropReason
+from lg_streaming.hub.statistics import RunCounts
 from lg_streaming.publisher import UpdateRequest
 from tests.hub.helpers import MakeHub, collect, page, publish_many, take
 
@@ -12,6 +13,7 @@ async def test_a_new_hub_has_counted_nothing(hub: StreamHub) -> None:
     assert hub.statistics() == HubStatistics(
         executions=0,
         running=0,
+        runs=RunCounts(),
         subscriptions=0,
         published=0,
         published_by_kind={"token": 0, "progress": 0, "status": 0, "event": 0},

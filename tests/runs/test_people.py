@@ -148,7 +148,7 @@ async def test_no_at_a_breakpoint_cancels_the_run(streaming: StreamingModule) ->
 
 
 async def test_breakpoints_of_one_run(streaming: StreamingModule) -> None:
-    run, (prompt,) = await start_asked(streaming, asking(), {"text": "t"}, interrupt_before=["ask"])
+    run, (prompt,) = await start_asked(streaming, asking(), {"text": "t"}, call_options={"interrupt_before": ["ask"]})
     assert prompt.data["value"] == {"next": ["ask"]}
     await streaming.hub.respond("e", prompt.data["prompt_id"], True)
     (question,) = await asked_again(streaming, run, {prompt.data["prompt_id"]})

@@ -45,7 +45,7 @@ _KINDS: Final[Mapping[str, str]] = MappingProxyType(
         **{each: f"f{state_after('running', each)}" for each in FINAL_TYPES},
     }
 )
-_STARTS: Final[Mapping[str, str]] = MappingProxyType({"joins": "S", "first": "o"})
+_STARTS: Final[Mapping[str, str]] = MappingProxyType({"joins": "S", "first": "o", "exclusive": "X"})
 _PLAIN_UPDATES: Final = 128
 _PLAIN_BYTES: Final = 32_768
 

@@ -226,6 +226,32 @@ class FleetCases(LogCases):
         await other.append(start._replace(scope=other.encode("x").scope), "c")
         assert await self.types(one, "other") == ["workflow_start", "c"]
 
+    async def test_an_exclusive_start_is_refused_while_another_process_has_an_open_run(self) -> None:
+        one, two = await self.pair()
+        first, second = Producer(one, run_id="r1"), Producer(two, run_id="r2")
+        start = second.encode("workflow_start")._replace(opening="exclusive")
+        await first.append("workflow_start")
+        for update in ("a", "workflow_interrupted"):  # also while it waits for a human
+            await first.append(update)
+            with pytest.raises(RunRefusedError):
+                await second.append(start, "b")
+        await first.append("workflow_complete")
+        await second.append(start, "b")
+        state = await self.state(one)
+        assert (state.state, state.process) == ("running", self._harness.process_id(two))
+        await second.append("workflow_complete")
+        run = ["workflow_start", "b", "workflow_complete"]
+        assert await self.types(one) == ["workflow_start", "a", "workflow_interrupted", "workflow_complete", *run]
+
+    async def test_of_exclusive_starts_at_once_one_is_accepted(self) -> None:
+        logs = await self.pair()
+        producers = [Producer(log, run_id=f"r{number}") for number, log in enumerate(logs)]
+        starts = [each.encode("workflow_start")._replace(opening="exclusive") for each in producers]
+        appends = (each.append(start) for each, start in zip(producers, starts, strict=True))
+        results = await asyncio.gather(*appends, return_exceptions=True)
+        assert sorted(isinstance(each, RunRefusedError) for each in results) == [False, True]
+        assert await self.types(logs[0]) == ["workflow_start"]
+
     async def test_updates_are_refused_while_a_later_run_is_open(self) -> None:
         one, two = await self.pair()
         first = Producer(one, run_id="r1")

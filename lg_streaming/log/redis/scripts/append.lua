@@ -9,7 +9,8 @@
 --       21 number of the producer's last acknowledged batch, 0 if unknown
 --       from 22 on, five of each segment: count, kind, idempotency key, run, records
 -- A segment is one update, or several plain ones. Kinds: '' plain, 's' start, 'S' start of a run with a participant,
--- 'o' start of the first run, 'i' interrupted, 'w' progress of the workflow, 'p' progress, 'f<state>' final.
+-- 'X' exclusive start of such a run, 'o' start of the first run, 'i' interrupted, 'w' progress of the workflow,
+-- 'p' progress, 'f<state>' final.
 --
 -- Fields of the state: e epoch, h head, l oldest, q last of the oldest chunk, b bytes, o owner, t started at,
 -- u updated at, w time of the last extension of the expiry by the short way, s state, r run, p process that holds it,
@@ -122,8 +123,9 @@ end
 for i = 22, #ARGV, 5 do
   local n, kind, key, of, blob = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local first, accepted = string.sub(kind, 1, 1), true
-  local only_first = first == 'o'
+  local only_first, exclusive = first == 'o', first == 'X'
   if only_first then first = 's' end
+  if exclusive then first = 'S' end
   if of ~= '' then
     if mode ~= '' then
       of = run
@@ -131,6 +133,8 @@ for i = 22, #ARGV, 5 do
       if wrong_owner then
         return {3, x.e, head, 0, '', '', 0}
       elseif only_first and not open() and final > 0 then
+        refused, accepted = true, false
+      elseif exclusive and open() and holder ~= me and not adopts then
         refused, accepted = true, false
       elseif not open() or (holder == me and not room) or adopts then
         run, holder, pt = of, room and '' or me, false

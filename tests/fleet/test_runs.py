@@ -1,0 +1,219 @@
+"""Runs of graphs over processes that share a log: one open run of an execution, in whichever process it is started."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from lg_streaming import StreamingModule
+from lg_streaming.errors import ExecutionExistsError, ForbiddenError, IdempotencyError, RunCancelledError
+from lg_streaming.events import FINAL_TYPES
+from lg_streaming.runs import GraphRun
+from tests.fleet.harness import until
+from tests.runs.graphs import Gate, asking, gated
+from tests.runs.test_if_running import noting
+from tests.support.redis_server import RedisServer
+
+Modules = tuple[StreamingModule, StreamingModule]
+
+
+@pytest.fixture
+async def modules(shared_redis: RedisServer, redis_prefix: str) -> AsyncGenerator[Modules]:
+    """Two modules; each has a log, and so counts as a process."""
+    settings = {
+        "log": shared_redis.url,
+        "redis": {"prefix": redis_prefix, "check_interval": 0.2},
+        "runs": {"disconnect_grace": 0.2},
+        "limits": {"cancel_grace": 2.0},
+    }
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(StreamingModule(settings))
+        two = await stack.enter_async_context(StreamingModule(settings))
+        yield one, two
+
+
+async def types_of(module: StreamingModule, execution_id: str, runs: int = 1) -> list[str]:
+    """Return the starts and ends of so many runs."""
+    kept = ["workflow_start", *FINAL_TYPES]
+    found: list[str] = []
+    async for update in module.hub.subscribe(execution_id, types=kept, follow=True, timeout=10):
+        found.append(update.type)
+        if sum(each in FINAL_TYPES for each in found) == runs:
+            break
+    return found
+
+
+COMPLETED = ["workflow_start", "workflow_complete"]
+CANCELLED = ["workflow_start", "workflow_cancelled"]
+
+
+async def test_a_start_is_rejected_while_another_process_has_an_open_run(modules: Modules) -> None:
+    one, two = modules
+    gate = Gate()
+    run = await one.runs.start(gated(gate), {}, execution_id="e", owner="alice")
+    with pytest.raises(ExecutionExistsError):
+        await two.runs.start(gated(gate), {}, execution_id="e", owner="alice")
+    with pytest.raises(ForbiddenError):
+        await two.runs.start(gated(gate), {}, execution_id="e", owner="bob")
+    gate.open.set()
+    await run
+    again = await two.runs.start(gated(gate), {}, execution_id="e", owner="alice")
+    await again
+    assert await types_of(one, "e", 2) == [*COMPLETED, *COMPLETED]
+    assert [each.type async for each in again.updates(types=["workflow_*"], timeout=10)] == COMPLETED
+
+
+async def test_a_start_is_rejected_while_a_run_waits_for_a_human_elsewhere(modules: Modules) -> None:
+    one, two = modules
+    run = await one.runs.start(asking(), {}, execution_id="e")
+    async for _ in two.hub.subscribe("e", until="interrupted", timeout=10):
+        pass
+    with pytest.raises(ExecutionExistsError):
+        await two.runs.start(asking(), {}, execution_id="e")
+    assert run.status == "interrupted"
+    await two.hub.cancel("e", "enough")
+    with pytest.raises(RunCancelledError, match="enough"):
+        await run
+
+
+async def test_of_starts_at_once_in_two_processes_one_is_accepted(modules: Modules) -> None:
+    for number in range(5):
+        gate = Gate()
+        starts = [each.runs.start(gated(gate), {}, execution_id=f"e{number}") for each in (*modules, *modules)]
+        results = await asyncio.gather(*starts, return_exceptions=True)
+        runs = [each for each in results if isinstance(each, GraphRun)]
+        assert [type(each) for each in results if not isinstance(each, GraphRun)] == [ExecutionExistsError] * 3
+        gate.open.set()
+        await runs[0]
+        assert gate.starts == 1
+        assert await types_of(modules[0], f"e{number}") == COMPLETED
+
+
+async def test_an_enqueued_run_follows_the_one_of_another_process(modules: Modules) -> None:
+    one, two = modules
+    first, second = Gate(), Gate()
+    run = await one.runs.start(gated(first), {}, execution_id="e")
+    following = await two.runs.start(gated(second), {}, execution_id="e", if_running="enqueue")
+    assert (following.status, following.is_open) == ("queued", False)
+    await first.entered.wait()
+    assert second.starts == 0
+    first.open.set()
+    await run
+    second.open.set()
+    await asyncio.wait_for(following, 10)
+    assert await types_of(one, "e", 2) == [*COMPLETED, *COMPLETED]
+
+
+async def test_runs_enqueued_in_two_processes_all_run_once(modules: Modules) -> None:
+    gate = Gate()
+    runs = [await modules[n % 2].runs.start(gated(gate), {}, execution_id="e", if_running="enqueue") for n in range(4)]
+    gate.open.set()
+    await asyncio.wait_for(asyncio.gather(*runs), 20)
+    assert gate.starts == 4
+    assert await types_of(modules[1], "e", 4) == COMPLETED * 4
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted"])
+async def test_cancel_replaces_the_run_of_another_process(modules: Modules, state: str) -> None:
+    one, two = modules
+    gate, done = Gate(), Gate()
+    done.open.set()
+    graph = gated(gate) if state == "running" else asking()
+    run = await one.runs.start(graph, {}, execution_id="e")
+    waiting = await one.runs.start(gated(gate), {}, execution_id="e", if_running="enqueue")
+    if state == "running":
+        await gate.entered.wait()
+    else:
+        await until(lambda: run.status == "interrupted", "the run waits")
+    last = await two.runs.start(gated(done), {}, execution_id="e", if_running="cancel")
+    for each in (run, waiting):
+        with pytest.raises(RunCancelledError, match="replaced"):
+            await each
+    await last
+    assert await types_of(one, "e", 2) == [*CANCELLED, *COMPLETED]
+
+
+async def test_rollback_takes_back_the_changes_of_another_process(modules: Modules) -> None:
+    one, two = modules
+    gate = Gate()
+    graph = noting(gate)  # with the checkpointer that both processes share
+    run = await one.runs.start(graph, {"notes": ["cancelled"]}, execution_id="e")
+    await gate.entered.wait()
+    last = await two.runs.start(graph, {"notes": ["last"]}, execution_id="e", if_running="rollback")
+    gate.open.set()
+    with pytest.raises(RunCancelledError):
+        await run
+    assert (await last)["notes"] == ["last", "before", "after"]
+
+
+# --- idempotency --------------------------------------------------------------------------------------------------
+
+
+async def test_a_repeated_start_returns_the_run_of_another_process(modules: Modules) -> None:
+    one, two = modules
+    gate = Gate()
+    first, other = await asyncio.gather(
+        *(each.runs.start(gated(gate), {"text": "hi"}, owner="alice", idempotency_key="k") for each in modules)
+    )
+    assert (first.run_id, first.execution_id) == (other.run_id, other.execution_id)
+    with pytest.raises(IdempotencyError):
+        await two.runs.start(gated(gate), {"text": "other"}, owner="alice", idempotency_key="k")
+    results = asyncio.gather(first, other)
+    await gate.entered.wait()
+    gate.open.set()
+    assert await asyncio.wait_for(results, 10) == [{"text": "hi!"}, {"text": "hi!"}]
+    assert gate.starts == 1
+    again = await one.runs.start(gated(gate), {"text": "hi"}, owner="alice", idempotency_key="k")
+    assert again.run_id == first.run_id
+    assert await types_of(two, first.execution_id) == COMPLETED
+
+
+async def test_the_handle_of_another_process_cancels(modules: Modules) -> None:
+    one, two = modules
+    run = await one.runs.start(gated(Gate()), {}, idempotency_key="k")
+    other = await two.runs.start(gated(Gate()), {}, idempotency_key="k")
+    assert await other.cancel("enough")
+    for each in (run, other):
+        with pytest.raises(RunCancelledError, match="enough"):
+            await each
+    assert other.status == "cancelled"
+
+
+# --- readers ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_reader_in_another_process_keeps_the_run(modules: Modules) -> None:
+    one, two = modules
+    gate = Gate()
+    run = await one.runs.start(gated(gate), {}, execution_id="e", on_disconnect="cancel")
+    await gate.entered.wait()
+    reader = two.hub.subscribe("e")
+    await reader.next_page(10)
+    here = one.hub.subscribe("e")
+    await here.next_page(10)
+    here.close()
+    seen = count_calls(one.runs._disconnects, "_ask_others")
+    await until(lambda: len(seen) >= 6, "six looks at the readers")  # longer than the grace
+    assert run.status == "running"
+    reader.close()
+    with pytest.raises(RunCancelledError, match="disconnected"):
+        await asyncio.wait_for(run, 10)
+    assert await types_of(two, "e") == CANCELLED
+
+
+def count_calls(owner: Any, name: str) -> list[Any]:
+    """Return a list that grows with each call of a coroutine method."""
+    method: Callable[..., Any] = getattr(owner, name)
+    seen: list[Any] = []
+
+    async def counted(*args: Any) -> Any:
+        result = await method(*args)
+        seen.append(result)
+        return result
+
+    setattr(owner, name, counted)
+    return seen
