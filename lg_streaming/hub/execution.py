@@ -234,6 +234,11 @@ class Execution:
         self.cancelling, self.cancel_reason = False, None
         self._idle_updates = -1
 
+    def stop_prompt_timers(self) -> None:
+        """Stop the timers of open prompts; the prompts stay open."""
+        while self.prompt_timers:
+            self.prompt_timers.popitem()[1]()
+
     def _forget_answers(self) -> None:
         self.answers, self.answers_loop = {}, None
         self.interrupted_tools.clear()

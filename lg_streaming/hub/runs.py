@@ -90,8 +90,11 @@ class RunManager:
         self._idle = IdleMonitor(self._end_if_idle)
 
     def close(self) -> None:
-        """Stop the watch on idle runs. Open runs stay open."""
+        """Stop the watch on idle runs, and the timeouts of prompts. Open runs stay open."""
         self._idle.close()
+        for execution in list(self.registry.open_runs.values()):
+            with execution.lock:
+                execution.stop_prompt_timers()
 
     def reopen(self) -> None:
         """Watch idle runs again."""

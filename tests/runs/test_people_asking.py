@@ -208,9 +208,12 @@ async def test_an_answer_stops_the_timeout(streaming: StreamingModule) -> None:
 async def test_a_cancelled_run_has_no_timer(streaming: StreamingModule) -> None:
     run, _ = await start_asked(streaming, asks("Well?", timeout=60))
     execution = streaming.hub.registry.executions["e"]
-    assert len(execution.prompt_timers) == 1
+    ((prompt_id, stop),) = execution.prompt_timers.items()
+    stopped: list[str] = []
+    execution.prompt_timers[prompt_id] = lambda: stopped.append(prompt_id) or stop()
     await run.cancel()
     with pytest.raises(RunCancelledError):
         await run
+    assert stopped == [prompt_id]
     assert not execution.prompt_timers
     assert not execution.prompts

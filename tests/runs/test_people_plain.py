@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from langgraph.types import Command
 
-from lg_streaming import StreamingModule
+from lg_streaming import StreamingModule, human_prompt
 from lg_streaming.errors import BadRequestError, PromptError
 from tests.runs.graphs import asking
-from tests.runs.people import asked, branches, one_node, types_of
+from tests.runs.people import Answers, asked, branches, one_node, types_of
 from tests.runs.test_people_asking import in_a_sync_node
 
 
@@ -138,3 +138,15 @@ def test_a_sync_graph_asks_too() -> None:
     ((_, prompt),) = streaming.hub.registry.executions["e"].prompts.items()
     assert (prompt.data["type"], prompt.kind) == ("approval", "asked")
     asyncio.run(streaming.aclose())
+
+
+async def test_a_closed_hub_has_no_timer() -> None:
+    async def ask(state: Answers) -> Answers:
+        return {"answers": [await human_prompt("Well?", timeout=3_600)]}
+
+    streaming = StreamingModule({"capture": "all"})
+    await one_node(ask).ainvoke({}, streaming.config(execution_id="e"))
+    execution = streaming.hub.registry.executions["e"]
+    assert len(execution.prompt_timers) == 1
+    await streaming.aclose()
+    assert not execution.prompt_timers
