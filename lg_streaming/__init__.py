@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lg_streaming.log import EventLog, MemoryLog
     from lg_streaming.module import StreamingModule
     from lg_streaming.pipeline import ProgressTracker, current_progress
+    from lg_streaming.runs import human_prompt, human_prompt_sync
     from lg_streaming.settings import StreamingSettings
     from lg_streaming.texts import MessageText, TextAssembly
 
@@ -54,6 +55,8 @@ __all__ = [
     "UpdateFilter",
     "current_emitter",
     "current_progress",
+    "human_prompt",
+    "human_prompt_sync",
     "sse_response",
     "stream_all",
     "stream_event",
@@ -92,6 +95,8 @@ _HOME: Final = {
     "UpdateFilter": "filters",
     "current_emitter": "emitter",
     "current_progress": "pipeline",
+    "human_prompt": "runs",
+    "human_prompt_sync": "runs",
     "sse_response": "gateway",
     "stream_all": "decorators",
     "stream_event": "decorators",
