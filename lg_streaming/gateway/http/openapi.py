@@ -15,6 +15,7 @@ from lg_streaming.gateway.protocol.http_models import (
     ExecutionInfo,
     Executions,
     FleetInfo,
+    Graphs,
     Health,
     HistoryQuery,
     ListQuery,
@@ -24,8 +25,8 @@ from lg_streaming.gateway.protocol.http_models import (
     TicketRequest,
     UpdatesPage,
 )
-from lg_streaming.gateway.protocol.inbound import CancelExecution
-from lg_streaming.gateway.protocol.outbound import PROTOCOL_VERSION, Cancelled, Responded
+from lg_streaming.gateway.protocol.inbound import CancelExecution, StartExecution
+from lg_streaming.gateway.protocol.outbound import PROTOCOL_VERSION, Cancelled, Responded, Started
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -37,6 +38,7 @@ _Json = dict[str, Any]
 
 _IN: Final[tuple[type[BaseModel], ...]] = (
     PromptResponse,
+    StartExecution,
     CancelExecution,
     ListQuery,
     StreamQuery,
@@ -49,8 +51,10 @@ _OUT: Final[tuple[type[BaseModel], ...]] = (
     ExecutionInfo,
     Executions,
     FleetInfo,
+    Graphs,
     Health,
     Responded,
+    Started,
     Ticket,
     UpdatesPage,
 )
@@ -63,6 +67,13 @@ _AN_ID: Final = {
     "description": "Printable characters without spaces. A last `/` is percent-encoded where what follows it is the "
     "name of a route.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": r"^[!-~]+$"},
+}
+_IDEMPOTENCY_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A repeated start with the same key returns the run of the first one.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 256},
 }
 
 
@@ -105,6 +116,7 @@ def _of_the_server() -> _Json:
                 "The processes that share the log, for those who may read 'lg_streaming/fleet'.", {200: FleetInfo}
             )
         },
+        "/graphs": {"get": _operation("The graphs that the caller may start.", {200: Graphs})},
         "/tickets": {
             "post": _operation(
                 "A credential for one request, for where a browser can send no header.",
@@ -128,7 +140,14 @@ def _of_executions(inbound: _Json) -> _Json:
                 "The executions the caller may see, in the order of their ids.",
                 {200: Executions},
                 _parameters(lists, lists),
-            )
+            ),
+            "post": _operation(
+                "Start a run of a registered graph, which goes on without its caller.",
+                {201: Started},
+                [_IDEMPOTENCY_KEY],
+                body=StartExecution,
+                errors=(*_EVERYWHERE, *_BODY, 409),
+            ),
         },
         "/executions/{execution_id}": {
             "get": _operation("What is known of an execution.", {200: ExecutionInfo}, [_AN_ID]),

@@ -25,6 +25,8 @@ __all__ = [
     "Executions",
     "FleetInfo",
     "GapInfo",
+    "GraphInfo",
+    "Graphs",
     "Health",
     "HistoryQuery",
     "ListQuery",
@@ -138,6 +140,22 @@ class Executions(Outbound):
     executions: list[ExecutionInfo]
     next_cursor: str | None
     """Start of the next page; null on the last one. A page before it may be short, or empty."""
+
+
+class GraphInfo(Outbound):
+    """A graph that the caller may start."""
+
+    name: str
+    input_schema: dict[str, Any] | None
+    """JSON Schema of its input, of which a part may be given; null for an input without a JSON form."""
+    context_schema: dict[str, Any] | None
+    """JSON Schema of its context; null where it has none."""
+
+
+class Graphs(Outbound):
+    """The graphs that the caller may start, in the order of their registration."""
+
+    graphs: list[GraphInfo]
 
 
 class GapInfo(Outbound):

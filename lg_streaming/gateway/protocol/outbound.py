@@ -100,6 +100,19 @@ class Cancelled(Ok):
     """True if a run was open. It ends soon after, if it has not ended yet."""
 
 
+class Started(Ok):
+    """The answer to ``start_execution``: the run goes on without its caller."""
+
+    execution_id: str
+    run_id: str
+    thread_id: str
+    state: Literal["queued", "running", "interrupted", "completed", "failed", "cancelled"]
+    position: str | None
+    """The position before the run: a reader that begins after it gets the whole run. Null: the beginning."""
+    stream_url: str | None
+    """Path of the run's event stream; null if the server has none."""
+
+
 class Authenticated(Ok):
     """The answer to ``authenticate``."""
 

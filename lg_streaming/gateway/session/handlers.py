@@ -13,6 +13,7 @@ from lg_streaming.errors import LogUnavailableError, StreamingError, TokenExpire
 from lg_streaming.events import room_execution
 from lg_streaming.gateway.protocol.inbound import SubscribeExecution
 from lg_streaming.gateway.protocol.registry import failure, parse_message
+from lg_streaming.gateway.session.starting import start_run
 from lg_streaming.gateway.session.status import status_answer
 from lg_streaming.gateway.session.subscriptions import PatternSubscription, Reply
 from lg_streaming.hub.wildcard import WildcardSubscription
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         Empty,
         Respond,
         RoomMessage,
+        StartExecution,
         SubscribeEvents,
         UnsubscribeEvents,
         UnsubscribeExecution,
@@ -136,6 +138,10 @@ async def leave_room(session: Session, message: RoomMessage) -> Reply:
     )
 
 
+async def start_execution(session: Session, message: StartExecution) -> Reply:
+    return Reply(answer=await start_run(session, message))
+
+
 async def respond(session: Session, message: Respond) -> Reply:
     await session.check("control", message.execution_id)
     await session.hub.respond(message.execution_id, message.prompt_id, message.response)
@@ -190,6 +196,7 @@ HANDLERS: Final[Mapping[str, Callable[[Session, Any], Awaitable[Reply]]]] = Mapp
         "unsubscribe_events": unsubscribe_events,
         "join_room": join_room,
         "leave_room": leave_room,
+        "start_execution": start_execution,
         "respond": respond,
         "cancel_execution": cancel_execution,
         "authenticate": authenticate,
