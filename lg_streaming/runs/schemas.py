@@ -137,7 +137,7 @@ class _Type:
             return converted
         if _is_object(self._declared):
             return self._convert(value, name)
-        required = cast("frozenset[str]", getattr(self._declared, "__required_keys__", frozenset()))
+        required: frozenset[str] = getattr(self._declared, "__required_keys__", frozenset())
         if missing := sorted(required - converted.keys()):
             raise BadRequestError(f"{name}.{missing[0]}: this field is required")
         return converted
