@@ -36,9 +36,7 @@ async def started(place: StartSite, transport: str, payload: dict[str, Any], tok
 
 @pytest.mark.row("HIVE-80")
 @pytest.mark.parametrize("transport", ["rest", "socketio", "websocket"])
-async def test_a_start_runs_the_graph_and_belongs_to_its_caller(
-    place: StartSite, alice: Rest, transport: str
-) -> None:
+async def test_a_start_runs_the_graph_and_belongs_to_its_caller(place: StartSite, alice: Rest, transport: str) -> None:
     payload = {"graph": "shout", "input": {"text": "hi"}, "metadata": {"colour": "red"}}
     answer = await started(place, transport, payload, bearer("alice", ALL))
     execution_id = answer["execution_id"]
@@ -75,7 +73,9 @@ async def test_a_second_run_of_one_execution_begins_after_the_first(place: Start
     first = await alice.start("demo/chat", {"messages": "hi"})
     execution_id = first["execution_id"]
     before = await alice.updates(execution_id)
-    second = await alice.start("demo/chat", {"messages": [{"role": "user", "content": "more"}]}, execution_id=execution_id)
+    second = await alice.start(
+        "demo/chat", {"messages": [{"role": "user", "content": "more"}]}, execution_id=execution_id
+    )
     assert second["run_id"] != first["run_id"]
     assert second["position"] == f"{before[-1]['metadata']['epoch']}:{before[-1]['metadata']['sequence_number']}"
     # the stream's address begins with the run's own first update
