@@ -245,7 +245,8 @@ class LimitSettings(_Section):
     inbound_bytes: Annotated[int, option(count("bytes"))] = 65_536
     """Size of an inbound message."""
     start_bytes: Annotated[int, option(count("bytes"))] = 1_048_576
-    """Size of the body of ``POST /executions``. A start over Socket.IO or ``/ws`` is a message like any other."""
+    """Size of the body of a start, or of an injected input, over HTTP. Over Socket.IO and ``/ws`` a message has
+    ``inbound_bytes``."""
     starts_per_subject: Rate | None = "60/minute"
     """Rate at which a token's ``sub``, or without a token an address, may start runs in one process."""
     backlog_bytes: Annotated[int, option(count("bytes"))] = 1_048_576

@@ -18,6 +18,7 @@ from lg_streaming.gateway.protocol.http_models import (
     Graphs,
     Health,
     HistoryQuery,
+    InputBody,
     ListQuery,
     PromptResponse,
     StreamQuery,
@@ -25,8 +26,16 @@ from lg_streaming.gateway.protocol.http_models import (
     TicketRequest,
     UpdatesPage,
 )
-from lg_streaming.gateway.protocol.inbound import CancelExecution, StartExecution
-from lg_streaming.gateway.protocol.outbound import PROTOCOL_VERSION, Cancelled, Responded, Started
+from lg_streaming.gateway.protocol.inbound import CancelExecution, PauseExecution, StartExecution
+from lg_streaming.gateway.protocol.outbound import (
+    PROTOCOL_VERSION,
+    Cancelled,
+    Injected,
+    Paused,
+    Responded,
+    Resumed,
+    Started,
+)
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -39,7 +48,9 @@ _Json = dict[str, Any]
 _IN: Final[tuple[type[BaseModel], ...]] = (
     PromptResponse,
     StartExecution,
+    InputBody,
     CancelExecution,
+    PauseExecution,
     ListQuery,
     StreamQuery,
     TicketRequest,
@@ -53,7 +64,10 @@ _OUT: Final[tuple[type[BaseModel], ...]] = (
     FleetInfo,
     Graphs,
     Health,
+    Injected,
+    Paused,
     Responded,
+    Resumed,
     Started,
     Ticket,
     UpdatesPage,
@@ -86,7 +100,7 @@ def openapi_schema(prefix: str = "") -> _Json:
     inbound, outbound = _schemas(_IN, by_alias=False), _schemas(_OUT, by_alias=True)
     assets = {f"/{path}": {"get": _asset(asset.media_type)} for path, asset in ASSETS.items()}
     paths = {**_of_the_server(), **_of_executions(inbound), **assets}
-    queries = {model.__name__ for model in (ListQuery, StreamQuery, HistoryQuery, CancelExecution)}
+    queries = {model.__name__ for model in (ListQuery, StreamQuery, HistoryQuery, CancelExecution, PauseExecution)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "lg_streaming", "version": str(PROTOCOL_VERSION)},
@@ -169,6 +183,7 @@ def _of_executions(inbound: _Json) -> _Json:
                 errors=(*_EVERYWHERE, *_BODY, 409),
             )
         },
+        **_steering(inbound),
         "/executions/{execution_id}/stream": {
             "get": {
                 **_operation("All updates as Server-Sent Events.", {}, [_AN_ID, *_parameters(streams, stream_options)]),
@@ -178,6 +193,33 @@ def _of_executions(inbound: _Json) -> _Json:
                     **_errors(_EVERYWHERE),
                 },
             }
+        },
+    }
+
+
+def _steering(inbound: _Json) -> _Json:
+    pause = inbound[PauseExecution.__name__]["properties"]
+    errors = (*_EVERYWHERE, 409)
+    return {
+        "/executions/{execution_id}/pause": {
+            "post": _operation(
+                "Pause the open run, after the nodes that are at work.",
+                {202: Paused},
+                [_AN_ID, *_parameters(pause, ("reason",))],
+                errors=errors,
+            )
+        },
+        "/executions/{execution_id}/resume": {
+            "post": _operation("Continue a paused run.", {202: Resumed}, [_AN_ID], errors=errors)
+        },
+        "/executions/{execution_id}/inputs": {
+            "post": _operation(
+                "Update the state of the open run before its next step.",
+                {202: Injected},
+                [_AN_ID],
+                body=InputBody,
+                errors=(*errors, *_BODY),
+            )
         },
     }
 

@@ -18,8 +18,15 @@ from lg_streaming.gateway.http.endpoint import (
 )
 from lg_streaming.gateway.http.queries import Cursors, HistoryReader, execution_info, fleet_info, list_executions
 from lg_streaming.gateway.http.query_params import query_payload
-from lg_streaming.gateway.protocol.http_models import HistoryQuery, ListQuery, PromptResponse, TicketRequest
-from lg_streaming.gateway.protocol.inbound import CancelExecution, Respond, StartExecution
+from lg_streaming.gateway.protocol.http_models import HistoryQuery, InputBody, ListQuery, PromptResponse, TicketRequest
+from lg_streaming.gateway.protocol.inbound import (
+    CancelExecution,
+    InjectInput,
+    PauseExecution,
+    Respond,
+    ResumeExecution,
+    StartExecution,
+)
 from lg_streaming.gateway.protocol.outbound import PROTOCOL_VERSION
 from lg_streaming.gateway.protocol.registry import parse
 from lg_streaming.gateway.protocol.responses import json_response
@@ -76,6 +83,9 @@ class RestRoutes:
             Route(f"{prefix}/executions", Endpoint(context, GET=self._list, POST=self._start)),
             ExecutionRoute(prefix, "updates", Endpoint(context, GET=self._updates)),
             ExecutionRoute(prefix, "responses", Endpoint(context, POST=self._respond)),
+            ExecutionRoute(prefix, "pause", Endpoint(context, POST=self._pause)),
+            ExecutionRoute(prefix, "resume", Endpoint(context, POST=self._resume)),
+            ExecutionRoute(prefix, "inputs", Endpoint(context, POST=self._inject)),
             ExecutionRoute(prefix, "", Endpoint(context, GET=self._execution, DELETE=self._cancel)),
         ]
 
@@ -156,7 +166,7 @@ class RestRoutes:
     async def _start(self, request: Request, peer: Peer) -> Response:
         session = await self._enter(peer)
         query_payload(request)
-        body = await json_body(request, self._context.gateway.settings.limits.start_bytes)
+        body = await self._body(request, self._context.gateway.settings.limits.start_bytes)
         query = _with_key(parse(StartExecution, body), request.headers.get("idempotency-key"))
         root = str(request.scope.get("root_path", ""))
         started = await start_run(session, query, root=root)
@@ -180,6 +190,26 @@ class RestRoutes:
         query = parse(CancelExecution, payload)
         return json_response((await HANDLERS["cancel_execution"](session, query)).answer, 202)
 
+    async def _pause(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        payload = {**query_payload(request, texts={"reason"}), "execution_id": execution_id_of(request)}
+        query = parse(PauseExecution, payload)
+        return json_response((await HANDLERS["pause_execution"](session, query)).answer, 202)
+
+    async def _resume(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        query_payload(request)
+        query = ResumeExecution(execution_id=execution_id_of(request))
+        return json_response((await HANDLERS["resume_execution"](session, query)).answer, 202)
+
+    async def _inject(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        query_payload(request)
+        execution_id = execution_id_of(request)
+        body = parse(InputBody, await self._body(request, self._context.gateway.settings.limits.start_bytes))
+        query = InjectInput(execution_id=execution_id, input=body.input, as_node=body.as_node)
+        return json_response((await HANDLERS["inject_input"](session, query)).answer, 202)
+
     async def _ticket(self, request: Request, peer: Peer) -> Response:
         session = await self._enter(peer)
         query_payload(request)
@@ -193,8 +223,8 @@ class RestRoutes:
         await session.authenticate_request()
         return session
 
-    async def _body(self, request: Request) -> object:
-        return await json_body(request, self._context.gateway.settings.limits.inbound_bytes)
+    async def _body(self, request: Request, limit: int | None = None) -> object:
+        return await json_body(request, limit or self._context.gateway.settings.limits.inbound_bytes)
 
 
 def _with_key(query: StartExecution, header: str | None) -> StartExecution:

@@ -29,6 +29,7 @@ __all__ = [
     "Graphs",
     "Health",
     "HistoryQuery",
+    "InputBody",
     "ListQuery",
     "ProcessInfo",
     "PromptResponse",
@@ -100,6 +101,15 @@ class PromptResponse(Inbound):
 
     prompt_id: PromptId
     response: Any
+
+
+class InputBody(Inbound):
+    """The body of `POST /executions/{execution_id}/inputs`."""
+
+    input: Any
+    """The update of the state, as a node returns it."""
+    as_node: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """The node that seems to have made the update; the graph continues behind it."""
 
 
 class TicketRequest(Inbound):

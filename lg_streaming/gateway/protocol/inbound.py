@@ -193,6 +193,30 @@ class CancelExecution(Inbound):
     """Passed to the run and to its readers."""
 
 
+class PauseExecution(Inbound):
+    """``pause_execution``: pause the open run, after the nodes that are at work."""
+
+    execution_id: ExecutionId
+    reason: Annotated[str, Field(max_length=1_000)] | None = None
+    """Passed to the run's readers."""
+
+
+class ResumeExecution(Inbound):
+    """``resume_execution``: continue a paused run."""
+
+    execution_id: ExecutionId
+
+
+class InjectInput(Inbound):
+    """``inject_input``: update the state of the open run before its next step."""
+
+    execution_id: ExecutionId
+    input: Any
+    """The update, as a node returns it."""
+    as_node: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """The node that seems to have made the update; the graph continues behind it."""
+
+
 class StartConfig(Inbound):
     """Parts of a LangGraph config that a start may set. Other keys are refused."""
 
