@@ -82,7 +82,9 @@ class StartSite:
 
 
 @contextmanager
-def start_site(*, authorize: Any = None, graphs: dict[str, Any] | None = None, **settings: Any) -> Generator[StartSite]:
+def start_site(
+    *, authorize: Any = None, graphs: dict[str, Any] | None = None, log: Any = None, **settings: Any
+) -> Generator[StartSite]:
     settings = {"auth": AUTH, **settings, "limits": {**LIMITS, **settings.get("limits", {})}}
     calls: list[tuple[Any, ...]] = []
 
@@ -90,7 +92,7 @@ def start_site(*, authorize: Any = None, graphs: dict[str, Any] | None = None, *
         calls.append((principal.subject, *arguments))
         return authorize(principal, *arguments)
 
-    streaming = StreamingModule(settings, authorize=asked if authorize is not None else None)
+    streaming = StreamingModule(settings, log=log, authorize=asked if authorize is not None else None)
     for name, graph in (make_graphs() if graphs is None else graphs).items():
         streaming.graphs[name] = graph
     app = FastAPI()
@@ -113,7 +115,7 @@ class Rest:
 
     def __init__(self, url: str, token: str | None) -> None:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self.http = httpx2.AsyncClient(base_url=url, headers=headers, trust_env=False)
+        self.http = httpx2.AsyncClient(base_url=url, headers=headers, trust_env=False, verify=False)
 
     async def request(self, method: str, path: str, **options: Any) -> Any:
         """The JSON of the response; raises RefusedError."""
