@@ -130,13 +130,10 @@ class Rest:
 
     async def updates(self, execution_id: str) -> list[dict[str, Any]]:
         """All updates up to the end of the run, as an event stream sends them."""
-        found: list[dict[str, Any]] = []
         path = f"/executions/{execution_id}/stream?named=false"
         async with self.http.stream("GET", path) as response:
             assert response.status_code == 200, await response.aread()
-            async for line in response.aiter_lines():
-                if line.startswith("data: "):
-                    found.append(json.loads(line[6:]))
+            found = [json.loads(line[6:]) async for line in response.aiter_lines() if line.startswith("data: ")]
         return [each for each in found if "metadata" in each]
 
 
