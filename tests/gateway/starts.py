@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,14 +83,18 @@ class StartSite:
 
 @contextmanager
 def start_site(
-    *, authorize: Any = None, graphs: dict[str, Any] | None = None, log: Any = None, **settings: Any
+    *,
+    authorize: Callable[..., bool] | None = None,
+    graphs: dict[str, Any] | None = None,
+    log: Any = None,
+    **settings: Any,
 ) -> Generator[StartSite]:
     settings = {"auth": AUTH, **settings, "limits": {**LIMITS, **settings.get("limits", {})}}
     calls: list[tuple[Any, ...]] = []
 
     async def asked(principal: Any, *arguments: Any) -> bool:
         calls.append((principal.subject, *arguments))
-        return authorize(principal, *arguments)
+        return authorize is not None and authorize(principal, *arguments)
 
     streaming = StreamingModule(settings, log=log, authorize=asked if authorize is not None else None)
     for name, graph in (make_graphs() if graphs is None else graphs).items():
@@ -120,7 +124,7 @@ class Rest:
     async def request(self, method: str, path: str, **options: Any) -> Any:
         """The JSON of the response; raises RefusedError."""
         response = await self.http.request(method, path, **options)
-        content = response.json() if response.content else None
+        content: Any = response.json() if response.content else None
         if not response.is_success:
             raise RefusedError(content["error"], response.status_code)
         return content

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx2
 import pytest
 
+from lg_streaming.gateway import Principal
 from lg_streaming.log.memory import MemoryLog
 from lg_streaming.publisher import RunOutcome
 from tests.gateway.contract.adapters import RefusedError, SocketReader
@@ -60,7 +60,11 @@ class CountingLog(MemoryLog):
 def place() -> Generator[StartSite]:
     log = CountingLog()
     log.calls = []
-    with start_site(log=log, authorize=lambda principal, *_: principal.subject == "auditor") as site:
+
+    def authorize(principal: Principal, *_: object) -> bool:
+        return principal.subject == "auditor"
+
+    with start_site(log=log, authorize=authorize) as site:
         yield site
 
 
@@ -100,7 +104,7 @@ def get(path: str) -> Verb:
 
 def start(field: str) -> Verb:
     async def send(place: StartSite, transport: str, token: str | None, execution_id: str) -> object:
-        payload = {"graph": "shout", "input": {}, field: execution_id}
+        payload: dict[str, Any] = {"graph": "shout", "input": {}, field: execution_id}
         if transport == "rest":
             async with rest(place, token) as caller:
                 return await caller.request("POST", "/executions", json=payload)
@@ -122,7 +126,7 @@ async def stream(place: StartSite, token: str | None, execution_id: str, query: 
         rest(place, token) as caller,
         caller.http.stream("GET", f"/executions/{execution_id}/stream{query}") as got,
     ):
-        if got.status_code != httpx2.codes.OK:
+        if got.status_code != 200:
             await got.aread()
             raise RefusedError(got.json()["error"], got.status_code)
 
@@ -241,7 +245,7 @@ async def test_who_may_start_a_graph(place: StartSite, transport: str, graph: st
     for caller, token in callers.items():
 
         async def begin(place: StartSite, transport: str, token: str | None, _: str) -> object:
-            payload = {"graph": graph, "input": {}}
+            payload: dict[str, Any] = {"graph": graph, "input": {}}
             if transport == "rest":
                 async with rest(place, token) as client:
                     return await client.request("POST", "/executions", json=payload)
