@@ -114,7 +114,7 @@ async def test_a_start_with_the_official_client(place: StartSite, alice: Rest) -
     client.on("status", on_status)  # pyright: ignore[reportUnknownMemberType]
     await client.connect(place.url, auth={"token": bearer("alice", ALL)}, transports=["websocket"])
     try:
-        call: Any = client.call
+        call: Any = client.call  # pyright: ignore[reportUnknownMemberType]
         answer = await call("start_execution", {"graph": "shout", "input": {"text": "a"}})
         await call("subscribe_execution", {"execution_id": answer["execution_id"], "after": answer["position"]})
         assert (await asyncio.wait_for(ended, 5))["data"]["result"] == {"text": "A"}
