@@ -49,6 +49,7 @@ class RemoteStart:
     if_running: IfRunning = "reject"
     on_disconnect: OnDisconnect = "continue"
     deadline: float | None = None
+    idempotency_key: str | None = None
 
 
 class RemoteRunner:
@@ -101,6 +102,7 @@ class RemoteRunner:
                 if_running=request.if_running,
                 on_disconnect=request.on_disconnect,
                 deadline=request.deadline,
+                idempotency_key=request.idempotency_key,
             )
         except ExecutionLimitError as error:
             error.retry_after = error.retry_after or _RETRY_AFTER

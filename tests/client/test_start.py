@@ -23,7 +23,7 @@ def place() -> Generator[StartSite]:
         yield site
 
 
-@pytest.mark.row("HIVE-80")
+@pytest.mark.row("HIVE-77", "HIVE-81")
 async def test_a_started_run_is_read_to_its_end(place: StartSite, make: Make) -> None:
     client = make(place.url, token=TOKEN)
     run = await client.start("shout", {"text": "hi"}, execution_id=f"alice/{make.kind}", metadata={"k": 1})

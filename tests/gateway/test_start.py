@@ -34,7 +34,7 @@ async def started(place: StartSite, transport: str, payload: dict[str, Any], tok
         return await reader.ask("start_execution", payload)
 
 
-@pytest.mark.row("HIVE-80")
+@pytest.mark.row("HIVE-77", "HIVE-81")
 @pytest.mark.parametrize("transport", ["rest", "socketio", "websocket"])
 async def test_a_start_runs_the_graph_and_belongs_to_its_caller(place: StartSite, alice: Rest, transport: str) -> None:
     payload = {"graph": "shout", "input": {"text": "hi"}, "metadata": {"colour": "red"}}
@@ -87,7 +87,7 @@ async def test_a_second_run_of_one_execution_begins_after_the_first(place: Start
     assert len(state.values["messages"]) >= 2
 
 
-@pytest.mark.row("HIVE-80")
+@pytest.mark.row("HIVE-77", "HIVE-81")
 async def test_start_answer_and_finish_over_three_transports(place: StartSite, alice: Rest) -> None:
     token = bearer("alice", ALL)
     execution_id = (await started(place, "socketio", {"graph": "ask", "input": {}}, token))["execution_id"]

@@ -215,7 +215,7 @@ async def outcome(verb: Verb, place: StartSite, transport: str, token: str | Non
     return None
 
 
-@pytest.mark.row("HIVE-80", "HIVE-81")
+@pytest.mark.row("CFLOW-D4")
 @pytest.mark.parametrize(("name", "transport"), CASES)
 async def test_who_may(place: StartSite, name: str, transport: str) -> None:
     verb, _, rights = VERBS[name]

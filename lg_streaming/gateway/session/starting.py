@@ -99,6 +99,7 @@ def _request(message: StartExecution) -> RemoteStart:
         if_running=message.if_running,
         on_disconnect=message.on_disconnect,
         deadline=message.deadline,
+        idempotency_key=message.idempotency_key,
     )
 
 
