@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import BadRequestError, ExecutionLimitError
-from lg_streaming.runs.driver import IfRunning, OnDisconnect
+from lg_streaming.runs.request import IfRunning, OnDisconnect
 from lg_streaming.runs.schemas import GraphSchemas
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from lg_streaming import StreamingModule
 from lg_streaming.activity import TaskStream
 from lg_streaming.codec import Codec
 from lg_streaming.errors import CODES, StreamingError
@@ -32,6 +33,7 @@ from tests.gateway.contract.adapters import (
     until_over,
 )
 from tests.gateway.site import SECRET, Site, make_app, site
+from tests.gateway.starts import make_graphs, start_site
 from tests.hub.faulty import FaultyLog
 from tests.hub.helpers import until
 from tests.support.memory_fleet import Network
@@ -425,6 +427,79 @@ async def _() -> Outcome:
     return await _of_producer(complete_what_has_not_started)
 
 
+async def _over_a_start(
+    *bodies: dict[str, Any], path: str = "/executions", waits: bool = False, **settings: Any
+) -> Outcome:
+    """The answer to the last of several requests; `waits`: once the first run waits for a human."""
+    with start_site(auth={"enabled": None}, **settings) as place:
+        async with httpx2.AsyncClient(base_url=place.url, trust_env=False, verify=False) as http:
+            for body in bodies[:-1]:
+                assert (await http.post("/executions", json=body)).status_code == 201
+            async with asyncio.timeout(PATIENCE):
+                while waits and (await http.get("/executions/e")).json()["state"] != "interrupted":
+                    await asyncio.sleep(0.01)
+            answer = await http.post(path, json=bodies[-1])
+            await http.delete("/executions/e")
+    return Outcome(error=answer.json()["error"], status=answer.status_code)
+
+
+ASK: dict[str, Any] = {"graph": "ask", "input": {}, "execution_id": "e"}
+
+
+@provokes(4092, "http")
+async def _() -> Outcome:
+    return await _over_a_start(ASK, ASK)
+
+
+@provokes(4093, "http")
+async def _() -> Outcome:
+    start = {"graph": "shout", "idempotency_key": "k"}
+    return await _over_a_start({**start, "input": {}}, {**start, "input": {"text": "other"}})
+
+
+@provokes(4096, "http")
+async def _() -> Outcome:
+    return await _over_a_start(ASK, {"input": {}, "as_node": "work"}, path="/executions/e/inputs", waits=True)
+
+
+@provokes(4295, "http", retry_after=True)
+async def _() -> Outcome:
+    return await _over_a_start(ASK, {**ASK, "execution_id": "f"}, limits={"max_executions": 1})
+
+
+@provokes(4296, "http", retry_after=True)
+async def _() -> Outcome:
+    start: dict[str, Any] = {"graph": "shout", "input": {}}
+    return await _over_a_start(start, start, limits={"starts_per_subject": "1/minute"})
+
+
+async def _of_run(act: Callable[[StreamingModule], Awaitable[object]]) -> Outcome:
+    async with StreamingModule() as module:
+        with pytest.raises(StreamingError) as raised:
+            await act(module)
+    return Outcome(error=raised.value.to_dict())
+
+
+@provokes(4041, "producer")
+async def _() -> Outcome:
+    return await _of_run(lambda module: module.runs.start("unknown", {}))
+
+
+@provokes(4081, "producer")
+async def _() -> Outcome:
+    return await _of_run(lambda module: module.runs.run(make_graphs()["ask"], {}, deadline=0.01))
+
+
+@provokes(4098, "producer")
+async def _() -> Outcome:
+    async def cancel(module: StreamingModule) -> None:
+        run = await module.runs.start(make_graphs()["ask"], {})
+        await run.cancel()
+        await run
+
+    return await _of_run(cancel)
+
+
 @provokes(4097, "producer")
 async def _() -> Outcome:
     log = FaultyLog()
@@ -587,5 +662,5 @@ async def test_a_code_is_told_as_the_table_says(case: Case) -> None:
 
 def test_every_code_of_the_table_is_provoked() -> None:
     assert {case.code for case in CASES} == set(CODES)
-    producers = {4040, 4092, 4096, 4097, 4131, 4295, 5040}
+    producers = {4040, 4041, 4081, 4097, 4098, 4131, 5040}
     assert {case.code for case in CASES if case.transport != "producer"} == set(CODES) - producers

@@ -114,7 +114,7 @@ async def test_a_start_with_the_official_client(place: StartSite, alice: Rest) -
     client.on("status", on_status)  # pyright: ignore[reportUnknownMemberType]
     await client.connect(place.url, auth={"token": bearer("alice", ALL)}, transports=["websocket"])
     try:
-        call: Any = client.call  # pyright: ignore[reportUnknownMemberType]
+        call: Any = client.call  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         answer = await call("start_execution", {"graph": "shout", "input": {"text": "a"}})
         await call("subscribe_execution", {"execution_id": answer["execution_id"], "after": answer["position"]})
         assert (await asyncio.wait_for(ended, 5))["data"]["result"] == {"text": "A"}
@@ -208,6 +208,38 @@ async def test_a_running_execution_is_not_started_again(alice: Rest) -> None:
         await alice.start("ask", {}, execution_id=execution_id)
     assert (refused.value.code, refused.value.status) == (4092, 409)
     assert (await alice.request("DELETE", f"/executions/{execution_id}"))["cancelled"]
+
+
+@pytest.mark.parametrize("transport", ["header", "rest", "socketio", "websocket"])
+async def test_a_repeated_start_is_one_run(place: StartSite, alice: Rest, transport: str) -> None:
+    token, key = bearer("alice", ALL), f"key-{transport}"
+    payload: dict[str, Any] = {"graph": "demo/chat", "input": {"messages": "hi"}}
+
+    async def begin(text: str = "hi") -> Any:
+        sent = {**payload, "input": {"messages": text}}
+        if transport == "header":
+            return await alice.request("POST", "/executions", json=sent, headers={"Idempotency-Key": key})
+        return await started(place, transport, {**sent, "idempotency_key": key}, token)
+
+    first, second = await begin(), await begin()
+    assert (second["execution_id"], second["run_id"]) == (first["execution_id"], first["run_id"])
+    updates = await alice.updates(first["execution_id"])
+    assert [each["type"] for each in updates].count("workflow_start") == 1
+    third = await begin()
+    assert third["run_id"] == first["run_id"]
+    assert third["position"] == first["position"]
+    with pytest.raises(RefusedError) as refused:
+        await begin("something else")
+    assert refused.value.code == 4093
+    others = await started(place, "rest", {**payload, "idempotency_key": key}, bearer("bob", ALL))
+    assert others["run_id"] != first["run_id"]
+
+
+async def test_a_header_and_a_field_with_different_keys_are_refused(alice: Rest) -> None:
+    body: dict[str, Any] = {"graph": "shout", "input": {}, "idempotency_key": "a"}
+    for key in ("b", "x" * 257):
+        response = await alice.http.post("/executions", json=body, headers={"Idempotency-Key": key})
+        assert (response.status_code, response.json()["error"]["code"]) == (400, 4000)
 
 
 async def test_the_graphs_a_caller_may_start(place: StartSite) -> None:
