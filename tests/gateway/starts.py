@@ -86,7 +86,7 @@ def start_site(
     *,
     authorize: Callable[..., bool] | None = None,
     graphs: dict[str, Any] | None = None,
-    log: Any = None,
+    event_log: Any = None,
     **settings: Any,
 ) -> Generator[StartSite]:
     settings = {"auth": AUTH, **settings, "limits": {**LIMITS, **settings.get("limits", {})}}
@@ -96,7 +96,7 @@ def start_site(
         calls.append((principal.subject, *arguments))
         return authorize is not None and authorize(principal, *arguments)
 
-    streaming = StreamingModule(settings, log=log, authorize=asked if authorize is not None else None)
+    streaming = StreamingModule(settings, log=event_log, authorize=asked if authorize is not None else None)
     for name, graph in (make_graphs() if graphs is None else graphs).items():
         streaming.graphs[name] = graph
     app = FastAPI()

@@ -64,7 +64,7 @@ def place() -> Generator[StartSite]:
     def authorize(principal: Principal, *_: object) -> bool:
         return principal.subject == "auditor"
 
-    with start_site(log=log, authorize=authorize) as site:
+    with start_site(event_log=log, authorize=authorize) as site:
         yield site
 
 
