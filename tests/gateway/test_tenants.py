@@ -310,9 +310,10 @@ async def test_a_name_is_chosen_only_within_a_grant(place: StartSite) -> None:
                 await dave.start("shout", {}, **{field: "other/1"})
             assert refused.value.code == 4030
     async with execution(place, "dave/3") as owned, rest(place, bearer("dave", grant)) as dave:
-        with pytest.raises(RefusedError) as refused:
-            await dave.start("shout", {}, execution_id=owned)  # within the grant, but alice's
-        assert refused.value.code == 4030
+        for names in ({"execution_id": owned}, {"execution_id": "dave/4", "thread_id": owned}):
+            with pytest.raises(RefusedError) as refused:
+                await dave.start("shout", {}, **names)  # within the grant, but alice's
+            assert refused.value.code == 4030
 
 
 async def test_an_execution_without_an_owner_is_not_taken_over(place: StartSite) -> None:
