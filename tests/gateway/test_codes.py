@@ -6,12 +6,13 @@ import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from langgraph.graph import START, StateGraph
 
 from lg_streaming import StreamingModule
 from lg_streaming.activity import TaskStream
@@ -21,6 +22,7 @@ from lg_streaming.events import Scope
 from lg_streaming.gateway import Gateway, Principal
 from lg_streaming.hub import StreamHub
 from lg_streaming.log import Batch, PendingUpdate
+from lg_streaming.runs import GraphRunner
 from lg_streaming.settings import StreamingSettings
 from tests.gateway.contract.adapters import (
     PATIENCE,
@@ -33,7 +35,7 @@ from tests.gateway.contract.adapters import (
     until_over,
 )
 from tests.gateway.site import SECRET, Site, make_app, site
-from tests.gateway.starts import make_graphs, start_site
+from tests.gateway.starts import start_site
 from tests.hub.faulty import FaultyLog
 from tests.hub.helpers import until
 from tests.support.memory_fleet import Network
@@ -311,6 +313,54 @@ async def _() -> Outcome:
     return await _of_producer(create_twice)
 
 
+async def _done(_: dict[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+async def _forever(_: dict[str, Any]) -> dict[str, Any]:
+    await asyncio.Event().wait()
+    return {}
+
+
+async def _of_run(call: Callable[[GraphRunner, Any], Awaitable[object]], node: Any = _done) -> Outcome:
+    graph: Any = StateGraph(cast("Any", dict)).add_node("node", node).add_edge(START, "node").compile()
+    async with StreamingModule() as streaming:
+        try:
+            await call(streaming.runs, graph)
+        except StreamingError as error:
+            return Outcome(error=error.to_dict())
+    raise AssertionError("no error")
+
+
+@provokes(4041, "producer")
+async def _() -> Outcome:
+    return await _of_run(lambda runs, _: runs.start("unknown", {}))
+
+
+@provokes(4081, "producer")
+async def _() -> Outcome:
+    return await _of_run(lambda runs, graph: runs.run(graph, {}, deadline=0.01), _forever)
+
+
+@provokes(4093, "producer")
+async def _() -> Outcome:
+    async def start_twice(runs: GraphRunner, graph: Any) -> None:
+        await runs.run(graph, {"a": 1}, idempotency_key="k")
+        await runs.run(graph, {"a": 2}, idempotency_key="k")
+
+    return await _of_run(start_twice)
+
+
+@provokes(4098, "producer")
+async def _() -> Outcome:
+    async def cancel(runs: GraphRunner, graph: Any) -> None:
+        run = await runs.start(graph, {})
+        await run.cancel()
+        await run
+
+    return await _of_run(cancel, _forever)
+
+
 @provokes(4130, "websocket")
 async def _() -> Outcome:
     with site(uvicorn={"ws_max_size": 1 << 24}, limits={"inbound_bytes": 1_000}) as place:
@@ -451,12 +501,6 @@ async def _() -> Outcome:
     return await _over_a_start(ASK, ASK)
 
 
-@provokes(4093, "http")
-async def _() -> Outcome:
-    start = {"graph": "shout", "idempotency_key": "k"}
-    return await _over_a_start({**start, "input": {}}, {**start, "input": {"text": "other"}})
-
-
 @provokes(4096, "http")
 async def _() -> Outcome:
     return await _over_a_start(ASK, {"input": {}, "as_node": "work"}, path="/executions/e/inputs", waits=True)
@@ -471,33 +515,6 @@ async def _() -> Outcome:
 async def _() -> Outcome:
     start: dict[str, Any] = {"graph": "shout", "input": {}}
     return await _over_a_start(start, start, limits={"starts_per_subject": "1/minute"})
-
-
-async def _of_run(act: Callable[[StreamingModule], Awaitable[object]]) -> Outcome:
-    async with StreamingModule() as module:
-        with pytest.raises(StreamingError) as raised:
-            await act(module)
-    return Outcome(error=raised.value.to_dict())
-
-
-@provokes(4041, "producer")
-async def _() -> Outcome:
-    return await _of_run(lambda module: module.runs.start("unknown", {}))
-
-
-@provokes(4081, "producer")
-async def _() -> Outcome:
-    return await _of_run(lambda module: module.runs.run(make_graphs()["ask"], {}, deadline=0.01))
-
-
-@provokes(4098, "producer")
-async def _() -> Outcome:
-    async def cancel(module: StreamingModule) -> None:
-        run = await module.runs.start(make_graphs()["ask"], {})
-        await run.cancel()
-        await run
-
-    return await _of_run(cancel)
 
 
 @provokes(4097, "producer")
@@ -662,5 +679,5 @@ async def test_a_code_is_told_as_the_table_says(case: Case) -> None:
 
 def test_every_code_of_the_table_is_provoked() -> None:
     assert {case.code for case in CASES} == set(CODES)
-    producers = {4040, 4041, 4081, 4097, 4098, 4131, 5040}
+    producers = {4040, 4041, 4081, 4093, 4097, 4098, 4131, 5040}
     assert {case.code for case in CASES if case.transport != "producer"} == set(CODES) - producers
