@@ -27,7 +27,8 @@ StreamingError                       every error of this library
 │   ├── ConnectRateError             4292
 │   ├── MessageRateError             4293
 │   ├── SubscriberLimitError         4294
-│   └── ExecutionLimitError          4295
+│   ├── ExecutionLimitError          4295
+│   └── StartRateError               4296
 ├── WebSocketError                   a connection that has to close
 │   ├── ConnectionLostError          a client cannot reach its server, or has stopped trying
 │   ├── LoginTimeoutError      4080  connected but never logged in
@@ -108,6 +109,7 @@ __all__ = [
     "SinkError",
     "SinkRejectedError",
     "SlowReaderError",
+    "StartRateError",
     "StreamingConfigError",
     "StreamingError",
     "SubscriberLimitError",
@@ -484,6 +486,15 @@ class ExecutionLimitError(LimitError):
     name = "execution_limit"
     retryable = True
     meaning = "as many executions are running as may"
+
+
+class StartRateError(LimitError):
+    """Starts of one caller over their rate, ``limits.starts_per_subject``."""
+
+    code = 4296
+    name = "start_rate"
+    retryable = True
+    meaning = "too many starts: wait before the next one"
 
 
 class SlowReaderError(WebSocketError):

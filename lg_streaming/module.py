@@ -28,7 +28,7 @@ from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.hub import StreamHub
 from lg_streaming.hub.open_options import owner_text
 from lg_streaming.publisher import RunOutcome, new_id, publishers
-from lg_streaming.runs import GraphRegistry, GraphRunner
+from lg_streaming.runs import GraphRegistry, GraphRunner, RemoteRunner
 from lg_streaming.settings import StreamingSettings, settings_from
 from lg_streaming.views import EventStreamProcessor, TokenStreamingService
 
@@ -255,6 +255,7 @@ class StreamingModule:
             revoked=self._revoked,
             initial_data=self._initial_data,
             observer=self._observer,
+            remote_runner=RemoteRunner(self.runs, self.graphs, self.settings.runs.max_recursion_limit),
         )
         gateway.install(app)
         gateway.on_start(self._start_sweeping)

@@ -248,6 +248,11 @@ class LimitSettings(_Section):
     """Seconds from the first byte of a WebSocket message to its last."""
     inbound_bytes: Annotated[int, option(count("bytes"))] = 65_536
     """Size of an inbound message."""
+    start_bytes: Annotated[int, option(count("bytes"))] = 1_048_576
+    """Size of the body of a start, or of an injected input, over HTTP. Over Socket.IO and ``/ws`` a message has
+    ``inbound_bytes``."""
+    starts_per_subject: Rate | None = "60/minute"
+    """Rate at which a token's ``sub``, or without a token an address, may start runs in one process."""
     backlog_bytes: Annotated[int, option(count("bytes"))] = 1_048_576
     """Bytes that may wait to be sent to one connection before it is closed as slow."""
     backlog_frames: Annotated[int, option(count("frames"))] = 1_024
@@ -440,6 +445,8 @@ class RunSettings(_Section):
     does not count."""
     max_queued: Annotated[int, option(count("runs"))] | None = 10_000
     """Most runs that wait in the queue; a further start is refused."""
+    max_recursion_limit: Annotated[int, option(count("steps"))] | None = 1_000
+    """Highest ``recursion_limit`` that a start over the network may set."""
     disconnect_grace: Annotated[float, option(seconds(zero="cancels at once"))] = 10.0
     """Seconds without a reader after which a run with ``on_disconnect="cancel"`` is cancelled."""
     shutdown_grace: Annotated[float, option(seconds(zero="cancels at once"))] = 10.0

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -145,6 +145,41 @@ def _print_line(line: str) -> None:
 
 
 @app.command()
+def start(
+    graph: options.GraphName,
+    *,
+    input: options.Input = "{}",
+    url: options.Url = "http://127.0.0.1:8000",
+    token: options.Token = None,
+    execution_id: options.ExecutionId = None,
+    thread_id: options.ThreadId = None,
+    config: options.RunConfig = None,
+    context: options.Context = None,
+) -> None:
+    """Start a run of a graph on a server, and watch it in the terminal.
+
+    The exit code is 0 if the run completes, 1 if it fails or is cancelled, and 3 if it waits for a human. After Ctrl-C
+    the run goes on.
+    """
+    from lg_streaming.cli.start import StartError, StartRequest, parse_json, start_run
+    from lg_streaming.errors import MissingExtraError
+
+    texts = {"execution_id": execution_id, "thread_id": thread_id}
+    values = {"config": config, "context": context}
+    console = Console(highlight=False)
+    try:
+        given: Any = {name: text for name, text in texts.items() if text is not None}
+        given |= {name: parse_json(f"--{name}", text) for name, text in values.items() if text is not None}
+        request = StartRequest(url=url, token=token, graph=graph, input=parse_json("--input", input), options=given)
+        raise typer.Exit(asyncio.run(start_run(request, console)))
+    except (StartError, MissingExtraError) as error:
+        raise _print_error(error) from error
+    except KeyboardInterrupt:
+        console.print("Stopped watching; the run goes on.")
+        raise typer.Exit(_EXIT_INTERRUPTED) from None
+
+
+@app.command()
 def schema(
     *,
     openapi: Annotated[
@@ -164,6 +199,7 @@ def token(
     subject: options.Subject,
     execution: options.Executions = None,
     action: options.Actions = None,
+    graph: options.Graphs = None,
     expires_in: options.ExpiresIn = "1h",
     secret: options.Secret = None,
     private_key: options.PrivateKey = None,
@@ -188,6 +224,7 @@ def token(
             expires_in=parse_duration(expires_in),
             executions=tuple(execution or ()),
             actions=tuple(action or ()),
+            graphs=tuple(graph or ()),
             secret=secret if secret is not None or private_key is not None else _secret_from_environment(),
             private_key=private_key,
             algorithm=algorithm,

@@ -98,6 +98,31 @@ LogLevel = Annotated[
     Literal["critical", "error", "warning", "info", "debug"], typer.Option(help="Lowest level of log records to show.")
 ]
 
+# ---------------------------------------------------------------- start
+GraphName = Annotated[str, typer.Argument(help="Name of the graph on the server.", metavar="GRAPH", show_default=False)]
+Input = Annotated[str, typer.Option(help="The graph's input as JSON; - reads the standard input.", metavar="JSON")]
+Url = Annotated[str, typer.Option(help="Address of the server, with its prefix where it has one.")]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        help="Token for the server. Other users of the machine see arguments; they do not see your environment.",
+        envvar="STREAMING_TOKEN",
+        metavar="TEXT",
+        show_default=False,
+    ),
+]
+ExecutionId = Annotated[
+    str | None, typer.Option(help="The execution. (default: a new one)", metavar="ID", show_default=False)
+]
+ThreadId = Annotated[
+    str | None, typer.Option(help="LangGraph's thread. (default: the execution)", metavar="ID", show_default=False)
+]
+RunConfig = Annotated[
+    str | None,
+    typer.Option(help="configurable, recursion_limit, tags and metadata, as JSON.", metavar="JSON", show_default=False),
+]
+Context = Annotated[str | None, typer.Option(help="The graph's context, as JSON.", metavar="JSON", show_default=False)]
+
 # ---------------------------------------------------------------- token
 Subject = Annotated[
     str, typer.Option(help="Subject of the token: the owner of executions.", metavar="TEXT", show_default=False)
@@ -113,8 +138,16 @@ Executions = Annotated[
 Actions = Annotated[
     list[str] | None,
     typer.Option(
-        help="Action that the token allows on these executions: read or control. Repeatable. (default: read)",
+        help="Action that the token allows on these executions: read, control or start. Repeatable. (default: read)",
         metavar="ACTION",
+        show_default=False,
+    ),
+]
+Graphs = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Graphs that the token may start, with --action start: a name, or a glob such as 'demo/*'. Repeatable.",
+        metavar="GLOB",
         show_default=False,
     ),
 ]

@@ -43,7 +43,9 @@ class TokenRequest:
     executions: tuple[str, ...] = ()
     """Globs of execution ids that the token grants, in addition to the subject's executions."""
     actions: tuple[str, ...] = ()
-    """Actions on these executions: `read`, `control`. Empty: `read`."""
+    """Actions on these executions: `read`, `control`, `start`. Empty: `read`."""
+    graphs: tuple[str, ...] = ()
+    """Globs of the names of graphs that the token may start."""
     secret: str | None = None
     private_key: Path | None = None
     """A PEM file."""
@@ -134,15 +136,22 @@ def _key_from_file(path: Path, algorithm: str | None) -> tuple[Any, str]:
 
 
 def _grants(request: TokenRequest) -> list[dict[str, list[str]]] | None:
-    if not request.executions:
-        if request.actions:
-            raise TokenError("--action applies to the executions of --execution: give --execution too")
-        return None
-    unknown = set(request.actions) - {"read", "control"}
+    unknown = set(request.actions) - {"read", "control", "start"}
     if unknown:
-        raise TokenError(f"--action is read or control, not {min(unknown)!r}")
-    actions = list(dict.fromkeys(request.actions)) or ["read"]
-    return [{"actions": actions, "executions": list(request.executions)}]
+        raise TokenError(f"--action is read, control or start, not {min(unknown)!r}")
+    if "start" in request.actions and not request.graphs:
+        raise TokenError("--action start applies to the graphs of --graph: give --graph too")
+    actions = list(dict.fromkeys(request.actions))
+    if request.executions and not actions:
+        actions = ["read"]
+    if not request.executions and set(actions) - {"start"}:
+        raise TokenError("--action applies to the executions of --execution: give --execution too")
+    if request.graphs and "start" not in actions:
+        actions.append("start")
+    if not actions:
+        return None
+    lists = {"executions": list(request.executions), "graphs": list(request.graphs)}
+    return [{"actions": actions, **{name: globs for name, globs in lists.items() if globs}}]
 
 
 def _extra_claims(claims: tuple[str, ...]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 - `base`: common parts of both clients; `sse`, `socketio`: the clients; `sync`: blocking ones.
 - `subscription`: the base of `sse_subscription` and `socketio_subscription`; `request`: its options.
+- `run`: the handle of a run that a client started.
 - `reconnect`, `outage`: pauses, limits and log of lost connections; `failures`: errors, and which are retried.
 - `position_tracker`: duplicates and gaps; `event_stream`: parser of Server-Sent Events.
 - `socketio_connection`: one connection of Socket.IO; `rest`: single requests.
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
         Reconnecting,
         StateChanged,
     )
+    from lg_streaming.client.run import ClientRun, StartOptions
     from lg_streaming.client.socketio import SocketIOClient
     from lg_streaming.client.sse import SSEClient
     from lg_streaming.client.subscription import ClientSubscription
-    from lg_streaming.client.sync import SyncClient, SyncSubscription
+    from lg_streaming.client.sync import SyncClient, SyncRun, SyncSubscription
     from lg_streaming.client.text_options import TextOptions
     from lg_streaming.texts import MessageText, TextAssembly
 
@@ -44,6 +46,7 @@ __all__ = [
     "ClientErrorEvent",
     "ClientEvent",
     "ClientOptions",
+    "ClientRun",
     "ClientState",
     "ClientStatistics",
     "ClientSubscription",
@@ -58,9 +61,11 @@ __all__ = [
     "Reconnecting",
     "SSEClient",
     "SocketIOClient",
+    "StartOptions",
     "StateChanged",
     "StreamClient",
     "SyncClient",
+    "SyncRun",
     "SyncSubscription",
     "TextAssembly",
     "TextOptions",
@@ -71,10 +76,11 @@ __all__ = [
 _MODULES: Final = {
     **dict.fromkeys(("ClientStatistics", "StreamClient"), "base"),
     **dict.fromkeys(("ClientOptions", "Token"), "config"),
+    **dict.fromkeys(("ClientRun", "StartOptions"), "run"),
     "SocketIOClient": "socketio",
     "SSEClient": "sse",
     "ClientSubscription": "subscription",
-    **dict.fromkeys(("SyncClient", "SyncSubscription"), "sync"),
+    **dict.fromkeys(("SyncClient", "SyncRun", "SyncSubscription"), "sync"),
     **dict.fromkeys(("MessageText", "TextAssembly", "TextOptions"), "text_options"),
 }
 

@@ -16,6 +16,7 @@ from lg_streaming.client.events import ClientState, Listeners
 from lg_streaming.client.outage import Outage
 from lg_streaming.client.request import SubscriptionRequest
 from lg_streaming.client.rest import RestClient, execution_path
+from lg_streaming.client.run import ClientRun, StartOptions
 from lg_streaming.client.subscription import ClientContext, ClientSubscription
 from lg_streaming.client.text_options import TextOptions, split_text_options
 from lg_streaming.filters import FilterOptions, UpdateFilter
@@ -180,6 +181,47 @@ class StreamClient(ABC):
                 assembly.add(update)
         return [message for message in assembly.messages if is_selected(message)]
 
+    # ------------------------------------------------------------ starts
+    async def start(self, graph: str, input: Any, **options: Unpack[StartOptions]) -> ClientRun:
+        """Start a run of a graph that the server has registered, and return its handle.
+
+        ```python
+        run = await client.start("research", {"question": "Why?"})
+        async for update in run:
+            ...
+        ```
+
+        Args:
+            graph: The name of the graph.
+            input: The graph's input, as JSON: messages are ``{"role": ..., "content": ...}``.
+            options: See `StartOptions`.
+
+        Raises:
+            BadRequestError: If the server refuses an argument. The message names the field.
+            ForbiddenError: If the caller may not start the graph, or not in this execution.
+            ExecutionExistsError: If the execution has an open run.
+            StreamingError: If the server refuses the start for another reason.
+            ConnectionLostError: If no confirmation arrives. The run may have started: repeat the start with the same
+                ``idempotency_key``.
+        """
+        started = await self._command("start_execution", {"graph": graph, "input": input, **options})
+        return ClientRun(
+            execution_id=started["execution_id"],
+            run_id=started["run_id"],
+            thread_id=started["thread_id"],
+            state=started["state"],
+            position=started["position"],
+            client=self,
+        )
+
+    async def graphs(self) -> list[dict[str, Any]]:
+        """Return the graphs that the caller may start: ``name``, ``input_schema`` and ``context_schema`` of each.
+
+        Raises:
+            StreamingError: If the server refuses the request or does not answer.
+        """
+        return (await self._rest.request("GET", "/graphs"))["graphs"]
+
     # ------------------------------------------------------------ requests
     async def executions(
         self, *, state: Iterable[str] = (), owner: str | None = None, limit: int = 50, cursor: str | None = None
@@ -228,6 +270,37 @@ class StreamClient(ABC):
             StreamingError: If the server refuses the request.
             ConnectionLostError: If no confirmation arrives; the run may have been cancelled.
         """
+
+    async def pause(self, execution_id: str, *, reason: str | None = None) -> bool:
+        """Pause the open run after the nodes that are at work; return whether a run was open.
+
+        Raises:
+            TransitionError: If the graph has no checkpointer.
+            StreamingError: If the server refuses the request.
+        """
+        payload = {"execution_id": execution_id, **({} if reason is None else {"reason": reason})}
+        return (await self._command("pause_execution", payload))["paused"] is True
+
+    async def resume(self, execution_id: str) -> bool:
+        """Continue a paused run; return whether it was paused. Raises like `pause`."""
+        return (await self._command("resume_execution", {"execution_id": execution_id}))["resumed"] is True
+
+    async def inject(self, execution_id: str, input: Any, *, as_node: str | None = None) -> bool:
+        """Update the state of the open run before its next step; return whether a run was open.
+
+        Args:
+            execution_id: The execution.
+            input: The update, as a node returns it.
+            as_node: Node that seems to have made the update; the graph continues behind it.
+
+        Raises:
+            BadRequestError: If the state has no such field, or the graph no such node.
+            TransitionError: If the graph has no checkpointer. If it waits for answers, and ``as_node`` is passed.
+            StreamingError: If the server refuses the request.
+        """
+        node = {} if as_node is None else {"as_node": as_node}
+        payload = {"execution_id": execution_id, "input": input, **node}
+        return (await self._command("inject_input", payload))["injected"] is True
 
     # ------------------------------------------------------------ state and events
     @property
@@ -316,6 +389,10 @@ class StreamClient(ABC):
     @property
     @abstractmethod
     def _connection_count(self) -> int: ...
+
+    @abstractmethod
+    async def _command(self, name: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Send a message of the protocol, and return its answer."""
 
     @abstractmethod
     def _make_subscription(self, request: SubscriptionRequest) -> ClientSubscription: ...

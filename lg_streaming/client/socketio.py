@@ -13,7 +13,7 @@ from lg_streaming.client.events import ClientErrorEvent, Message
 from lg_streaming.client.failures import InterruptedStreamError, error_from_payload
 from lg_streaming.client.outage import Outage
 from lg_streaming.client.reconnect import Reconnect, retry_delay
-from lg_streaming.client.rest import fetch_token
+from lg_streaming.client.rest import fetch_token, to_json
 from lg_streaming.client.socketio_connection import SocketIOConnection
 from lg_streaming.client.socketio_subscription import SocketIOSubscription
 from lg_streaming.client.subscription import ClientSubscription
@@ -120,6 +120,10 @@ class SocketIOClient(StreamClient):
         """See `StreamClient.cancel`."""
         payload = {"execution_id": execution_id, **({} if reason is None else {"reason": reason})}
         return (await self._call("cancel_execution", payload))["cancelled"] is True
+
+    async def _command(self, name: str, payload: dict[str, Any]) -> dict[str, Any]:
+        to_json(payload)  # refuses what JSON cannot hold
+        return await self._call(name, payload)
 
     async def _call(self, name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         connection = await self.connection()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random as _random
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import httpx2
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SSEClient"]
 
+_ROUTES: Final = {"pause_execution": "pause", "resume_execution": "resume", "inject_input": "inputs"}
 _WORST_FIRST: Final[tuple[ClientState, ...]] = ("failed", "reconnecting", "connecting", "disconnected", "connected")
 
 
@@ -84,6 +85,15 @@ class SSEClient(StreamClient):
         query = {} if reason is None else {"reason": reason}
         answer = await self._rest.request("DELETE", execution_path(execution_id), query=query)
         return answer["cancelled"] is True
+
+    async def _command(self, name: str, payload: dict[str, Any]) -> dict[str, Any]:
+        if name == "start_execution":
+            return await self._rest.request("POST", "/executions", body=payload)
+        fields = dict(payload)
+        path = execution_path(fields.pop("execution_id"), _ROUTES[name])
+        if name == "inject_input":
+            return await self._rest.request("POST", path, body=fields)
+        return await self._rest.request("POST", path, query=fields)
 
     @property
     def _open_subscriptions(self) -> list[ClientSubscription]:

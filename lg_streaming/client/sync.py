@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 
 from lg_streaming.client.config import ClientOptions
 from lg_streaming.client.extra import import_name
+from lg_streaming.client.run import ClientRun, StartOptions
 from lg_streaming.client.text_options import TextOptions
 from lg_streaming.fork import ForkGuard, bury, new_lock, restart_after_fork
 from lg_streaming.texts import MessageText
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from lg_streaming.client.subscription import ClientSubscription
     from lg_streaming.events import Position, StreamUpdate
 
-__all__ = ["SyncClient", "SyncSubscription"]
+__all__ = ["SyncClient", "SyncRun", "SyncSubscription"]
 
 T = TypeVar("T")
 
@@ -100,6 +101,26 @@ class SyncClient:
         """See `StreamClient.cancel`."""
         return self._run(lambda: self._client.cancel(execution_id, reason=reason))
 
+    def start(self, graph: str, input: Any, **options: Unpack[StartOptions]) -> SyncRun:
+        """See `StreamClient.start`; the handle is for `for` loops."""
+        return SyncRun(self, self._run(lambda: self._client.start(graph, input, **options)))
+
+    def graphs(self) -> list[dict[str, Any]]:
+        """See `StreamClient.graphs`."""
+        return self._run(self._client.graphs)
+
+    def pause(self, execution_id: str, *, reason: str | None = None) -> bool:
+        """See `StreamClient.pause`."""
+        return self._run(lambda: self._client.pause(execution_id, reason=reason))
+
+    def resume(self, execution_id: str) -> bool:
+        """See `StreamClient.resume`."""
+        return self._run(lambda: self._client.resume(execution_id))
+
+    def inject(self, execution_id: str, input: Any, *, as_node: str | None = None) -> bool:
+        """See `StreamClient.inject`."""
+        return self._run(lambda: self._client.inject(execution_id, input, as_node=as_node))
+
     def on(self, name: str, callback: Callable[[Any], object]) -> Callable[[], None]:
         """See `StreamClient.on`. Listeners are called in the client's thread."""
         return self._client.on(name, callback)
@@ -158,6 +179,42 @@ class SyncClient:
         except BaseException:
             result.cancel()  # after Ctrl-C; after an error of the work this has no effect
             raise
+
+
+class SyncRun:
+    """A `ClientRun` for `for` loops: ``for update in client.start("research", {...}): ...``.
+
+    Args:
+        client: The client.
+        run: The run.
+    """
+
+    def __init__(self, client: SyncClient, run: ClientRun) -> None:
+        self._client = client
+        self._run = run
+        self.execution_id: str = run.execution_id
+        self.run_id: str = run.run_id
+        self.thread_id: str = run.thread_id
+        self.state: str = run.state
+        """State at the start: ``running``, or ``queued``."""
+        self.position: str | None = run.position
+        """Position before the run; None for the beginning of its execution."""
+
+    def updates(self, **options: Any) -> SyncSubscription:
+        """See `ClientRun.updates`."""
+        options.setdefault("after", self.position)
+        return self._client.subscribe(self.execution_id, **options)
+
+    def __iter__(self) -> Iterator[StreamUpdate]:
+        return iter(self.updates())
+
+    def respond(self, prompt_id: str, response: object) -> None:
+        """See `StreamClient.respond`."""
+        self._client.respond(self.execution_id, prompt_id, response)
+
+    def cancel(self, *, reason: str | None = None) -> bool:
+        """See `StreamClient.cancel`."""
+        return self._client.cancel(self.execution_id, reason=reason)
 
 
 class SyncSubscription(AbstractContextManager["SyncSubscription"]):

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from lg_streaming.hub import StreamHub
+    from lg_streaming.runs import RemoteRunner
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Gateway"]
@@ -61,6 +62,7 @@ class Gateway:
         revoked: `revoked(principal) -> bool`: refuses tokens that have not expired, see `Revoked`.
         initial_data: `initial_data(execution_id)`, sync or async, returns the first event of event streams.
         observer: Called with each event of a connection, see `GatewayEvent`.
+        remote_runner: Starts graphs for callers; when not given, no graph can be started.
 
     Raises:
         StreamingConfigError: If the authentication settings cannot be used.
@@ -77,6 +79,7 @@ class Gateway:
         revoked: Revoked | None = None,
         initial_data: InitialData | None = None,
         observer: Observer | None = None,
+        remote_runner: RemoteRunner | None = None,
     ) -> None:
         self.settings: StreamingSettings = settings or hub.settings
         gateway = self.settings.gateway
@@ -90,7 +93,11 @@ class Gateway:
             fleet=hub.log.fleet,
         )
         self._context = GatewayContext(
-            hub=hub, settings=self.settings, policy=self.policy, events=GatewayEvents(observer)
+            hub=hub,
+            settings=self.settings,
+            policy=self.policy,
+            remote_runner=remote_runner,
+            events=GatewayEvents(observer),
         )
         self._lifecycle = self._context.lifecycle
         ticker, frames = BatchTicker(gateway.frame_interval), FrameCache()

@@ -8,11 +8,23 @@
 - `human`: prompts from the state of a paused graph, and the wait for their answers; `asking`: `human_prompt`.
 - `steering`: one run between the steps of its graph; `commands`: pause, resume, inject, edit, fork, from any process.
 - `progress`: progress of a whole run; `estimate`: its figures; `structure`: the graph; `history`: earlier runs.
+- `remote`: starts for callers on the network; `schemas`: checks of what they send.
 """
 
 from lg_streaming.runs.asking import human_prompt, human_prompt_sync
 from lg_streaming.runs.registry import GraphRegistry
+from lg_streaming.runs.remote import RemoteConfig, RemoteRunner, RemoteStart
 from lg_streaming.runs.run import GraphRun, RunStatus
 from lg_streaming.runs.runner import GraphRunner
 
-__all__ = ["GraphRegistry", "GraphRun", "GraphRunner", "RunStatus", "human_prompt", "human_prompt_sync"]
+__all__ = [
+    "GraphRegistry",
+    "GraphRun",
+    "GraphRunner",
+    "RemoteConfig",
+    "RemoteRunner",
+    "RemoteStart",
+    "RunStatus",
+    "human_prompt",
+    "human_prompt_sync",
+]

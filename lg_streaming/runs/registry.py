@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from lg_streaming.capture import is_graph
 from lg_streaming.errors import BadRequestError, GraphNotFoundError, StreamingConfigError
@@ -81,25 +81,3 @@ class GraphRegistry(MutableMapping[str, AnyGraph]):
             if registered is graph:
                 return name, graph, True
         return graph.get_name(), graph, False
-
-
-def check_input(graph: AnyGraph, value: object) -> None:
-    """Check an input that came over the network against the graph's input schema.
-
-    Raises:
-        BadRequestError: If it does not fit. The message names the fields.
-    """
-    from pydantic import ValidationError  # noqa: PLC0415
-
-    try:
-        schema = graph.get_input_schema()
-    except Exception:  # noqa: BLE001 (a state that pydantic cannot describe: the graph checks its input itself)
-        return
-    try:
-        cast("Any", schema).model_validate(value)
-    except ValidationError as error:
-        found = [
-            {"field": ".".join(str(part) for part in each["loc"]), "message": each["msg"]} for each in error.errors()
-        ]
-        text = "; ".join(f"{each['field'] or 'input'}: {each['message']}" for each in found[:5])
-        raise BadRequestError(f"the input does not fit the graph: {text}", details={"errors": found[:20]}) from None

@@ -87,7 +87,7 @@ def run(*arguments: str, fresh: bool = False) -> subprocess.CompletedProcess[str
     return warm.run(*DEMO, *arguments, fresh=fresh)
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["token"], ["schema"], ["version"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["start"], ["token"], ["schema"], ["version"]])
 def test_every_command_has_help(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0

@@ -12,7 +12,7 @@ from lg_streaming.gateway.protocol.registry import MESSAGES_IN, MESSAGES_OUT
 from tests.gateway.site import Site
 
 # Errors for producers, which are never on the wire.
-ELSEWHERE = {"execution_limit", "illegal_transition", "update_too_large"}
+ELSEWHERE = {"update_too_large"}
 
 
 @pytest.fixture(scope="module")

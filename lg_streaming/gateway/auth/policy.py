@@ -56,7 +56,9 @@ __all__ = [
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_OWN_HEADERS: Final = ("Authorization", "Cache-Control", "Content-Type", "Last-Event-ID")
+_OWN_HEADERS: Final = ("Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "Last-Event-ID")
+GRAPH_PREFIX: Final = "graph:"
+"""Beginning of the id with which `authorize` is asked about a graph."""
 _MAX_SOURCES: Final = 64
 """Maximum of id prefixes in a caller's grants; with more, a list checks all executions."""
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
@@ -68,6 +70,9 @@ Authorize = Callable[[Principal, Action, str, str | None], bool | Awaitable[bool
 Called when neither ownership nor a grant allows the action; without authentication, it decides alone. Answers are not
 cached. `owner` is None if the execution has none or does not exist yet. A room has the id `room:<room_id>`. An
 exception, or no answer within 10 seconds, denies the action.
+
+A start asks `authorize(principal, "start", "graph:<name>", None)`: may the caller start this graph? Where the caller
+chose the id of an execution or a thread that is not its own, it also asks with that id.
 """
 
 
@@ -391,6 +396,49 @@ class Policy:
                 return True
         elif self._authorize is None:
             return True
+        return await self._allows_by_application(principal, action, execution_id, owner, address)
+
+    async def allows_start(self, principal: Principal, graph: str, peer: Peer) -> bool:
+        """Return whether `principal` may start the graph of this name. The graph need not exist.
+
+        Without authentication and without `authorize`, only a caller on this machine may.
+
+        Raises:
+            MessageRateError: If too many questions of the caller wait for an answer.
+        """
+        if principal.restricted_to is not None or self._revocations.is_revoked(principal):
+            return False
+        if self.requires_token:
+            if any(grant.allows_graph(graph) for grant in principal.grants):
+                return True
+        elif self._authorize is None:
+            return peer.why_not_local is None
+        return await self._allows_by_application(principal, "start", f"{GRAPH_PREFIX}{graph}", None, peer.address)
+
+    async def allows_start_in(
+        self, principal: Principal, graph: str, execution_id: str, owner: str | None, *, address: str | None = None
+    ) -> bool:
+        """Return whether `principal`, who may start the graph, may start it in an execution or thread of this id.
+
+        The owner may. For an id without an owner a grant or the application decides. For another's id the same
+        questions are asked, so that the refusal takes the same work.
+
+        Raises:
+            MessageRateError: If too many questions of the caller wait for an answer.
+        """
+        if not self.requires_token and self._authorize is None:
+            return True
+        if owner is not None and principal.subject == owner:
+            return True
+        allowed = self.requires_token and any(
+            grant.allows_graph(graph) and grant.allows("start", execution_id) for grant in principal.grants
+        )
+        allowed = allowed or await self._allows_by_application(principal, "start", execution_id, owner, address)
+        return allowed and owner is None
+
+    async def _allows_by_application(
+        self, principal: Principal, action: Action, execution_id: str, owner: str | None, address: str | None
+    ) -> bool:
         if self._authorize is None:
             return False
         caller = caller_of(principal, address)

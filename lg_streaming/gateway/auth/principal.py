@@ -10,12 +10,13 @@ from lg_streaming.globs import matches
 
 __all__ = ["ANONYMOUS", "CLAIM", "Action", "Grant", "Principal", "grants_of"]
 
-Action = Literal["read", "control"]
+Action = Literal["read", "control", "start"]
+"""``read``: watch an execution. ``control``: cancel it, and answer its prompts. ``start``: start a graph."""
 
 CLAIM: Final = "lg_streaming"
 """The claim that grants more than a principal's own executions."""
 _MAX_GRANTS: Final = 64
-_ACTIONS: Final = frozenset({"read", "control"})
+_ACTIONS: Final = frozenset({"read", "control", "start"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,15 +25,21 @@ class Grant:
 
     `*` matches within a `/` segment, `**` across.
 
-    A room is matched as `room:<room_id>`, so `room:*` grants all rooms whose ids have no `/`.
+    A room is matched as `room:<room_id>`, so `room:*` grants all rooms whose ids have no `/`. The action `start` needs
+    `graphs`: globs of the names of graphs. A start under an id that the caller chooses also needs `executions`.
     """
 
     actions: frozenset[str]
-    executions: tuple[str, ...]
+    executions: tuple[str, ...] = ()
+    graphs: tuple[str, ...] = ()
 
     def allows(self, action: Action, execution_id: str) -> bool:
         """Return whether this grant allows the action."""
         return action in self.actions and any(matches(each, execution_id) for each in self.executions)
+
+    def allows_graph(self, graph: str) -> bool:
+        """Return whether this grant allows a start of the graph of this name."""
+        return "start" in self.actions and any(matches(each, graph) for each in self.graphs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +91,12 @@ def grants_of(claim: object) -> tuple[Grant, ...]:
         if not isinstance(entry, dict):
             continue
         grant = cast("dict[str, object]", entry)
-        actions, executions = _strings(grant.get("actions")), _strings(grant.get("executions"))
-        if executions and _ACTIONS.intersection(actions):
-            found.append(Grant(actions=_ACTIONS.intersection(actions), executions=executions))
+        executions, graphs = _strings(grant.get("executions")), _strings(grant.get("graphs"))
+        actions = _ACTIONS.intersection(_strings(grant.get("actions")))
+        if not graphs:
+            actions -= {"start"}
+        if actions and (executions or "start" in actions):
+            found.append(Grant(actions=actions, executions=executions, graphs=graphs))
     return tuple(found)
 
 

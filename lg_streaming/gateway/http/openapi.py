@@ -15,8 +15,10 @@ from lg_streaming.gateway.protocol.http_models import (
     ExecutionInfo,
     Executions,
     FleetInfo,
+    Graphs,
     Health,
     HistoryQuery,
+    InputBody,
     ListQuery,
     PromptResponse,
     StreamQuery,
@@ -24,8 +26,16 @@ from lg_streaming.gateway.protocol.http_models import (
     TicketRequest,
     UpdatesPage,
 )
-from lg_streaming.gateway.protocol.inbound import CancelExecution
-from lg_streaming.gateway.protocol.outbound import PROTOCOL_VERSION, Cancelled, Responded
+from lg_streaming.gateway.protocol.inbound import CancelExecution, PauseExecution, StartExecution
+from lg_streaming.gateway.protocol.outbound import (
+    PROTOCOL_VERSION,
+    Cancelled,
+    Injected,
+    Paused,
+    Responded,
+    Resumed,
+    Started,
+)
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -37,7 +47,10 @@ _Json = dict[str, Any]
 
 _IN: Final[tuple[type[BaseModel], ...]] = (
     PromptResponse,
+    StartExecution,
+    InputBody,
     CancelExecution,
+    PauseExecution,
     ListQuery,
     StreamQuery,
     TicketRequest,
@@ -49,8 +62,13 @@ _OUT: Final[tuple[type[BaseModel], ...]] = (
     ExecutionInfo,
     Executions,
     FleetInfo,
+    Graphs,
     Health,
+    Injected,
+    Paused,
     Responded,
+    Resumed,
+    Started,
     Ticket,
     UpdatesPage,
 )
@@ -64,6 +82,13 @@ _AN_ID: Final = {
     "name of a route.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": r"^[!-~]+$"},
 }
+_IDEMPOTENCY_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A repeated start with the same key returns the run of the first one.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 256},
+}
 
 
 def openapi_schema(prefix: str = "") -> _Json:
@@ -75,7 +100,7 @@ def openapi_schema(prefix: str = "") -> _Json:
     inbound, outbound = _schemas(_IN, by_alias=False), _schemas(_OUT, by_alias=True)
     assets = {f"/{path}": {"get": _asset(asset.media_type)} for path, asset in ASSETS.items()}
     paths = {**_of_the_server(), **_of_executions(inbound), **assets}
-    queries = {model.__name__ for model in (ListQuery, StreamQuery, HistoryQuery, CancelExecution)}
+    queries = {model.__name__ for model in (ListQuery, StreamQuery, HistoryQuery, CancelExecution, PauseExecution)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "lg_streaming", "version": str(PROTOCOL_VERSION)},
@@ -105,6 +130,7 @@ def _of_the_server() -> _Json:
                 "The processes that share the log, for those who may read 'lg_streaming/fleet'.", {200: FleetInfo}
             )
         },
+        "/graphs": {"get": _operation("The graphs that the caller may start.", {200: Graphs})},
         "/tickets": {
             "post": _operation(
                 "A credential for one request, for where a browser can send no header.",
@@ -128,7 +154,14 @@ def _of_executions(inbound: _Json) -> _Json:
                 "The executions the caller may see, in the order of their ids.",
                 {200: Executions},
                 _parameters(lists, lists),
-            )
+            ),
+            "post": _operation(
+                "Start a run of a registered graph, which goes on without its caller.",
+                {201: Started},
+                [_IDEMPOTENCY_KEY],
+                body=StartExecution,
+                errors=(*_EVERYWHERE, *_BODY, 409),
+            ),
         },
         "/executions/{execution_id}": {
             "get": _operation("What is known of an execution.", {200: ExecutionInfo}, [_AN_ID]),
@@ -150,6 +183,7 @@ def _of_executions(inbound: _Json) -> _Json:
                 errors=(*_EVERYWHERE, *_BODY, 409),
             )
         },
+        **_steering(inbound),
         "/executions/{execution_id}/stream": {
             "get": {
                 **_operation("All updates as Server-Sent Events.", {}, [_AN_ID, *_parameters(streams, stream_options)]),
@@ -159,6 +193,33 @@ def _of_executions(inbound: _Json) -> _Json:
                     **_errors(_EVERYWHERE),
                 },
             }
+        },
+    }
+
+
+def _steering(inbound: _Json) -> _Json:
+    pause = inbound[PauseExecution.__name__]["properties"]
+    errors = (*_EVERYWHERE, 409)
+    return {
+        "/executions/{execution_id}/pause": {
+            "post": _operation(
+                "Pause the open run, after the nodes that are at work.",
+                {202: Paused},
+                [_AN_ID, *_parameters(pause, ("reason",))],
+                errors=errors,
+            )
+        },
+        "/executions/{execution_id}/resume": {
+            "post": _operation("Continue a paused run.", {202: Resumed}, [_AN_ID], errors=errors)
+        },
+        "/executions/{execution_id}/inputs": {
+            "post": _operation(
+                "Update the state of the open run before its next step.",
+                {202: Injected},
+                [_AN_ID],
+                body=InputBody,
+                errors=(*errors, *_BODY),
+            )
         },
     }
 

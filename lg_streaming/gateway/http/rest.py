@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.routing import Route
 
-from lg_streaming.errors import ForbiddenError
+from lg_streaming.errors import BadRequestError, ForbiddenError
 from lg_streaming.filters import FILTER_LISTS, FILTER_TEXTS
 from lg_streaming.gateway.http.endpoint import (
     Endpoint,
@@ -18,13 +18,21 @@ from lg_streaming.gateway.http.endpoint import (
 )
 from lg_streaming.gateway.http.queries import Cursors, HistoryReader, execution_info, fleet_info, list_executions
 from lg_streaming.gateway.http.query_params import query_payload
-from lg_streaming.gateway.protocol.http_models import HistoryQuery, ListQuery, PromptResponse, TicketRequest
-from lg_streaming.gateway.protocol.inbound import CancelExecution, Respond
+from lg_streaming.gateway.protocol.http_models import HistoryQuery, InputBody, ListQuery, PromptResponse, TicketRequest
+from lg_streaming.gateway.protocol.inbound import (
+    CancelExecution,
+    InjectInput,
+    PauseExecution,
+    Respond,
+    ResumeExecution,
+    StartExecution,
+)
 from lg_streaming.gateway.protocol.outbound import PROTOCOL_VERSION
 from lg_streaming.gateway.protocol.registry import parse
 from lg_streaming.gateway.protocol.responses import json_response
 from lg_streaming.gateway.session.handlers import HANDLERS
 from lg_streaming.gateway.session.session import Session
+from lg_streaming.gateway.session.starting import execution_url, list_graphs, start_run
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -41,6 +49,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 FLEET_ID: Final = "lg_streaming/fleet"
 """The id that a caller must be allowed to read, like an execution: a grant on `**` covers it, one on `*` does not."""
 _LOG_TIMEOUT: Final = 1.0
+_KEY_LENGTH: Final = 256
 
 
 class RestRoutes:
@@ -70,9 +79,13 @@ class RestRoutes:
         context, prefix = self._context, self._context.gateway.settings.gateway.prefix
         router.routes += [
             Route(f"{prefix}/fleet", Endpoint(context, GET=self._fleet)),
-            Route(f"{prefix}/executions", Endpoint(context, GET=self._list)),
+            Route(f"{prefix}/graphs", Endpoint(context, GET=self._graphs)),
+            Route(f"{prefix}/executions", Endpoint(context, GET=self._list, POST=self._start)),
             ExecutionRoute(prefix, "updates", Endpoint(context, GET=self._updates)),
             ExecutionRoute(prefix, "responses", Endpoint(context, POST=self._respond)),
+            ExecutionRoute(prefix, "pause", Endpoint(context, POST=self._pause)),
+            ExecutionRoute(prefix, "resume", Endpoint(context, POST=self._resume)),
+            ExecutionRoute(prefix, "inputs", Endpoint(context, POST=self._inject)),
             ExecutionRoute(prefix, "", Endpoint(context, GET=self._execution, DELETE=self._cancel)),
         ]
 
@@ -144,6 +157,24 @@ class RestRoutes:
         query = parse(HistoryQuery, {**payload, "execution_id": execution_id_of(request)})
         return json_response(await self._pages.read(session, query, request.receive))
 
+    # ------------------------------------------------------------ starts
+    async def _graphs(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        query_payload(request)
+        return json_response(await list_graphs(session))
+
+    async def _start(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        query_payload(request)
+        body = await self._body(request, self._context.gateway.settings.limits.start_bytes)
+        query = _with_key(parse(StartExecution, body), request.headers.get("idempotency-key"))
+        root = str(request.scope.get("root_path", ""))
+        started = await start_run(session, query, root=root)
+        response = json_response(started, 201)
+        prefix = self._context.gateway.settings.gateway.prefix
+        response.headers["Location"] = execution_url(root + prefix, started["execution_id"])
+        return response
+
     # ------------------------------------------------------------ control
     async def _respond(self, request: Request, peer: Peer) -> Response:
         session = await self._enter(peer)
@@ -159,6 +190,26 @@ class RestRoutes:
         query = parse(CancelExecution, payload)
         return json_response((await HANDLERS["cancel_execution"](session, query)).answer, 202)
 
+    async def _pause(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        payload = {**query_payload(request, texts={"reason"}), "execution_id": execution_id_of(request)}
+        query = parse(PauseExecution, payload)
+        return json_response((await HANDLERS["pause_execution"](session, query)).answer, 202)
+
+    async def _resume(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        query_payload(request)
+        query = ResumeExecution(execution_id=execution_id_of(request))
+        return json_response((await HANDLERS["resume_execution"](session, query)).answer, 202)
+
+    async def _inject(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        query_payload(request)
+        execution_id = execution_id_of(request)
+        body = parse(InputBody, await self._body(request, self._context.gateway.settings.limits.start_bytes))
+        query = InjectInput(execution_id=execution_id, input=body.input, as_node=body.as_node)
+        return json_response((await HANDLERS["inject_input"](session, query)).answer, 202)
+
     async def _ticket(self, request: Request, peer: Peer) -> Response:
         session = await self._enter(peer)
         query_payload(request)
@@ -172,5 +223,21 @@ class RestRoutes:
         await session.authenticate_request()
         return session
 
-    async def _body(self, request: Request) -> object:
-        return await json_body(request, self._context.gateway.settings.limits.inbound_bytes)
+    async def _body(self, request: Request, limit: int | None = None) -> object:
+        return await json_body(request, limit or self._context.gateway.settings.limits.inbound_bytes)
+
+
+def _with_key(query: StartExecution, header: str | None) -> StartExecution:
+    """Return the start with the key of the request's header.
+
+    Raises:
+        BadRequestError: If the key is too long, or the body has another one.
+    """
+    if header is None:
+        return query
+    key = header.strip()
+    if not 0 < len(key) <= _KEY_LENGTH:
+        raise BadRequestError(f"Idempotency-Key has 1 to {_KEY_LENGTH} characters")
+    if query.idempotency_key not in {None, key}:
+        raise BadRequestError("idempotency_key differs from the header Idempotency-Key: send one of them")
+    return query.model_copy(update={"idempotency_key": key})

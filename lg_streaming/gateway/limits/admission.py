@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lg_streaming.gateway.limits.fleet_limits import FleetLimits
-from lg_streaming.gateway.limits.rates import ConnectionCounter, RateLimiter, Requests
+from lg_streaming.gateway.limits.rates import ConnectionCounter, RateLimiter, Requests, StartRates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,7 @@ class Admission:
         self.fleet: FleetLimits | None = None if fleet is None else FleetLimits(fleet, limits, clock)
         """Limits of all processes together. Ask them after those of this process."""
         self.requests: Requests = Requests(limits, clock)
+        self.starts: StartRates = StartRates(limits.starts_per_subject, clock)
         self.reset_counts()
         self.reset_rates()
 

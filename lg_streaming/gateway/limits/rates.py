@@ -8,7 +8,13 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from lg_streaming.errors import ConnectRateError, MessageRateError, ServerFullError, TooManyConnectionsError
+from lg_streaming.errors import (
+    ConnectRateError,
+    MessageRateError,
+    ServerFullError,
+    StartRateError,
+    TooManyConnectionsError,
+)
 from lg_streaming.frequency import Frequency
 from lg_streaming.token_bucket import TokenBucket
 
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.settings import LimitSettings
 
-__all__ = ["ConnectionCounter", "Lease", "RateLimiter", "Requests", "Windows", "address_key"]
+__all__ = ["ConnectionCounter", "Lease", "RateLimiter", "Requests", "StartRates", "Windows", "address_key"]
 
 _MAX_BUCKETS: Final = 10_000
 _MAX_KEYS: Final = 50_000
@@ -217,6 +223,23 @@ class RateLimiter:
         """Count a failed login from `address`."""
         if self._failures is not None:
             self._failures.hit(address_key(address))
+
+
+class StartRates:
+    """Rate of each caller's starts of runs: `limits.starts_per_subject`."""
+
+    def __init__(self, starts: str | None, clock: Callable[[], float]) -> None:
+        self._windows = Windows(Frequency.parse(starts), clock) if starts is not None else None
+
+    def hit(self, caller: str) -> None:
+        """Count a start of `caller`.
+
+        Raises:
+            StartRateError: If the caller starts too many runs.
+        """
+        windows = self._windows
+        if windows is not None and not windows.hit(caller):
+            raise StartRateError(f"too many starts: {windows.allowed} are allowed", retry_after=windows.allowed.seconds)
 
 
 class Requests:

@@ -25,8 +25,11 @@ __all__ = [
     "Executions",
     "FleetInfo",
     "GapInfo",
+    "GraphInfo",
+    "Graphs",
     "Health",
     "HistoryQuery",
+    "InputBody",
     "ListQuery",
     "ProcessInfo",
     "PromptResponse",
@@ -100,6 +103,15 @@ class PromptResponse(Inbound):
     response: Any
 
 
+class InputBody(Inbound):
+    """The body of `POST /executions/{execution_id}/inputs`."""
+
+    input: Any
+    """The update of the state, as a node returns it."""
+    as_node: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """The node that seems to have made the update; the graph continues behind it."""
+
+
 class TicketRequest(Inbound):
     """The body of `POST /tickets`."""
 
@@ -138,6 +150,22 @@ class Executions(Outbound):
     executions: list[ExecutionInfo]
     next_cursor: str | None
     """Start of the next page; null on the last one. A page before it may be short, or empty."""
+
+
+class GraphInfo(Outbound):
+    """A graph that the caller may start."""
+
+    name: str
+    input_schema: dict[str, Any] | None
+    """JSON Schema of its input, of which a part may be given; null for an input without a JSON form."""
+    context_schema: dict[str, Any] | None
+    """JSON Schema of its context; null where it has none."""
+
+
+class Graphs(Outbound):
+    """The graphs that the caller may start, in the order of their registration."""
+
+    graphs: list[GraphInfo]
 
 
 class GapInfo(Outbound):

@@ -193,6 +193,68 @@ class CancelExecution(Inbound):
     """Passed to the run and to its readers."""
 
 
+class PauseExecution(Inbound):
+    """``pause_execution``: pause the open run, after the nodes that are at work."""
+
+    execution_id: ExecutionId
+    reason: Annotated[str, Field(max_length=1_000)] | None = None
+    """Passed to the run's readers."""
+
+
+class ResumeExecution(Inbound):
+    """``resume_execution``: continue a paused run."""
+
+    execution_id: ExecutionId
+
+
+class InjectInput(Inbound):
+    """``inject_input``: update the state of the open run before its next step."""
+
+    execution_id: ExecutionId
+    input: Any
+    """The update, as a node returns it."""
+    as_node: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """The node that seems to have made the update; the graph continues behind it."""
+
+
+class StartConfig(Inbound):
+    """Parts of a LangGraph config that a start may set. Other keys are refused."""
+
+    configurable: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Values of keys that the graph declares."""
+    recursion_limit: Annotated[int, Field(ge=1)] | None = None
+    tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=64)] = Field(
+        default_factory=list[str]
+    )
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
+class StartExecution(Inbound):
+    """``start_execution``: start a run of a registered graph."""
+
+    graph: Annotated[str, Field(min_length=1, max_length=128)]
+    """The name of the graph."""
+    input: Any
+    """The graph's input, or a part of its state."""
+    execution_id: ExecutionId | None = None
+    """The execution; a new one when absent."""
+    thread_id: ExecutionId | None = None
+    """LangGraph's thread; the execution's id when absent."""
+    config: StartConfig | None = None
+    context: Any = None
+    """The graph's static context."""
+    metadata: dict[str, Any] | None = None
+    """Kept with the run, and sent with its ``workflow_start``."""
+    if_running: Literal["reject", "enqueue", "cancel", "rollback"] = "reject"
+    """Handling of an execution that has an open run."""
+    on_disconnect: Literal["continue", "cancel"] = "continue"
+    """``cancel``: the run is cancelled when all its readers have left."""
+    deadline: Annotated[float, Field(gt=0)] | None = None
+    """Seconds after which the run fails, with its waits."""
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """A repeated start with the same key returns the run of the first one."""
+
+
 class Authenticate(Inbound):
     """``authenticate``: a late login, or a fresh token of the same subject."""
 

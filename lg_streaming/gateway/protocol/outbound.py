@@ -100,6 +100,43 @@ class Cancelled(Ok):
     """True if a run was open. It ends soon after, if it has not ended yet."""
 
 
+class Paused(Ok):
+    """The answer to ``pause_execution``."""
+
+    execution_id: str
+    paused: bool
+    """True if a run was open. It pauses soon after: ``workflow_interrupted`` follows."""
+
+
+class Resumed(Ok):
+    """The answer to ``resume_execution``."""
+
+    execution_id: str
+    resumed: bool
+    """True if a run was paused, or about to be."""
+
+
+class Injected(Ok):
+    """The answer to ``inject_input``."""
+
+    execution_id: str
+    injected: bool
+    """True if a run was open. ``input_injected`` follows, or ``error`` if the graph refuses the update."""
+
+
+class Started(Ok):
+    """The answer to ``start_execution``: the run goes on without its caller."""
+
+    execution_id: str
+    run_id: str
+    thread_id: str
+    state: Literal["queued", "running", "interrupted", "completed", "failed", "cancelled"]
+    position: str | None
+    """The position before the run: a reader that begins after it gets the whole run. Null: the beginning."""
+    stream_url: str | None
+    """Path of the run's event stream; null if the server has none."""
+
+
 class Authenticated(Ok):
     """The answer to ``authenticate``."""
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.auth.policy import Policy
     from lg_streaming.gateway.session.subscriptions import ClientStats
     from lg_streaming.hub import StreamHub
+    from lg_streaming.runs import RemoteRunner
     from lg_streaming.settings import StreamingSettings
 
 __all__ = ["Clock", "GatewayContext"]
@@ -60,6 +61,7 @@ class GatewayContext:
         hub: The hub that has the executions.
         settings: All settings.
         policy: Rules of access.
+        remote_runner: Starts graphs for callers; None if no graph can be started.
         clock: Sources of time.
         events: Receiver of gateway events.
     """
@@ -67,6 +69,7 @@ class GatewayContext:
     hub: StreamHub
     settings: StreamingSettings
     policy: Policy
+    remote_runner: RemoteRunner | None = None
     clock: Clock = field(default_factory=Clock)
     events: GatewayEvents = field(default_factory=GatewayEvents)
     metrics: GatewayMetrics = field(default_factory=lambda: GatewayMetrics(MESSAGES_IN))

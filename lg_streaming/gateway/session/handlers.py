@@ -9,10 +9,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.errors import LogUnavailableError, StreamingError, TokenExpiredError, UnauthorizedError
+from lg_streaming.errors import (
+    ExecutionNotFoundError,
+    LogUnavailableError,
+    StreamingError,
+    TokenExpiredError,
+    UnauthorizedError,
+)
 from lg_streaming.events import room_execution
 from lg_streaming.gateway.protocol.inbound import SubscribeExecution
 from lg_streaming.gateway.protocol.registry import failure, parse_message
+from lg_streaming.gateway.session.starting import start_run
 from lg_streaming.gateway.session.status import status_answer
 from lg_streaming.gateway.session.subscriptions import PatternSubscription, Reply
 from lg_streaming.hub.wildcard import WildcardSubscription
@@ -24,14 +31,19 @@ if TYPE_CHECKING:
         Authenticate,
         CancelExecution,
         Empty,
+        InjectInput,
+        PauseExecution,
         Respond,
+        ResumeExecution,
         RoomMessage,
+        StartExecution,
         SubscribeEvents,
         UnsubscribeEvents,
         UnsubscribeExecution,
     )
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.hub import SubscribeResult
+    from lg_streaming.runs import GraphRunner
 
 __all__ = ["HANDLERS", "handle", "subscribed"]
 
@@ -136,6 +148,10 @@ async def leave_room(session: Session, message: RoomMessage) -> Reply:
     )
 
 
+async def start_execution(session: Session, message: StartExecution) -> Reply:
+    return Reply(answer=await start_run(session, message))
+
+
 async def respond(session: Session, message: Respond) -> Reply:
     await session.check("control", message.execution_id)
     await session.hub.respond(
@@ -148,6 +164,42 @@ async def cancel_execution(session: Session, message: CancelExecution) -> Reply:
     await session.check("control", message.execution_id)
     cancelled = await session.hub.cancel(message.execution_id, message.reason)
     return Reply(answer={"ok": True, "execution_id": message.execution_id, "cancelled": cancelled})
+
+
+async def pause_execution(session: Session, message: PauseExecution) -> Reply:
+    paused = await steer(session, message.execution_id, lambda run: run.pause(message.execution_id, message.reason))
+    return Reply(answer={"ok": True, "execution_id": message.execution_id, "paused": paused is not _NO_RUN})
+
+
+async def resume_execution(session: Session, message: ResumeExecution) -> Reply:
+    resumed = await steer(session, message.execution_id, lambda run: run.resume(message.execution_id))
+    return Reply(answer={"ok": True, "execution_id": message.execution_id, "resumed": resumed is True})
+
+
+async def inject_input(session: Session, message: InjectInput) -> Reply:
+    execution_id, node = message.execution_id, message.as_node
+    injected = await steer(session, execution_id, lambda run: run.inject(execution_id, message.input, as_node=node))
+    return Reply(answer={"ok": True, "execution_id": execution_id, "injected": injected is not _NO_RUN})
+
+
+_NO_RUN: Final = object()
+
+
+async def steer(session: Session, execution_id: str, command: Callable[[GraphRunner], Awaitable[object]]) -> object:
+    """Return the result of a command to the run of an execution; `_NO_RUN` if no run of a graph is open.
+
+    Raises:
+        ForbiddenError: If the caller may not control the execution.
+        StreamingError: If the command raises it.
+    """
+    await session.check("control", execution_id)
+    runner = session.context.remote_runner
+    if runner is None:
+        return _NO_RUN
+    try:
+        return await command(runner.runner)
+    except ExecutionNotFoundError:
+        return _NO_RUN
 
 
 async def authenticate(session: Session, message: Authenticate) -> Reply:
@@ -192,8 +244,12 @@ HANDLERS: Final[Mapping[str, Callable[[Session, Any], Awaitable[Reply]]]] = Mapp
         "unsubscribe_events": unsubscribe_events,
         "join_room": join_room,
         "leave_room": leave_room,
+        "start_execution": start_execution,
         "respond": respond,
         "cancel_execution": cancel_execution,
+        "pause_execution": pause_execution,
+        "resume_execution": resume_execution,
+        "inject_input": inject_input,
         "authenticate": authenticate,
         "ping": ping,
         "get_status": get_status,

@@ -1,0 +1,124 @@
+"""Start runs of graphs for the caller of a session."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from lg_streaming.errors import BadRequestError, ForbiddenError
+from lg_streaming.gateway.auth.policy import GRAPH_PREFIX
+from lg_streaming.runs import RemoteConfig, RemoteStart
+
+if TYPE_CHECKING:
+    from lg_streaming.gateway.protocol.inbound import StartExecution
+    from lg_streaming.gateway.session.session import Session
+    from lg_streaming.runs import GraphRun
+
+__all__ = ["execution_url", "list_graphs", "start_run"]
+
+_RESERVED: Final = ("room:", GRAPH_PREFIX)
+_INTERFERES: Final = frozenset({"cancel", "rollback"})
+"""Values of `if_running` that end another run."""
+
+
+async def list_graphs(session: Session) -> dict[str, Any]:
+    """Return names and schemas of the graphs that the caller may start."""
+    runner = session.context.remote_runner
+    if runner is None:
+        return {"graphs": []}
+    allows = session.policy.allows_start
+    allowed = [name for name in runner.graphs if await allows(session.principal, name, session.peer)]
+    return {"graphs": [{"name": name, **runner.schemas(name).describe()} for name in allowed]}
+
+
+async def start_run(session: Session, message: StartExecution, *, root: str = "") -> dict[str, Any]:
+    """Start a run that the caller owns, and return the answer to `start_execution`.
+
+    Args:
+        session: The caller's session.
+        message: The arguments.
+        root: Path under which the application is mounted.
+
+    Raises:
+        ForbiddenError: If the caller may not start the graph, or the graph is unknown. If the execution or the thread
+            is not the caller's, or is unknown and the caller may not choose its id.
+        BadRequestError: If an argument does not fit the graph.
+        StartRateError: If the caller starts too many runs.
+        StreamingError: If `GraphRunner.start` raises it.
+    """
+    session.context.admission.starts.hit(session.caller)
+    runner = session.context.remote_runner
+    allowed = await session.policy.allows_start(session.principal, message.graph, session.peer)
+    if not allowed or runner is None or message.graph not in runner.graphs:
+        raise ForbiddenError("there is no such graph, or you may not start it")
+    for name in dict.fromkeys((message.execution_id, message.thread_id)):
+        if name is not None:
+            await _check_id(session, message, name)
+    try:
+        run = await runner.start(_request(message), session.principal.subject)
+    except ForbiddenError:  # another process started it just now
+        raise ForbiddenError(execution_id=message.execution_id) from None
+    await asyncio.sleep(0)  # the run takes its turn, or its place in the queue
+    return _answer(session, run, root)
+
+
+async def _check_id(session: Session, message: StartExecution, name: str) -> None:
+    """Check that the caller may start the graph in an execution, or with a thread, of this id.
+
+    An execution without an owner has a history that the new owner could read: the caller needs `control` of it.
+    """
+    if name.startswith(_RESERVED):
+        raise BadRequestError(f"an execution's id may not begin with {' or '.join(_RESERVED)}")
+    policy, principal, address = session.policy, session.principal, session.peer.address
+    state = await session.hub.describe(name)
+    owner = state.owner if state is not None else None
+    if not await policy.allows_start_in(principal, message.graph, name, owner, address=address):
+        raise ForbiddenError(execution_id=name)
+    if state is not None and (owner is None or message.if_running in _INTERFERES):
+        await policy.check(principal, "control", name, owner, address=address)
+
+
+def _request(message: StartExecution) -> RemoteStart:
+    config = message.config
+    return RemoteStart(
+        graph=message.graph,
+        input=message.input,
+        execution_id=message.execution_id,
+        thread_id=message.thread_id,
+        config=None
+        if config is None
+        else RemoteConfig(
+            configurable=config.configurable,
+            recursion_limit=config.recursion_limit,
+            tags=tuple(config.tags),
+            metadata=config.metadata,
+        ),
+        context=message.context,
+        metadata=message.metadata,
+        if_running=message.if_running,
+        on_disconnect=message.on_disconnect,
+        deadline=message.deadline,
+        idempotency_key=message.idempotency_key,
+    )
+
+
+def execution_url(prefix: str, execution_id: str) -> str:
+    """Return the path of an execution, below a prefix."""
+    return f"{prefix}/executions/{quote(execution_id, safe='')}"
+
+
+def _answer(session: Session, run: GraphRun, root: str) -> dict[str, Any]:
+    gateway = session.context.settings.gateway
+    position = None if run.after is None else str(run.after)
+    path = f"{execution_url(root + gateway.prefix, run.execution_id)}/stream"
+    query = "" if position is None else f"?after={position}"
+    return {
+        "ok": True,
+        "execution_id": run.execution_id,
+        "run_id": run.run_id,
+        "thread_id": run.thread_id,
+        "state": run.status,
+        "position": position,
+        "stream_url": path + query if "sse" in gateway.transports else None,
+    }

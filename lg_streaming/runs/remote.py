@@ -1,0 +1,125 @@
+"""Starts of graphs for callers on the network, whose arguments are data and are checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from lg_streaming.errors import BadRequestError, ExecutionLimitError
+from lg_streaming.runs.request import IfRunning, OnDisconnect
+from lg_streaming.runs.schemas import GraphSchemas
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lg_streaming.capture import RunnableConfig
+    from lg_streaming.runs.registry import GraphRegistry
+    from lg_streaming.runs.run import GraphRun
+    from lg_streaming.runs.runner import GraphRunner
+
+__all__ = ["RemoteConfig", "RemoteRunner", "RemoteStart"]
+
+_RETRY_AFTER: Final = 1.0
+"""Seconds after which a full queue may have room."""
+_OWN_METADATA: Final = ("langgraph_", "lg_streaming", "__")
+"""Beginnings of metadata keys that LangGraph and this library set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteConfig:
+    """The parts of a config that a caller may set."""
+
+    configurable: Mapping[str, Any]
+    recursion_limit: int | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteStart:
+    """Arguments of a start, as a caller sent them; see `GraphRunner.start`."""
+
+    graph: str
+    input: object
+    execution_id: str | None = None
+    thread_id: str | None = None
+    config: RemoteConfig | None = None
+    context: object = None
+    metadata: Mapping[str, Any] | None = None
+    if_running: IfRunning = "reject"
+    on_disconnect: OnDisconnect = "continue"
+    deadline: float | None = None
+    idempotency_key: str | None = None
+
+
+class RemoteRunner:
+    """Starter of registered graphs for callers on the network. It does not decide who may.
+
+    Args:
+        runner: The runner.
+        graphs: The graphs that may be started.
+        max_recursion_limit: The highest ``recursion_limit`` that a caller may set; None for no limit.
+    """
+
+    def __init__(self, runner: GraphRunner, graphs: GraphRegistry, max_recursion_limit: int | None) -> None:
+        self.runner = runner
+        self.graphs = graphs
+        self._max_recursion_limit = max_recursion_limit
+        self._schemas: dict[str, GraphSchemas] = {}
+
+    def schemas(self, name: str) -> GraphSchemas:
+        """Return the schemas of a graph, which are made at their first use.
+
+        Raises:
+            GraphNotFoundError: If no graph has this name.
+        """
+        graph, known = self.graphs[name], self._schemas.get(name)
+        if known is None or known.graph is not graph:
+            known = self._schemas[name] = GraphSchemas(graph)
+        return known
+
+    async def start(self, request: RemoteStart, owner: str | None) -> GraphRun:
+        """Check the arguments, and start a run of ``owner``.
+
+        Raises:
+            BadRequestError: If an argument does not fit the graph, or may not be set over the network.
+            StreamingError: If `GraphRunner.start` raises it.
+        """
+        schemas = self.schemas(request.graph)
+        value = schemas.check_input(request.input)
+        context = schemas.check_context(request.context) if request.context is not None else None
+        config = self._config(request.config, schemas) if request.config is not None else None
+        try:
+            return await self.runner.start(
+                request.graph,
+                value,
+                execution_id=request.execution_id,
+                thread_id=request.thread_id,
+                owner=owner,
+                config=config,
+                context=context,
+                metadata=request.metadata,
+                if_running=request.if_running,
+                on_disconnect=request.on_disconnect,
+                deadline=request.deadline,
+                idempotency_key=request.idempotency_key,
+            )
+        except ExecutionLimitError as error:
+            error.retry_after = error.retry_after or _RETRY_AFTER
+            raise
+
+    def _config(self, config: RemoteConfig, schemas: GraphSchemas) -> RunnableConfig:
+        for name in config.metadata:
+            if name.startswith(_OWN_METADATA):
+                raise BadRequestError(f"config.metadata.{name:.80}: this key is reserved")
+        limit, most = config.recursion_limit, self._max_recursion_limit
+        if limit is not None and most is not None and limit > most:
+            raise BadRequestError(f"config.recursion_limit: at most {most}, not {limit}")
+        checked: RunnableConfig = {
+            "configurable": schemas.check_configurable(config.configurable),
+            "tags": list(config.tags),
+            "metadata": dict(config.metadata),
+        }
+        if limit is not None:
+            checked["recursion_limit"] = limit
+        return checked
