@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lg_streaming.runs.queue import RunQueue, Waiter
     from lg_streaming.runs.registry import AnyGraph
     from lg_streaming.runs.run import GraphRun
+    from lg_streaming.runs.tickets import Ticket
 
 __all__ = ["IfRunning", "OnDisconnect", "RunDriver", "RunRequest"]
 
@@ -48,6 +49,8 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _LOG_RETRY: Final = 1.0
 """Seconds until a waiting run looks again for an earlier run in a log that could not be reached."""
+_NEXT_RETRY: Final = 0.1
+"""Seconds until a waiting run looks again for runs of other processes that are before it."""
 
 
 class RunDriver:
@@ -79,6 +82,8 @@ class RunDriver:
         """Time at which the run was opened, by the monotonic clock; None before."""
         self.waiter: Waiter | None = None
         """Wait for the first turn, if the run has entered the queue."""
+        self.ticket: Ticket | None = None
+        """Place among the waiting runs of the execution in all processes."""
         self._hub = hub
         self._queue = queue
         self._on_end = on_end
@@ -239,7 +244,9 @@ class RunDriver:
             await self._first.wait()
             while True:
                 try:
-                    if await self.open():
+                    if not await self.is_next():
+                        await asyncio.sleep(_NEXT_RETRY)
+                    elif await self.open():
                         break
                     await wait_for_end(self._hub, self.run.execution_id)
                 except LogUnavailableError as error:
@@ -247,7 +254,18 @@ class RunDriver:
                     await asyncio.sleep(_LOG_RETRY)
         finally:
             self._unhold()
+            self.give_ticket_back()
         self.waiter = self._queue.enter(self.run.owner, self._show_place, bounded=False)
+
+    async def is_next(self) -> bool:
+        """Return whether no run of another process waits for the execution for longer."""
+        return self.ticket is None or await self.ticket.is_first()
+
+    def give_ticket_back(self) -> None:
+        """Leave the order of the waiting runs."""
+        if self.ticket is not None:
+            self.ticket.give_back()
+            self.ticket = None
 
     def _unhold(self) -> None:
         if self._held:
@@ -287,6 +305,7 @@ class RunDriver:
         if self._last_call is not None:
             self._last_call.cancel()
         self._unhold()
+        self.give_ticket_back()
         self._opening.close()
         self._on_end(self)
         finish()

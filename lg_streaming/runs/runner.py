@@ -27,6 +27,7 @@ from lg_streaming.runs.rollback import checkpoint_before
 from lg_streaming.runs.run import GraphRun
 from lg_streaming.runs.shutdown import RunShutdown
 from lg_streaming.runs.start_keys import StartKeys
+from lg_streaming.runs.tickets import new_ticket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -309,9 +310,12 @@ class GraphRunner(RunCommands):
         if mode in {"cancel", "rollback"}:
             await self._replace(driver)
             return
+        if mode == "enqueue":
+            driver.ticket = await new_ticket(self._hub, driver.run.execution_id, driver.run.run_id)
         if is_first:
             driver.enter_queue()
-            if await driver.open():
+            if await driver.is_next() and await driver.open():
+                driver.give_ticket_back()
                 return
             if mode == "reject":
                 raise ExecutionExistsError(execution_id=driver.run.execution_id)

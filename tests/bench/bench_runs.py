@@ -1,8 +1,8 @@
 """Runs of `streaming.runs`: time to the first token, memory of a run, fairness of the queue.
 
 The first token is compared with a plain `graph.astream(stream_mode="messages")` of the same graph in the same process.
-The two take turns, and the fastest tenth of each counts: other work of the machine is not measured. Memory is that of 1,000 runs whose node waits, above that of 1,000 plain calls
-that wait.
+The two take turns, and the fastest tenth of each counts: other work of the machine is not measured. Memory is that of
+1,000 runs whose node waits, above that of 1,000 plain calls that wait.
 """
 
 import asyncio
