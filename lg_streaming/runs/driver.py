@@ -9,12 +9,9 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from langchain_core.runnables.config import merge_configs
-from langgraph.callbacks import GraphCallbackHandler
 from langgraph.errors import GraphDrained
 
-from lg_streaming.capture import CallOptions, configured_plan, describe_failure, graph_config, has_decorated_nodes
-from lg_streaming.decorators import plan_of
+from lg_streaming.capture import describe_failure
 from lg_streaming.errors import (
     DeadlineError,
     LogUnavailableError,
@@ -24,16 +21,16 @@ from lg_streaming.errors import (
     StreamingError,
 )
 from lg_streaming.publisher import RunOutcome
+from lg_streaming.runs.call_config import PauseHandler, run_config
 from lg_streaming.runs.human import WaitForAnswers, prompts_of
 from lg_streaming.runs.opening import RunOpening, wait_for_end
 from lg_streaming.runs.request import IfRunning, OnDisconnect, RunRequest
-from lg_streaming.runs.rollback import RUN_KEY, without_checkpoint
+from lg_streaming.runs.rollback import without_checkpoint
 from lg_streaming.runs.steering import StepControl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from langgraph.callbacks import GraphInterruptEvent
     from langgraph.types import GraphOutput
 
     from lg_streaming.capture import RunnableConfig
@@ -96,17 +93,8 @@ class RunDriver:
         self._reason: str | None = None
         self._cancelled = self._begun = self._left_open = self._held = False
         self._last_call: asyncio.TimerHandle | None = None  # ends a run that does not stop when it is cancelled
-        self._pauses = _Pauses()
-        self._config: RunnableConfig = self._make_config()
-
-    def _make_config(self) -> RunnableConfig:
-        request, publisher = self.request, self._hub.publisher
-        plan = configured_plan(publisher)
-        if plan is None and not has_decorated_nodes(request.graph):
-            plan = plan_of("all")
-        options = CallOptions(execution_id=request.execution_id, owner=request.owner, plan=plan)
-        config = graph_config(request.config, publisher, options, thread_id=request.thread_id)
-        return merge_configs(config, {"callbacks": [self._pauses], "metadata": {RUN_KEY: self.run.run_id}})
+        self._pauses = PauseHandler()
+        self._config: RunnableConfig = run_config(hub.publisher, request, run.run_id, self._pauses)
 
     def begin_at(self, checkpoint_id: str) -> None:
         """Begin the first step at a checkpoint of the thread."""
@@ -386,23 +374,3 @@ class RunDriver:
             raise RunCancelledError("the run has ended", execution_id=run.execution_id)
         self._hub.runs.join_run(run.execution_id)
         return answer
-
-
-class _Pauses(GraphCallbackHandler):
-    """Handler that notes a stop at an ``interrupt()`` or a breakpoint of the run's own graph."""
-
-    run_inline = True  # otherwise LangChain calls it on a thread, with every event
-
-    @property
-    def ignore_llm(self) -> bool:
-        """True: tokens are no concern of it."""
-        return True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.paused: bool = False
-
-    def on_interrupt(self, event: GraphInterruptEvent) -> None:
-        """Note a stop of the root graph."""
-        if not event.checkpoint_ns:
-            self.paused = True
