@@ -71,6 +71,7 @@ async def test_a_start_is_rejected_while_another_process_has_an_open_run(modules
         await two.runs.start(gated(gate), {}, execution_id="e", owner="alice")
     with pytest.raises(ForbiddenError):
         await two.runs.start(gated(gate), {}, execution_id="e", owner="bob")
+    assert two.hub.statistics().runs.running == 0
     gate.open.set()
     await run
     again = await two.runs.start(gated(gate), {}, execution_id="e", owner="alice")
