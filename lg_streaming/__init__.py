@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lg_streaming.log import EventLog, MemoryLog
     from lg_streaming.module import StreamingModule
     from lg_streaming.pipeline import ProgressTracker, current_progress
+    from lg_streaming.runs import human_prompt, human_prompt_sync
     from lg_streaming.settings import StreamingSettings
     from lg_streaming.texts import MessageText, TextAssembly
 
@@ -52,6 +53,8 @@ __all__ = [
     "UpdateFilter",
     "current_emitter",
     "current_progress",
+    "human_prompt",
+    "human_prompt_sync",
     "sse_response",
     "stream_all",
     "stream_event",
@@ -88,6 +91,8 @@ _HOME: Final = {
     "UpdateFilter": "filters",
     "current_emitter": "emitter",
     "current_progress": "pipeline",
+    "human_prompt": "runs",
+    "human_prompt_sync": "runs",
     "sse_response": "gateway",
     "stream_all": "decorators",
     "stream_event": "decorators",

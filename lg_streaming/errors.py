@@ -18,6 +18,7 @@ StreamingError                       every error of this library
 ├── TransitionError            4096  a step that a task, an agent or a request cannot take now
 ├── RunCancelledError          4098  the run was cancelled
 ├── DeadlineError              4081  the run took longer than its deadline
+├── PromptTimeoutError         4082  a prompt had no answer in time
 ├── TooLargeError              4130  an inbound message over the limit
 ├── LimitError                       one of the limits was reached
 │   ├── TooManySubscriptionsError    4290
@@ -96,6 +97,7 @@ __all__ = [
     "NotANodeError",
     "OriginError",
     "PromptError",
+    "PromptTimeoutError",
     "RunCancelledError",
     "RunRefusedError",
     "ServerFullError",
@@ -337,6 +339,15 @@ class DeadlineError(StreamingError, TimeoutError):
     name = "deadline_exceeded"
     http_status = 408
     meaning = "the run took longer than its deadline"
+
+
+class PromptTimeoutError(StreamingError, TimeoutError):
+    """End of the wait for an answer to a prompt that has no default. `human_prompt` raises it in the node."""
+
+    code = 4082
+    name = "prompt_timed_out"
+    http_status = 408
+    meaning = "a prompt had no answer in time"
 
 
 class ExecutionExistsError(StreamingError):

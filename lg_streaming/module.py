@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from lg_streaming.emitter import Emitter
     from lg_streaming.events import Priority
     from lg_streaming.gateway.auth.policy import Authorize, Revoked
+    from lg_streaming.hub.callbacks import AnswersHandler
     from lg_streaming.hub.options import Owner
     from lg_streaming.log import EventLog
     from lg_streaming.observability.events import Observer
@@ -175,6 +176,9 @@ class StreamingModule:
         observer: A plain function that gets each `GatewayEvent` of the connections; it must be quick.
         tracing: Makes OpenTelemetry spans of runs and nodes. ``True``: with the program's tracer provider; or a
             provider.
+        resume: `resume(execution_id, answers)`, sync or async: called when all prompts of an interrupted run have
+            answers, for graphs that the program runs itself. It calls the graph with ``Command(resume=answers)``. It
+            runs on the event loop on which the graph was interrupted. Runs of ``runs`` go on without it.
 
     Raises:
         StreamingConfigError: If ``settings`` is of another type, or a setting cannot be used.
@@ -195,12 +199,15 @@ class StreamingModule:
         initial_data: InitialData | None = None,
         observer: Observer | None = None,
         tracing: TracerProvider | bool = False,
+        resume: AnswersHandler | None = None,
     ) -> None:
         self.settings: StreamingSettings = settings_from(settings)
         self.hub: StreamHub = StreamHub(self.settings, log=log, redact=redact)
         self.hub.publisher.capture_plan = plan_of(self.settings.capture)
         if tracing is not False:
             self.hub.publisher.trace = _trace(None if tracing is True else tracing)
+        if resume is not None:
+            self.hub.prompts.resume = resume
         self.events: EventStreamProcessor = EventStreamProcessor(self.hub)
         """The processor of updates: batches, groups, filters, replay and statistics."""
         self.tokens: TokenStreamingService = TokenStreamingService(self.hub)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["PAYLOADS"]
 
@@ -97,6 +97,45 @@ class CustomData(Payload):
     data: Any = None
 
 
+class HumanPromptData(Payload):
+    """Data of ``human_prompt``."""
+
+    prompt_id: str
+    """Id of LangGraph's interrupt, or one of the program's own."""
+    prompt: str
+    type: Literal["approval", "input", "choice", "confirmation"]
+    choices: list[Any] | None = None
+    timeout_s: float | None = None
+    """Seconds after which it closes without an answer."""
+    expires_at: float | None = None
+    """Time of that, in seconds since 1970."""
+    default: Any = None
+    """Answer after the timeout."""
+    required: bool | None = None
+    """False: ``null`` is an answer too."""
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    """JSON Schema of the answer."""
+    metadata: dict[str, Any] | None = None
+    value: Any = None
+    """Argument of ``interrupt``."""
+    node_id: str | None = None
+    namespace: str | None = None
+    tool_call_id: str | None = None
+    error: str | None = None
+    """Reason why the node asks again."""
+
+
+class HumanResponseData(Payload):
+    """Data of ``human_response``."""
+
+    prompt_id: str
+    response: Any
+    responded_by: str | None = None
+    """The person who answered: the subject of the token."""
+    timed_out: bool | None = None
+    """True if there was no answer in time: the response is the default."""
+
+
 class Interruption(Payload):
     """One question of a run that waits for a human."""
 
@@ -105,6 +144,8 @@ class Interruption(Payload):
     """Argument of ``interrupt``: the question."""
     namespace: str | None = None
     """LangGraph's checkpoint namespace of the node that asks."""
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    """JSON Schema of the answer."""
 
 
 class Parent(Payload):
@@ -129,7 +170,9 @@ class WorkflowData(Payload):
     reason: str | None = None
     """Reason of a cancellation or an abandonment."""
     interrupts: list[Interruption] | None = None
-    """Questions for a human, in ``workflow_interrupted``."""
+    """Interrupts of the graph, in ``workflow_interrupted``."""
+    prompts: list[HumanPromptData] | None = None
+    """Open prompts, in ``workflow_interrupted``."""
     parent: Parent | None = None
     """Place of the start, if it is inside another execution."""
 
@@ -200,25 +243,6 @@ class ErrorData(Payload):
     option: str | None = None
     """Decorator option whose function failed."""
     node_id: str | None = None
-
-
-class HumanPromptData(Payload):
-    """Data of ``human_prompt``."""
-
-    prompt_id: str
-    prompt: str
-    type: Literal["approval", "input", "choice", "confirmation"]
-    choices: list[Any] | None = None
-    timeout_s: float | None = None
-    required: bool | None = None
-    metadata: dict[str, Any] | None = None
-
-
-class HumanResponseData(Payload):
-    """Data of ``human_response``."""
-
-    prompt_id: str
-    response: Any
 
 
 class InputInjectedData(Payload):

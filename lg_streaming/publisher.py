@@ -14,7 +14,7 @@ import uuid_utils
 from lg_streaming.events import FINAL_TYPES, NO_SCOPE, Delivery, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lg_streaming.events import Priority
     from lg_streaming.settings import NodeDefaults
@@ -169,6 +169,10 @@ class RunTracker(Protocol):
 
     def pause(self, execution_id: str, run_id: str, task: str, interrupts: Sequence[Mapping[str, Any]] = ()) -> None:
         """Mark ``task`` as waiting for a human. The run cannot complete before the task is tried again."""
+        ...
+
+    def note_interrupted_tool(self, execution_id: str, tool_call_id: str, interrupt_ids: Iterable[str]) -> None:
+        """Remember the tool call that asks at these interrupts."""
         ...
 
     def next_attempt(self, execution_id: str, task: str) -> int:

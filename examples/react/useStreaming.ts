@@ -411,8 +411,11 @@ class Run {
       this.#now({ status: end, error, prompts: [], nodes: nodes.map((node) => ended(node, end)) });
     } else if (type === "workflow_interrupted") this.#now({ status: "interrupted" });
     else if (type === "workflow_progress") this.#now({ progress: data.progress ?? null, isOverall: true });
-    else if (type === "human_prompt" && data.prompt_id !== undefined) this.#now({ prompts: [...prompts, data] });
-    else if (type === "human_response") {
+    else if (type === "human_prompt" && data.prompt_id !== undefined) {
+      this.#now({ prompts: [...prompts.filter((prompt) => prompt.prompt_id !== data.prompt_id), data] });
+    } else if (type === "status" && data.status === "resumed") { // the prompts of a graph close with its pause
+      this.#now({ prompts: prompts.filter((prompt) => prompt.value === undefined && prompt.node_id === undefined) });
+    } else if (type === "human_response") {
       this.#now({ prompts: prompts.filter((prompt) => prompt.prompt_id !== data.prompt_id) });
     } else if (type in NODE_STATES) {
       if (status === "interrupted" && type === "node_start") this.#now({ status: "running" });

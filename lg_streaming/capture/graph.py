@@ -61,6 +61,8 @@ class GraphTracker(RunFollower, GraphCallbackHandler):
         run = RUNS.get(event.run_id)
         if run is not None and run.call is not None:
             run.call.pause(to_interrupts(event.interrupts, "|".join(event.checkpoint_ns)))
+            if not event.interrupts and not event.checkpoint_ns:
+                run.call.breakpoint = event.checkpoint_id
 
 
 class CallTracker(GraphTracker):

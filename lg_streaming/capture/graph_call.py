@@ -82,6 +82,8 @@ class GraphCall:
         """Runs that are part of it, without those of captured nodes."""
         self.interrupted = False
         self.interrupts: list[dict[str, Any]] = []
+        self.breakpoint: str | None = None
+        """Checkpoint at which the graph stopped before or after a node."""
         self._publisher = publisher
         self._run_id = run_id
         self._options = options or _DEFAULTS
@@ -166,7 +168,8 @@ class GraphCall:
     def complete(self) -> None:
         """End the call after the graph returned: it is done, or it waits for a human."""
         if self.interrupted:
-            self._leave_run("workflow_interrupted", {"interrupts": self.interrupts} if self.interrupts else {})
+            known = {"interrupts": self.interrupts, "breakpoint": self.breakpoint}
+            self._leave_run("workflow_interrupted", {name: each for name, each in known.items() if each})
         else:
             self._leave_run("workflow_complete", {"duration_s": round(time.perf_counter() - self._started, 6)})
 

@@ -46,7 +46,7 @@ def describe_failure(error: BaseException, *, debug: bool) -> dict[str, Any]:
 
 
 def get_interrupts(error: BaseException, namespace: str | None = None) -> list[dict[str, Any]]:
-    """Return the interrupts in an error, as `{id, value, namespace?}`."""
+    """Return the interrupts in an error, as `{id, value, namespace?, schema?}`."""
     if isinstance(error, BaseExceptionGroup):
         parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
         return [found for each in parts for found in get_interrupts(each, namespace)]
@@ -56,9 +56,14 @@ def get_interrupts(error: BaseException, namespace: str | None = None) -> list[d
 
 
 def to_interrupts(interrupts: object, namespace: str | None = None) -> list[dict[str, Any]]:
-    """Return LangGraph's interrupts as `{id, value, namespace?}`."""
+    """Return LangGraph's interrupts as `{id, value, namespace?, schema?}`."""
     if not isinstance(interrupts, Iterable):
         return []
     place = {"namespace": namespace} if namespace else {}
-    found = cast("Iterable[object]", interrupts)
-    return [{"id": getattr(each, "id", None), "value": getattr(each, "value", None), **place} for each in found]
+    return [_to_dict(each) | place for each in cast("Iterable[object]", interrupts)]
+
+
+def _to_dict(interrupt: object) -> dict[str, Any]:
+    found = {"id": getattr(interrupt, "id", None), "value": getattr(interrupt, "value", None)}
+    schema = getattr(interrupt, "response_schema", None)
+    return {**found, "schema": schema} if isinstance(schema, dict) else found

@@ -155,7 +155,11 @@ class ToolCall:
             case "complete":
                 self.end("tool_complete")
             case "interrupted":
-                self.end("tool_interrupted", interrupts=get_interrupts(error, self.scope.namespace))
+                interrupts, context = get_interrupts(error, self.scope.namespace), self.frame.context
+                if self.scope.tool_call_id is not None:
+                    ids = [each["id"] for each in interrupts]
+                    context.publisher.runs.note_interrupted_tool(context.execution_id, self.scope.tool_call_id, ids)
+                self.end("tool_interrupted", interrupts=interrupts)
             case "cancelled":
                 self.end("tool_error", error=CANCELLED)
             case "failed":

@@ -383,7 +383,13 @@ def _get_questions(data: Mapping[str, Any]) -> list[Any]:
     """Return the questions to a human in an interruption."""
     interrupts = data.get("interrupts")
     items = cast("list[Any]", interrupts) if isinstance(interrupts, list) else []
-    return [_as_mapping(each).get("value", each) for each in items]
+    return [_text_of(_as_mapping(each).get("value", each)) for each in items]
+
+
+def _text_of(question: Any) -> Any:
+    """Return the text of a `human_prompt` in a node; any other question unchanged."""
+    fields = _as_mapping(question)
+    return fields.get("prompt", question) if "human_prompt" in fields else question
 
 
 def _node_key(metadata: Mapping[str, Any]) -> str:

@@ -95,6 +95,9 @@ def error_from_payload(payload: object, *, execution_id: str | None = None) -> I
         execution_id=fields.get("execution_id") or execution_id,
         retry_after=retry_after_ms / 1000 if isinstance(retry_after_ms, (int, float)) else None,
     )
+    details = fields.get("details")
+    if isinstance(details, dict):
+        error.details = cast("dict[str, Any]", details)
     return InterruptedStreamError(error, retryable=fields.get("retryable") is True)
 
 

@@ -8,9 +8,9 @@ import contextlib
 import inspect
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from lg_streaming.eventloop import running_loop
 from lg_streaming.fork import bury, restart_after_fork
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
 
 __all__ = [
+    "AnswersHandler",
     "CallbackRunner",
     "CancelHandler",
     "Handlers",
@@ -41,6 +42,9 @@ CancelHandler = Callable[[str | None], object]
 ResponseHandler = Callable[[str, object], object]
 """`handler(prompt_id, response)`, sync or async."""
 
+AnswersHandler = Callable[[str, Mapping[str, Any]], object]
+"""`handler(execution_id, answers)`, sync or async: the answers by prompt."""
+
 
 class RegisteredHandler(NamedTuple):
     """A handler, and the event loop on which it was registered."""
@@ -60,6 +64,7 @@ class Handlers:
 
     cancel: dict[object, RegisteredHandler] = field(default_factory=dict[object, RegisteredHandler])
     response: dict[object, RegisteredHandler] = field(default_factory=dict[object, RegisteredHandler])
+    answers: dict[object, RegisteredHandler] = field(default_factory=dict[object, RegisteredHandler])
 
 
 def is_external_cancellation(error: BaseException) -> bool:

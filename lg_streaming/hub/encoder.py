@@ -13,6 +13,7 @@ from lg_streaming.codec import POSITION_BYTES, Codec, Encoded
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
 from lg_streaming.events import HUB_TYPES, clamp_priority, kind_of, parse_priority, priority_of
 from lg_streaming.log.base import PendingUpdate
+from lg_streaming.prompts import Prompt
 from lg_streaming.publisher import NO_SCOPE, TRACED, Delivery
 from lg_streaming.shorten import TEXT_FIELDS
 from lg_streaming.token_bucket import TokenBucket
@@ -180,17 +181,17 @@ def _note_prompt(execution: Execution, name: str, data: object, scope: Scope) ->
     """Register a prompt before it is in the log, so that its first reader can answer it."""
     if isinstance(data, orjson.Fragment):  # a node with `@stream_event` has its events encoded already
         data = orjson.loads(orjson.dumps(data))
-    if isinstance(data, Mapping):
-        prompt_id = cast("Mapping[object, object]", data).get("prompt_id")
-    else:
-        prompt_id = getattr(data, "prompt_id", None)
+    no_fields: dict[str, Any] = {}
+    fields = cast("Mapping[str, Any]", data) if isinstance(data, Mapping) else no_fields
+    prompt_id = fields.get("prompt_id") if fields else getattr(cast("object", data), "prompt_id", None)
     if isinstance(prompt_id, str):
         with execution.lock:
             if scope.run_id == execution.run_id is not None:
                 if name == "human_prompt":
-                    execution.open_prompt(prompt_id, scope)
+                    form = {key: fields[key] for key in ("type", "choices") if key in fields}
+                    execution.open_prompt(Prompt(prompt_id=prompt_id, data=form, scope=scope))
                 else:
-                    execution.prompts.pop(prompt_id, None)
+                    execution.close_prompt(prompt_id)
 
 
 def _check_type(type: str) -> None:

@@ -12,12 +12,14 @@ from lg_streaming.hub.callbacks import Handlers
 from lg_streaming.publisher import NO_SCOPE, LiveDefaults, RunOutcome, Scope
 
 if TYPE_CHECKING:
+    import asyncio
     import threading
     from collections.abc import Callable, Mapping, Sequence
 
     from lg_streaming.events import Priority
     from lg_streaming.hub.due import Entry
     from lg_streaming.log.base import ExecutionState
+    from lg_streaming.prompts import Prompt
     from lg_streaming.token_bucket import TokenBucket
 
 __all__ = ["Execution"]
@@ -52,8 +54,14 @@ class Execution:
     """The rate limit, with ``limits.updates_per_second``."""
     handlers: Handlers | None = None
     """The program's callbacks, if it registered any."""
-    prompts: dict[str, Scope] = field(init=False)
-    """The open prompts of the open run, and their scopes."""
+    prompts: dict[str, Prompt] = field(init=False)
+    """The open prompts of the open run."""
+    prompt_timers: dict[str, Callable[[], None]] = field(init=False)
+    """Functions that stop the timers of open prompts, by prompt with a timeout."""
+    answers: dict[str, Any] = field(init=False)
+    """The answers since the run was interrupted, to prompts for which a graph waits."""
+    answers_loop: asyncio.AbstractEventLoop | None = None
+    """The event loop on which the run was interrupted."""
     cancelling: bool = False
     """True after a request to cancel the open run."""
     cancel_reason: str | None = None
@@ -92,6 +100,8 @@ class Execution:
     """Reasons of dropped updates that were logged."""
     at_work: int = 0
     """Calls of `keep_alive` in the open run that were not released."""
+    interrupted_tools: dict[str, str] = field(init=False)
+    """The tool calls that ask, by interrupt."""
     _participants: int = 0
     _attempts: Counter[str] = field(init=False)
     _paused: dict[str, Sequence[Mapping[str, Any]]] = field(init=False)
@@ -101,6 +111,7 @@ class Execution:
     def __post_init__(self) -> None:
         self.touched_at, self.lock = self.started_at, new_rlock()
         self.prompts, self.messages, self.metadata, self._paused = {}, {}, {}, {}
+        self.prompt_timers, self.answers, self.interrupted_tools = {}, {}, {}
         self.noticed, self._attempts = set(), Counter()
 
     @property
@@ -174,6 +185,10 @@ class Execution:
         self._participants += 1
         resumed = self.interrupted
         self._paused.clear()
+        if resumed:
+            for prompt_id in [each.prompt_id for each in self.prompts.values() if each.pauses]:
+                self.close_prompt(prompt_id)
+            self._forget_answers()
         return resumed
 
     def leave(self, outcome: RunOutcome, *, joined: bool = True) -> RunOutcome | None:
@@ -195,10 +210,14 @@ class Execution:
     def _questions(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the data of a ``workflow_interrupted``, with each open question once, by its id."""
         questions: dict[object, Mapping[str, Any]] = {}
-        for interrupts in self._paused.values():
-            for each in interrupts:
-                questions.setdefault(each.get("id") or id(each), each)
+        for each in self.interrupts:
+            questions.setdefault(each.get("id") or id(each), each)
         return {**data, **({"interrupts": list(questions.values())} if questions else {})}
+
+    @property
+    def interrupts(self) -> list[Mapping[str, Any]]:
+        """The interrupts at which tasks of the open run wait; one may be in several tasks, a node and its subgraph."""
+        return [each for interrupts in self._paused.values() for each in interrupts]
 
     def end(self, outcome: ExecutionState) -> None:
         """Close the open run."""
@@ -209,9 +228,20 @@ class Execution:
         self._participants = self.at_work = 0
         self._attempts.clear()
         self._paused.clear()
-        self.prompts.clear()
+        for prompt_id in list(self.prompts):
+            self.close_prompt(prompt_id)
+        self._forget_answers()
         self.cancelling, self.cancel_reason = False, None
         self._idle_updates = -1
+
+    def stop_prompt_timers(self) -> None:
+        """Stop the timers of open prompts; the prompts stay open."""
+        while self.prompt_timers:
+            self.prompt_timers.popitem()[1]()
+
+    def _forget_answers(self) -> None:
+        self.answers, self.answers_loop = {}, None
+        self.interrupted_tools.clear()
 
     def idle_for(self, now: float) -> float:
         """Return the seconds since the first call that found the run idle; 0 if it is active.
@@ -224,12 +254,19 @@ class Execution:
             self._idle_updates, self._idle_since = updates, now
         return now - self._idle_since
 
-    def open_prompt(self, prompt_id: str, scope: Scope) -> None:
+    def open_prompt(self, prompt: Prompt) -> None:
         """Add an open prompt to the open run. Of more than 1,000, the oldest is removed."""
-        self.prompts.pop(prompt_id, None)
-        self.prompts[prompt_id] = scope
+        self.close_prompt(prompt.prompt_id)
+        self.prompts[prompt.prompt_id] = prompt
         if len(self.prompts) > _MAX_PROMPTS:
-            del self.prompts[next(iter(self.prompts))]
+            self.close_prompt(next(iter(self.prompts)))
+
+    def close_prompt(self, prompt_id: str) -> None:
+        """Remove a prompt and its timer. A no-op without one."""
+        self.prompts.pop(prompt_id, None)
+        stop_timer = self.prompt_timers.pop(prompt_id, None)
+        if stop_timer is not None:
+            stop_timer()
 
     def note_message(self, message_id: str, namespace: str | None) -> None:
         """Remember the namespace in which a message was streamed."""

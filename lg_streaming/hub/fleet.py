@@ -192,16 +192,19 @@ class HubFleet(RunControl):
 
     # --- respond ------------------------------------------------------------------------------------------
 
-    async def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
+    async def respond(
+        self, execution_id: str, prompt_id: str, response: object, *, responder: str | None = None
+    ) -> None:
         """Answer a prompt, in the process that asked. See `StreamHub.respond`."""
         if self._prompts.is_open(execution_id, prompt_id):
-            await self._prompts.respond(execution_id, prompt_id, response)
+            await self._prompts.respond(execution_id, prompt_id, response, responder=responder)
             return
         self._registry.ensure_open()
         state = await self._log.state(execution_id)
         if state is None or state.state not in _OPEN:
             raise PromptError(execution_id=execution_id)
-        payload = {"execution_id": execution_id, "prompt_id": prompt_id, "response": self._to_json(response)}
+        answer = {"prompt_id": prompt_id, "response": self._to_json(response), "responder": responder}
+        payload = {"execution_id": execution_id, **answer}
         holder, here, gone = state.process, self._fleet.process_id, None
         if holder is not None and holder != here:
             try:
@@ -247,8 +250,11 @@ class HubFleet(RunControl):
         raise PromptError(execution_id=payload["execution_id"])
 
     async def _on_respond(self, payload: Any) -> None:
-        answer = payload["execution_id"], payload["prompt_id"], payload["response"]
-        await call_in_thread(lambda: self._prompts.answer(*answer))
+        answer, responder = (
+            (payload["execution_id"], payload["prompt_id"], payload["response"]),
+            payload.get("responder"),
+        )
+        await call_in_thread(lambda: self._prompts.answer(*answer, responder=responder))
         await self._writer.flush()
 
     # --- configure ----------------------------------------------------------------------------------------

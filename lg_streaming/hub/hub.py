@@ -73,6 +73,7 @@ class StreamHub:
     - `publisher`: publishes updates and makes emitters.
     - `readers`: subscriptions and observers.
     - `sinks`: attached sinks.
+    - `prompts`: opens prompts, checks and publishes their answers.
     - `metrics`: lists executions, reports health and statistics.
     - `lifespan`: shuts down, closes, reopens and restarts the hub.
     """
@@ -107,9 +108,10 @@ class StreamHub:
         callbacks = CallbackRunner()
         self._canceller = RunCanceller(self.runs, callbacks)
         self.writer.on_refused = self._canceller.abandon
-        self._prompts = PromptManager(self.registry, self.writer, callbacks)
+        self.prompts: PromptManager = PromptManager(self.registry, self.writer, callbacks)
+        self.runs.on_interrupt = self.prompts.watch
         fleet = self.log.fleet
-        control = self.publisher, self._canceller, self._prompts
+        control = self.publisher, self._canceller, self.prompts
         self._control = RunControl(*control) if fleet is None else HubFleet(fleet, *control)
         self.lifespan: HubLifespan = HubLifespan(self.publisher, self.readers, self.sinks, self._canceller, callbacks)
         streams = self.publisher.token_streams = OpenTokenStreams(monotonic)
@@ -214,17 +216,28 @@ class StreamHub:
         """
         return self._canceller.on_cancel(execution_id, handler)
 
-    async def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
+    async def respond(
+        self, execution_id: str, prompt_id: str, response: object, *, responder: str | None = None
+    ) -> None:
         """Answer a prompt of the open run: a `human_prompt` update with this `prompt_id` in its data.
 
-        The first response wins. It is published as `human_response` `{prompt_id, response}` with the scope of the
-        prompt, and passed to the handlers of `on_response`. The method returns when the log has it. It does not resume
-        a graph. A run keeps its newest 1,000 open prompts, until it ends, in the process that runs the graph.
+        The first valid response wins. It is published as `human_response` `{prompt_id, response, responded_by}` with
+        the scope of the prompt, and passed to the handlers of `on_response`. The method returns when the log has it.
+        When all prompts of an interrupted run have answers, the handlers of `prompts.on_answers` get them: a run of
+        ``streaming.runs`` goes on. A run keeps its newest 1,000 open prompts, until it resumes or ends, in the process
+        that runs the graph.
 
         A prompt of another process is answered there, within `redis.request_timeout` seconds. Handlers there get the
         JSON form of the response. Of several processes that answer a prompt, exactly one succeeds.
 
+        Args:
+            execution_id: The execution.
+            prompt_id: The prompt.
+            response: The answer. It has to fit the prompt's type, choices and schema.
+            responder: The person who answers, such as a token's ``sub``; readers get it as ``responded_by``.
+
         Raises:
+            BadRequestError: If the response does not fit the prompt, which stays open. Its details have ``allowed``.
             PromptError: If the prompt does not exist, was answered, or its run has ended.
             NoAnswerError: If the process that holds the run is gone, or did not answer in time. In the second case it
                 may still have taken the response: read the execution to see it.
@@ -232,11 +245,11 @@ class StreamHub:
             UpdateTooLargeError: If the response exceeds `limits.update_bytes`; the prompt stays open.
             HubClosedError: If the hub was closed.
         """
-        await self._control.respond(execution_id, prompt_id, response)
+        await self._control.respond(execution_id, prompt_id, response, responder=responder)
 
     def on_response(self, execution_id: str, handler: ResponseHandler) -> Callable[[], None]:
         """Call `handler(prompt_id, response)` when a prompt of the execution is answered; like `on_cancel`."""
-        return self._prompts.on_response(execution_id, handler)
+        return self.prompts.on_response(execution_id, handler)
 
     # --- writing ------------------------------------------------------------------------------------------
 

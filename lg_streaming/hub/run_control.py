@@ -32,9 +32,11 @@ class RunControl:
         """Cancel the open run; return whether one was open. See `StreamHub.cancel`."""
         return await self._canceller.cancel(execution_id, reason)
 
-    async def respond(self, execution_id: str, prompt_id: str, response: object) -> None:
+    async def respond(
+        self, execution_id: str, prompt_id: str, response: object, *, responder: str | None = None
+    ) -> None:
         """Answer a prompt of the open run. See `StreamHub.respond`."""
-        await self._prompts.respond(execution_id, prompt_id, response)
+        await self._prompts.respond(execution_id, prompt_id, response, responder=responder)
 
     def configure(self, execution_id: str, **options: Mapping[str, Any] | None) -> None:
         """Change the decorators' defaults of one execution. See `StreamHub.configure`."""

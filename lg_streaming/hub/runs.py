@@ -21,10 +21,11 @@ from lg_streaming.hub.idle import IdleMonitor
 from lg_streaming.hub.open_options import OpenOptions
 from lg_streaming.hub.options import RunOptions
 from lg_streaming.log.base import state_after
+from lg_streaming.prompts import breakpoint_prompt, locate_prompts, prompts_of_interrupts
 from lg_streaming.publisher import RunOutcome, new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lg_streaming.codec import Encoded
     from lg_streaming.events import Priority
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub.run_listeners import RunListeners
     from lg_streaming.hub.writer import UpdateWriter
     from lg_streaming.log.base import Opening
+    from lg_streaming.prompts import Prompt
     from lg_streaming.publisher import OnMissingRun
 
 __all__ = ["RunManager"]
@@ -80,14 +82,19 @@ class RunManager:
         """Listeners above the hub: see `RunListener`."""
         self.on_open: Callable[[str], None] | None = None
         """Called with the execution after a run was opened, under the execution's lock: it must not block."""
+        self.on_interrupt: Callable[[Execution, Sequence[Prompt]], None] = lambda _execution, _prompts: None
+        """Called after a run published the prompts that it waits for."""
         self._executions = registry.executions
         self._lock = registry.lock
         self._new_id = new_id
         self._idle = IdleMonitor(self._end_if_idle)
 
     def close(self) -> None:
-        """Stop the watch on idle runs. Open runs stay open."""
+        """Stop the watch on idle runs, and the timeouts of prompts. Open runs stay open."""
         self._idle.close()
+        for execution in list(self.registry.open_runs.values()):
+            with execution.lock:
+                execution.stop_prompt_timers()
 
     def reopen(self) -> None:
         """Watch idle runs again."""
@@ -314,6 +321,14 @@ class RunManager:
                 if execution.run_id == run_id:
                     execution.pause(task, interrupts)
 
+    def note_interrupted_tool(self, execution_id: str, tool_call_id: str, interrupt_ids: Iterable[str]) -> None:
+        """Remember the tool call that asks at these interrupts; of nested calls, the innermost."""
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            with execution.lock:
+                for each in interrupt_ids:
+                    execution.interrupted_tools.setdefault(each, tool_call_id)
+
     def next_attempt(self, execution_id: str, task: str) -> int:
         """Count an attempt of ``task`` in the open run; return its number, from 1."""
         execution = self._executions.get(execution_id)
@@ -343,10 +358,26 @@ class RunManager:
 
     # --- ending -------------------------------------------------------------------------------------------
 
-    def leave_run(self, execution_id: str, run_id: str, outcome: RunOutcome, *, joined: bool = True) -> None:
+    def leave_run(
+        self,
+        execution_id: str,
+        run_id: str,
+        outcome: RunOutcome,
+        *,
+        joined: bool = True,
+        prompts: Sequence[Prompt] | None = None,
+    ) -> None:
         """Leave a run; the last participant to leave ends it with its outcome. A no-op when the run has ended.
 
-        A caller that had not `joined` ends the run only if it has no participants.
+        A caller that had not `joined` ends the run only if it has no participants. A run that is interrupted publishes
+        a ``human_prompt`` for each interrupt.
+
+        Args:
+            execution_id: The execution.
+            run_id: The run.
+            outcome: The outcome of this participant.
+            joined: Whether this participant had joined.
+            prompts: The prompts of an interrupted run; when not given, those of the interrupts that nodes reported.
         """
         execution = self._executions.get(execution_id)
         if execution is None:
@@ -357,14 +388,45 @@ class RunManager:
                 if execution.run_id != run_id:
                     return
                 status = execution.leave(outcome, joined=joined)
+                calls = execution.interrupted_tools
+                interrupts = [{"tool_call_id": calls.get(each.get("id", "")), **each} for each in execution.interrupts]
         except BaseException:
             release_owned(execution.lock)
             raise
-        if status is not None:
-            final = status.type != "workflow_interrupted"
-            self.finish_run(execution, run_id, status, ends=final, unless=lambda: execution.participants > 0)
+        if status is not None and status.type == "workflow_interrupted":
+            self._interrupt_run(execution, run_id, status, interrupts, prompts)
+        elif status is not None:
+            self.finish_run(execution, run_id, status, unless=lambda: execution.participants > 0)
         if not execution.running:
             self.run_listeners.close_execution(execution_id)
+
+    def _interrupt_run(
+        self,
+        execution: Execution,
+        run_id: str,
+        status: RunOutcome,
+        interrupts: Sequence[Mapping[str, Any]],
+        prompts: Sequence[Prompt] | None,
+    ) -> None:
+        """Publish the prompts of an interrupted run, and that it waits."""
+        rest = dict(status.data)
+        stopped_at = rest.pop("breakpoint", None)
+        asked = prompts_of_interrupts(interrupts, run_id) if prompts is None else locate_prompts(prompts, interrupts)
+        if prompts is None and not asked and stopped_at is not None:
+            asked = [breakpoint_prompt(stopped_at, (), run_id)]
+        shown = {"prompts": [each.data for each in asked]} if asked else {}
+        encoded = [(each, self.writer.encoder.codec.encode_data("human_prompt", each.data)) for each in asked]
+
+        def publish_prompts() -> None:
+            for prompt, data in encoded:
+                execution.open_prompt(prompt)
+                drafts = self.writer.encoder.encode(execution, "human_prompt", data, prompt.scope, None, by_hub=True)
+                self.writer.append(execution, drafts)
+
+        outcome = RunOutcome(status.type, {**rest, **shown})
+        unless = lambda: execution.participants > 0  # noqa: E731
+        if self.finish_run(execution, run_id, outcome, ends=False, unless=unless, before=publish_prompts) and asked:
+            self.on_interrupt(execution, asked)
 
     async def close_run(self, execution_id: str, result: object = None, *, reason: str | None = None) -> None:
         """End the open run with ``workflow_complete``. See `StreamHub.close`."""
@@ -416,6 +478,7 @@ class RunManager:
         *,
         ends: bool = True,
         unless: Callable[[], bool] = lambda: False,
+        before: Callable[[], None] = lambda: None,
     ) -> bool:
         """Publish the outcome of the run of ``run_id``, if it is open and ``unless()`` is false.
 
@@ -425,6 +488,7 @@ class RunManager:
             outcome: Its outcome, or another status update.
             ends: Whether this closes the run.
             unless: Called under the execution's lock.
+            before: Called under the execution's lock just before the outcome is appended.
 
         Returns:
             Whether the outcome was published.
@@ -436,6 +500,7 @@ class RunManager:
             with execution.lock:
                 if execution.run_id != run_id or unless():
                     return False
+                before()
                 self._append_status(execution, status, ends=ends)
         except BaseException:
             release_owned(self._lock)

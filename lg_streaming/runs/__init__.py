@@ -2,12 +2,13 @@
 
 - `registry`: graphs by name; `runner`: starts runs and keeps their tasks; `run`: the handle of a run.
 - `driver`: one run from its start to its end; `queue`: bounded concurrency, fair by owner.
-- `human`: prompts from interrupts, and their answers.
+- `human`: prompts from the state of a paused graph, and the wait for their answers; `asking`: `human_prompt`.
 - `steering`: one run between the steps of its graph; `commands`: pause, resume, inject, edit, fork, from any process.
 """
 
+from lg_streaming.runs.asking import human_prompt, human_prompt_sync
 from lg_streaming.runs.registry import GraphRegistry
 from lg_streaming.runs.run import GraphRun, RunStatus
 from lg_streaming.runs.runner import GraphRunner
 
-__all__ = ["GraphRegistry", "GraphRun", "GraphRunner", "RunStatus"]
+__all__ = ["GraphRegistry", "GraphRun", "GraphRunner", "RunStatus", "human_prompt", "human_prompt_sync"]

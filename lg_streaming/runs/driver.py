@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from langgraph.errors import GraphDrained
+from langgraph.types import Command
 
 from lg_streaming.capture import describe_failure
 from lg_streaming.errors import (
@@ -22,19 +23,20 @@ from lg_streaming.errors import (
 )
 from lg_streaming.publisher import RunOutcome
 from lg_streaming.runs.call_config import PauseHandler, run_config
-from lg_streaming.runs.human import WaitForAnswers, prompts_of
+from lg_streaming.runs.human import WaitForAnswers, prompts_of_state
 from lg_streaming.runs.opening import RunOpening, wait_for_end
 from lg_streaming.runs.request import IfRunning, OnDisconnect, RunRequest
 from lg_streaming.runs.rollback import without_checkpoint
 from lg_streaming.runs.steering import StepControl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from langgraph.types import GraphOutput
 
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.hub import StreamHub
+    from lg_streaming.runs.human import Prompt
     from lg_streaming.runs.queue import RunQueue, Waiter
     from lg_streaming.runs.registry import AnyGraph
     from lg_streaming.runs.run import GraphRun
@@ -313,10 +315,11 @@ class RunDriver:
                     raise
                 step = None
             else:
-                if not output.interrupts and not self._pauses.paused:
+                prompts = await self._prompts_after(output)
+                if not prompts:
                     self.steps.close()
                     return output.value
-                step = await self._wait_for_people(output)
+                step = await self._wait_for_people(prompts)
             self._config = without_checkpoint(self._config)
             step = await self.steps.settle(self._config, step)
 
@@ -351,26 +354,36 @@ class RunDriver:
     def _publish_status(self, status: str, **data: Any) -> None:
         self._hub.publish(self.run.execution_id, "status", {"status": status, **data}, missing="drop")
 
-    async def _wait_for_people(self, output: GraphOutput[Any]) -> Any:
-        """Publish the open prompts, wait for the answers, and return the graph's next input."""
+    async def _prompts_after(self, output: GraphOutput[Any]) -> list[Prompt]:
+        """Return the prompts that the graph waits for; none if it has ended."""
+        if not output.interrupts and not self._pauses.paused:
+            return []
         run, graph = self.run, self.request.graph
         if self.request.checkpointer is None:
             raise StreamingConfigError(
                 f"graph {run.graph!r} waits for a human and has no checkpointer, so it cannot be resumed: "
                 "pass one to compile(), such as InMemorySaver()"
             )
-        snapshot = await graph.aget_state(without_checkpoint(self._config))
-        prompts = prompts_of(output.interrupts, snapshot, run.run_id)
-        wait = WaitForAnswers(self._hub, run.execution_id, prompts)
+        snapshot = await graph.aget_state(without_checkpoint(self._config), subgraphs=True)
+        return prompts_of_state(graph, snapshot, run.run_id)
+
+    async def _wait_for_people(self, prompts: Sequence[Prompt]) -> Any:
+        """Publish the open prompts, wait for the answers, and return the graph's next input."""
+        run = self.run
+        wait = WaitForAnswers(self._hub, run.execution_id)
         try:
             run.status = "interrupted"
-            wait.open()
-            interrupted = RunOutcome("workflow_interrupted", {"prompts": [each.data for each in prompts]})
-            self._hub.runs.leave_run(run.execution_id, run.run_id, interrupted)
-            answer = await wait.wait()
+            interrupted = RunOutcome("workflow_interrupted", {})
+            self._hub.runs.leave_run(run.execution_id, run.run_id, interrupted, prompts=prompts)
+            answers = await wait.wait()
         finally:
             wait.close()
         if self._hub.runs.current_run_id(run.execution_id) != run.run_id:  # ended at the same moment
             raise RunCancelledError("the run has ended", execution_id=run.execution_id)
         self._hub.runs.join_run(run.execution_id)
-        return answer
+        if not prompts[0].is_breakpoint:
+            return Command(resume=answers)
+        if not answers[prompts[0].prompt_id]:
+            self._reason = f"declined: {prompts[0].data['prompt']}"
+            raise asyncio.CancelledError
+        return None

@@ -1,90 +1,114 @@
-"""People in runs: prompts from LangGraph's interrupts, and the answers that resume a graph."""
+"""People in runs: prompts from the state of a paused graph, and the wait for their answers."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
-from langgraph.types import Command
+from langgraph.types import StateSnapshot
 
-from lg_streaming.events import Scope
+from lg_streaming.prompts import Prompt, breakpoint_prompt, prompt_from_interrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from langgraph.types import Interrupt, StateSnapshot
+    from langgraph.types import Interrupt
 
     from lg_streaming.hub import StreamHub
+    from lg_streaming.runs.registry import AnyGraph
 
-__all__ = ["Prompt", "WaitForAnswers", "prompts_of"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
-    """Question to a human."""
-
-    prompt_id: str
-    """Id of LangGraph's interrupt, or of a breakpoint."""
-    data: Mapping[str, Any]
-    """Data of its ``human_prompt`` update."""
-    scope: Scope = field(default_factory=Scope)
-    is_breakpoint: bool = False
-    """True for a stop before or after a node, which takes no value."""
+__all__ = ["Prompt", "WaitForAnswers", "prompts_of", "prompts_of_state"]
 
 
-def prompts_of(interrupts: Sequence[Interrupt], snapshot: StateSnapshot, run_id: str) -> list[Prompt]:
-    """Return a prompt for each interrupt of a paused graph, or one for its breakpoint."""
-    tasks = {each.id: task for task in snapshot.tasks for each in task.interrupts}
-    prompts: list[Prompt] = []
-    for each in interrupts:
-        task = tasks.get(each.id)
-        scope = Scope(
+def prompts_of_state(graph: AnyGraph, snapshot: StateSnapshot, run_id: str) -> list[Prompt]:
+    """Return the prompts that a thread waits for: one for each interrupt, or one for a breakpoint; none at its end.
+
+    Args:
+        graph: The graph, for the arguments of its tools.
+        snapshot: The thread's newest state, of ``graph.aget_state(config, subgraphs=True)``.
+        run_id: The run.
+    """
+    return prompts_of(snapshot.interrupts, snapshot, run_id, tools=_tools_of(graph))
+
+
+def prompts_of(
+    interrupts: Sequence[Interrupt],
+    snapshot: StateSnapshot,
+    run_id: str,
+    *,
+    tools: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Prompt]:
+    """Return a prompt for each interrupt of a paused graph, or one for its breakpoint; none if it has ended."""
+    places = _places_of(snapshot)
+    prompts = {
+        each.id: prompt_from_interrupt(
+            each.id,
+            each.value,
             run_id=run_id,
-            node_id=task.name if task is not None else None,
-            namespace=f"{task.name}:{task.id}" if task is not None else None,
+            namespace=places.get(each.id),
+            schema=getattr(each, "response_schema", None),
+            tools=tools,
         )
-        data = {"prompt_id": each.id, "prompt": str(each.value), "type": "input", "value": each.value}
-        prompts.append(Prompt(prompt_id=each.id, data=data, scope=scope))
-    if not prompts:
-        checkpoint = snapshot.config.get("configurable", {}).get("checkpoint_id", "")
-        nodes = ", ".join(snapshot.next)
-        data = {"prompt_id": f"breakpoint-{checkpoint}", "prompt": f"Continue with {nodes}?", "type": "confirmation"}
-        scope = Scope(run_id=run_id, node_id=snapshot.next[0])
-        prompts.append(Prompt(prompt_id=data["prompt_id"], data=data, scope=scope, is_breakpoint=True))
-    return prompts
+        for each in interrupts
+    }
+    if prompts or not snapshot.next:
+        return list(prompts.values())
+    return [breakpoint_prompt(snapshot.config.get("configurable", {}).get("checkpoint_id", ""), snapshot.next, run_id)]
+
+
+def _places_of(snapshot: StateSnapshot, around: str = "") -> dict[str, str]:
+    """Return the checkpoint namespaces of the nodes that wait, by interrupt: of the innermost subgraph that is kept."""
+    found: dict[str, str] = {}
+    for task in snapshot.tasks:
+        namespace = f"{around}{task.name}:{task.id}"
+        found |= dict.fromkeys((each.id for each in task.interrupts), namespace)
+        if isinstance(task.state, StateSnapshot):
+            found |= _places_of(task.state, f"{namespace}|")
+    return found
+
+
+def _tools_of(graph: AnyGraph) -> dict[str, dict[str, Any]] | None:
+    """Return the JSON Schemas of the arguments of a graph's tools, by name; None without a node of tools."""
+    graphs: list[Any] = [graph, *dict(cast("Any", graph.get_subgraphs(recurse=True))).values()]
+    found: dict[str, dict[str, Any]] = {}
+    for node in [node for each in graphs for node in each.nodes.values()]:
+        tools = getattr(getattr(node, "bound", None), "tools_by_name", None)
+        if isinstance(tools, Mapping):
+            found |= {name: _schema_of(tool) for name, tool in cast("Mapping[str, Any]", tools).items()}
+    return found or None
+
+
+def _schema_of(tool: Any) -> dict[str, Any]:
+    try:
+        schema = tool.tool_call_schema
+        return cast("dict[str, Any]", schema) if isinstance(schema, dict) else schema.model_json_schema()
+    except Exception:  # noqa: BLE001 (arguments that JSON Schema cannot describe: the tool checks them)
+        return {}
 
 
 class WaitForAnswers:
-    """Wait of a paused run for the answers to all its prompts, in any order."""
+    """Wait of a paused run for the answers to all its prompts, in any order, on the running event loop.
 
-    def __init__(self, hub: StreamHub, execution_id: str, prompts: Sequence[Prompt]) -> None:
-        self._hub = hub
-        self._execution_id = execution_id
-        self._prompts = {each.prompt_id: each for each in prompts}
-        self._answers: dict[str, object] = {}
-        self._all = asyncio.Event()
-        self._stop_listening: Callable[[], None] | None = None
+    LangGraph can resume one interrupt alone. It would run the other waiting nodes again up to their interrupts, and
+    repeat what they do before. The run would be interrupted again after each answer.
 
-    def open(self) -> None:
-        """Publish the prompts, and take answers from now on."""
-        self._stop_listening = self._hub.on_response(self._execution_id, self._take)
-        for prompt in self._prompts.values():
-            self._hub.publish(self._execution_id, "human_prompt", prompt.data, scope=prompt.scope, missing="drop")
+    Args:
+        hub: The hub.
+        execution_id: The execution.
+    """
 
-    def _take(self, prompt_id: str, response: object) -> None:
-        if prompt_id in self._prompts:
-            self._answers[prompt_id] = response
-            if len(self._answers) == len(self._prompts):
-                self._all.set()
+    def __init__(self, hub: StreamHub, execution_id: str) -> None:
+        self._answers: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._stop_listening = hub.prompts.on_answers(execution_id, self._take)
 
-    async def wait(self) -> Command[Any] | None:
-        """Return the input that resumes the graph; None after a breakpoint."""
-        await self._all.wait()
-        answers = {each: answer for each, answer in self._answers.items() if not self._prompts[each].is_breakpoint}
-        return Command(resume=answers) if answers else None
+    def _take(self, _execution_id: str, answers: Mapping[str, Any]) -> None:
+        if not self._answers.done():
+            self._answers.set_result(dict(answers))
+
+    async def wait(self) -> dict[str, Any]:
+        """Return the answers, by prompt: those of interrupts fit ``Command(resume=…)``."""
+        return await self._answers
 
     def close(self) -> None:
         """Take no more answers."""
-        if self._stop_listening is not None:
-            self._stop_listening()
+        self._stop_listening()
+        self._answers.cancel()

@@ -254,7 +254,12 @@ function takeBack(node, message) {
 
 function questionsOf(data) {
   const interrupts = Array.isArray(data?.interrupts) ? data.interrupts : [];
-  return interrupts.map((one) => one?.value ?? one);
+  return interrupts.map((one) => textOf(one?.value ?? one));
+}
+
+// The text of a `human_prompt` in a node; any other question unchanged.
+function textOf(question) {
+  return question?.human_prompt === undefined ? question : (question.prompt ?? question);
 }
 
 function blank(at) {

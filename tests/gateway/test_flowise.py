@@ -586,6 +586,24 @@ def test_an_interrupt_asks_too() -> None:
     assert flowise.is_complete
 
 
+@pytest.mark.row("FLOW-32")
+def test_an_interrupt_with_its_prompt_asks_once() -> None:
+    flowise = dialect()
+    prompt = {"prompt_id": "i1", "prompt": "Shall it be sent?", "type": "approval", "node_id": "n"}
+    updates = [
+        record(1, "node_interrupted", INTERRUPTED),
+        record(2, "human_prompt", prompt),
+        record(3, "workflow_interrupted", {"prompts": [prompt]}),
+    ]
+    flowise.encode("chat-1", updates)
+    frames = frames_of(flowise.caught_up().decode())
+    assert [frame["event"] for frame in frames] == ["start", "token", "agentFlowEvent", "action"]
+    assert (frames[-1]["data"]["id"], frames[-1]["data"]["data"]["nodeId"]) == ("i1", "n")
+    resumed = flowise.encode("chat-1", [record(4, "status", {"status": "resumed"})])
+    assert named(frames_of(resumed.wire.decode()), "agentFlowEvent") == ["INPROGRESS"]
+    assert not flowise.caught_up()
+
+
 def test_an_interrupt_that_says_nothing_stops_without_an_action() -> None:
     flowise = dialect()
     flowise.encode("chat-1", [record(1, "workflow_interrupted", {})])

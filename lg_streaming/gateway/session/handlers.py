@@ -138,7 +138,9 @@ async def leave_room(session: Session, message: RoomMessage) -> Reply:
 
 async def respond(session: Session, message: Respond) -> Reply:
     await session.check("control", message.execution_id)
-    await session.hub.respond(message.execution_id, message.prompt_id, message.response)
+    await session.hub.respond(
+        message.execution_id, message.prompt_id, message.response, responder=session.principal.subject
+    )
     return Reply(answer={"ok": True, "execution_id": message.execution_id, "prompt_id": message.prompt_id})
 
 

@@ -128,6 +128,7 @@ class Flowise:
         self._before: tuple[str, ...] = ()  # the nodes that began together before them
         self._previous: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._prompts: OrderedDict[str, _Stop] = OrderedDict()
+        self._pausing: set[str] = set()  # the prompts that the run waits for
         self._interrupt: _Stop | None = None
         self._interrupted = False
         self._asked: str | None = None  # the id of the action the reader was shown
@@ -169,7 +170,8 @@ class Flowise:
         self._metadata["action"] = stop.action
         if question := stop.action["data"]["input"]["humanInputDescription"]:
             yield from self._say(f"\n\n{question}" if self._said else question)
-        if stop is not self._interrupt and stop.node["nodeId"]:
+        known = self._interrupt is not None and self._interrupt.action["id"] == stop.action["id"]
+        if not known and stop.node["nodeId"]:
             stopped = executed_node(stop.node, {}, self._previous.get(stop.node["nodeId"], ()))
             yield _frame("nextAgentFlow", stop.node)
             yield _framed("agentFlowExecutedData", self._executed.json(stopped))
@@ -339,6 +341,8 @@ class Flowise:
 
     def _read_status(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         if members(data).get("status") == "resumed":
+            for prompt_id in self._pausing & self._prompts.keys():
+                del self._prompts[prompt_id]  # the program resumed the graph without its answer
             yield from self._go_on(answered=True)
         yield from self._read_other(record, data)
 
@@ -358,8 +362,9 @@ class Flowise:
         self._begin_run()
         yield from self._flow_is("INPROGRESS")
 
-    def _read_workflow_interrupted(self, record: StoredUpdate, _: Any) -> Iterator[Frame]:
+    def _read_workflow_interrupted(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
         self._interrupted = True
+        self._pausing = {text_of(members(each).get("prompt_id")) for each in bare_list(members(data).get("prompts"))}
         yield from self._stop_thinking(record.timestamp)
 
     def _read_workflow_end(self, record: StoredUpdate, data: Any) -> Iterator[Frame]:
