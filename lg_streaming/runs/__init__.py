@@ -1,10 +1,12 @@
 """Runs of graphs: start, queue, pause for people, cancel.
 
-- `registry`: graphs by name; `runner`: starts runs and keeps their tasks; `run`: the handle of a run.
-- `request`: checked arguments of a start; `start_keys`: repeated starts; `restored`: runs of an earlier start.
-- `opening`: opens a run, exclusively over processes; `order`: runs of one execution in turn; `rollback`: earlier state.
-- `driver`: one run from its start to its end; `queue`: bounded concurrency, fair by owner.
-- `disconnect`: runs that end with their readers; `shutdown`: the orderly stop of a process.
+- `registry`: graphs by name; `runner`: starts runs and keeps their tasks.
+- `request`: the checked arguments of a start; `start_keys`: idempotency keys.
+- `run`: the handle of a run; `restored`: that of a run which another process drives, or which has ended.
+- `driver`: one run from its start to its end; `call_config`: the config of its calls.
+- `opening`: opens a run exclusively in the log; `rollback`: takes back what a run changed.
+- `order`: the runs of an execution in this process; `tickets`: those that wait, in all processes.
+- `queue`: bounded concurrency, fair by owner; `disconnect`: runs whose readers left; `shutdown`: stops all runs.
 - `human`: prompts from the state of a paused graph, and the wait for their answers; `asking`: `human_prompt`.
 - `steering`: one run between the steps of its graph; `commands`: pause, resume, inject, edit, fork, from any process.
 - `progress`: progress of a whole run; `estimate`: its figures; `structure`: the graph; `history`: earlier runs.

@@ -9,13 +9,10 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from langchain_core.runnables.config import merge_configs
-from langgraph.callbacks import GraphCallbackHandler
 from langgraph.errors import GraphDrained
 from langgraph.types import Command
 
-from lg_streaming.capture import CallOptions, configured_plan, describe_failure, graph_config, has_decorated_nodes
-from lg_streaming.decorators import plan_of
+from lg_streaming.capture import describe_failure
 from lg_streaming.errors import (
     DeadlineError,
     LogUnavailableError,
@@ -25,17 +22,17 @@ from lg_streaming.errors import (
     StreamingError,
 )
 from lg_streaming.publisher import RunOutcome
+from lg_streaming.runs.call_config import PauseHandler, run_config
 from lg_streaming.runs.human import WaitForAnswers, prompts_of_state
 from lg_streaming.runs.opening import RunOpening, wait_for_end
 from lg_streaming.runs.progress import RunProgress
 from lg_streaming.runs.request import IfRunning, OnDisconnect, RunRequest
-from lg_streaming.runs.rollback import RUN_KEY, without_checkpoint
+from lg_streaming.runs.rollback import without_checkpoint
 from lg_streaming.runs.steering import StepControl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from langgraph.callbacks import GraphInterruptEvent
     from langgraph.types import GraphOutput
 
     from lg_streaming.capture import RunnableConfig
@@ -45,6 +42,7 @@ if TYPE_CHECKING:
     from lg_streaming.runs.queue import RunQueue, Waiter
     from lg_streaming.runs.registry import AnyGraph
     from lg_streaming.runs.run import GraphRun
+    from lg_streaming.runs.tickets import Ticket
 
 __all__ = ["IfRunning", "OnDisconnect", "RunDriver", "RunRequest"]
 
@@ -52,6 +50,8 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _LOG_RETRY: Final = 1.0
 """Seconds until a waiting run looks again for an earlier run in a log that could not be reached."""
+_NEXT_RETRY: Final = 0.1
+"""Seconds until a waiting run looks again for runs of other processes that are before it."""
 
 
 class RunDriver:
@@ -86,6 +86,8 @@ class RunDriver:
         """Time at which the run was opened, by the monotonic clock; None before."""
         self.waiter: Waiter | None = None
         """Wait for the first turn, if the run has entered the queue."""
+        self.ticket: Ticket | None = None
+        """Place among the waiting runs of the execution in all processes."""
         self._hub = hub
         self._queue = queue
         self._on_end = on_end
@@ -98,20 +100,11 @@ class RunDriver:
         self._reason: str | None = None
         self._cancelled = self._begun = self._left_open = self._held = False
         self._last_call: asyncio.TimerHandle | None = None  # ends a run that does not stop when it is cancelled
-        self._pauses = _Pauses()
+        self._pauses = PauseHandler()
         self._progress = RunProgress(hub, run.execution_id, run.run_id, request.graph, history, name=request.graph_name)
-        self._config: RunnableConfig = self._make_config()
-
-    def _make_config(self) -> RunnableConfig:
-        request, publisher = self.request, self._hub.publisher
-        plan = configured_plan(publisher)
-        if plan is None and not has_decorated_nodes(request.graph):
-            plan = plan_of("all")
-        options = CallOptions(
-            execution_id=request.execution_id, owner=request.owner, plan=plan, observer=self._progress
+        self._config: RunnableConfig = run_config(
+            hub.publisher, request, run.run_id, self._pauses, observer=self._progress
         )
-        config = graph_config(request.config, publisher, options, thread_id=request.thread_id)
-        return merge_configs(config, {"callbacks": [self._pauses], "metadata": {RUN_KEY: self.run.run_id}})
 
     def begin_at(self, checkpoint_id: str) -> None:
         """Begin the first step at a checkpoint of the thread."""
@@ -251,7 +244,9 @@ class RunDriver:
             await self._first.wait()
             while True:
                 try:
-                    if await self.open():
+                    if not await self.is_next():
+                        await asyncio.sleep(_NEXT_RETRY)
+                    elif await self.open():
                         break
                     await wait_for_end(self._hub, self.run.execution_id)
                 except LogUnavailableError as error:
@@ -259,7 +254,18 @@ class RunDriver:
                     await asyncio.sleep(_LOG_RETRY)
         finally:
             self._unhold()
+            self.give_ticket_back()
         self.waiter = self._queue.enter(self.run.owner, self._show_place, bounded=False)
+
+    async def is_next(self) -> bool:
+        """Return whether no run of another process waits for the execution for longer."""
+        return self.ticket is None or await self.ticket.is_first()
+
+    def give_ticket_back(self) -> None:
+        """Leave the order of the waiting runs."""
+        if self.ticket is not None:
+            self.ticket.give_back()
+            self.ticket = None
 
     def _unhold(self) -> None:
         if self._held:
@@ -300,6 +306,7 @@ class RunDriver:
         if self._last_call is not None:
             self._last_call.cancel()
         self._unhold()
+        self.give_ticket_back()
         self._opening.close()
         self._on_end(self)
         finish()
@@ -391,23 +398,3 @@ class RunDriver:
             self._reason = f"declined: {prompts[0].data['prompt']}"
             raise asyncio.CancelledError
         return None
-
-
-class _Pauses(GraphCallbackHandler):
-    """Handler that notes a stop at an ``interrupt()`` or a breakpoint of the run's own graph."""
-
-    run_inline = True  # otherwise LangChain calls it on a thread, with every event
-
-    @property
-    def ignore_llm(self) -> bool:
-        """True: tokens are no concern of it."""
-        return True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.paused: bool = False
-
-    def on_interrupt(self, event: GraphInterruptEvent) -> None:
-        """Note a stop of the root graph."""
-        if not event.checkpoint_ns:
-            self.paused = True

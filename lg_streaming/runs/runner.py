@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any, Final, cast, get_args
-
-from langchain_core.runnables.config import var_child_runnable_config
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from lg_streaming.capture import configured_execution_id
 from lg_streaming.checks import seconds
-from lg_streaming.context import block_var, current_block, current_frame, frame_var
 from lg_streaming.errors import BadRequestError, ExecutionExistsError, ServerRestartError
 from lg_streaming.events import check_execution_id, run_metadata
 from lg_streaming.hub.open_options import owner_text
 from lg_streaming.hub.statistics import RunCounts
 from lg_streaming.publisher import new_id
+from lg_streaming.runs.call_config import configured_thread, detached_context, parent_place, root_config
 from lg_streaming.runs.commands import RunCommands
 from lg_streaming.runs.disconnect import DisconnectWatch
 from lg_streaming.runs.driver import RunDriver
@@ -28,6 +26,7 @@ from lg_streaming.runs.rollback import checkpoint_before
 from lg_streaming.runs.run import GraphRun
 from lg_streaming.runs.shutdown import RunShutdown
 from lg_streaming.runs.start_keys import StartKeys
+from lg_streaming.runs.tickets import new_ticket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -246,8 +245,8 @@ class GraphRunner(RunCommands):
             raise BadRequestError(
                 f"call_options takes {', '.join(sorted(_CALL_OPTIONS))}, not {', '.join(map(repr, unknown))}"
             )
-        config = _root_config(config)
-        thread_id = thread_id or _configured_thread(config) or _configured_thread(found.config)
+        config = root_config(config)
+        thread_id = thread_id or configured_thread(config) or configured_thread(found.config)
         named = execution_id or configured_execution_id(config) or thread_id
         execution_id = check_execution_id(new_id() if named is None else named)
         request = RunRequest(
@@ -261,7 +260,7 @@ class GraphRunner(RunCommands):
             config=config,
             context=context,
             metadata=run_metadata(metadata),
-            parent=_parent(),
+            parent=parent_place(),
             if_running=if_running,
             on_disconnect=on_disconnect,
             deadline=deadline,
@@ -286,7 +285,7 @@ class GraphRunner(RunCommands):
             graph=request.graph_name,
             owner=request.owner,
         )
-        context = _detached_context()  # configs are merged with the one around the caller
+        context = detached_context()  # configs are merged with the one around the caller
         driver = context.run(RunDriver, hub, self.queue, request, run, self._leave, history=self._history)
         run.on_cancel = driver.cancel_run
         is_first = self._order.enter(driver, only_if_first=request.if_running == "reject")
@@ -311,9 +310,12 @@ class GraphRunner(RunCommands):
         if mode in {"cancel", "rollback"}:
             await self._replace(driver)
             return
+        if mode == "enqueue":
+            driver.ticket = await new_ticket(self._hub, driver.run.execution_id, driver.run.run_id)
         if is_first:
             driver.enter_queue()
-            if await driver.open():
+            if await driver.is_next() and await driver.open():
+                driver.give_ticket_back()
                 return
             if mode == "reject":
                 raise ExecutionExistsError(execution_id=driver.run.execution_id)
@@ -416,43 +418,3 @@ class GraphRunner(RunCommands):
 
 
 _REPLACED: Final = "replaced by another run"
-
-
-def _configured_thread(config: RunnableConfig | None) -> str | None:
-    thread_id = ((config or {}).get("configurable") or {}).get("thread_id")
-    return None if thread_id is None else str(thread_id)
-
-
-def _root_config(config: RunnableConfig | None) -> RunnableConfig | None:
-    """Return a config without what LangGraph adds to that of a node: a run is no part of the graph around it."""
-    if config is None or "configurable" not in config:
-        return config
-    configurable: dict[str, Any] = config["configurable"]
-    private = ("__pregel_", "checkpoint_ns", "checkpoint_map", "langgraph_")
-    kept = {name: value for name, value in configurable.items() if not name.startswith(private)}
-    return cast("RunnableConfig", {**config, "configurable": kept})
-
-
-def _parent() -> dict[str, Any] | None:
-    """Return the node or block in which a run is started, for its ``workflow_start``."""
-    frame, block = current_frame(), current_block()
-    place = frame.context if frame is not None else block.context if block is not None else None
-    if place is None:
-        return None
-    scope = frame.scope if frame is not None else None
-    found = {
-        "execution_id": place.execution_id,
-        "run_id": place.run_id,
-        "node_id": scope.node_id if scope is not None else None,
-        "tool_call_id": scope.tool_call_id if scope is not None else None,
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _detached_context() -> contextvars.Context:
-    """Return a copy of the context without the graph, the node and the block around the caller."""
-    context = contextvars.copy_context()
-    context.run(var_child_runnable_config.set, None)
-    context.run(frame_var.set, None)
-    context.run(block_var.set, None)
-    return context

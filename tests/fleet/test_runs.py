@@ -49,6 +49,16 @@ async def types_of(module: StreamingModule, execution_id: str, runs: int = 1) ->
     return found
 
 
+async def starts_of(module: StreamingModule, execution_id: str, count: int) -> list[str | None]:
+    """Return the ids of so many runs, in their order."""
+    found: list[str | None] = []
+    async for update in module.hub.subscribe(execution_id, types=["workflow_start"], follow=True, timeout=10):
+        found.append(update.metadata.run_id)
+        if len(found) == count:
+            break
+    return found
+
+
 COMPLETED = ["workflow_start", "workflow_complete"]
 CANCELLED = ["workflow_start", "workflow_cancelled"]
 
@@ -61,6 +71,7 @@ async def test_a_start_is_rejected_while_another_process_has_an_open_run(modules
         await two.runs.start(gated(gate), {}, execution_id="e", owner="alice")
     with pytest.raises(ForbiddenError):
         await two.runs.start(gated(gate), {}, execution_id="e", owner="bob")
+    assert two.hub.statistics().runs.running == 0
     gate.open.set()
     await run
     again = await two.runs.start(gated(gate), {}, execution_id="e", owner="alice")
@@ -111,13 +122,17 @@ async def test_an_enqueued_run_follows_the_one_of_another_process(modules: Modul
     assert await types_of(one, "e", 2) == [*COMPLETED, *COMPLETED]
 
 
-async def test_runs_enqueued_in_two_processes_all_run_once(modules: Modules) -> None:
+async def test_runs_enqueued_in_two_processes_follow_in_order(modules: Modules) -> None:
     gate = Gate()
-    runs = [await modules[n % 2].runs.start(gated(gate), {}, execution_id="e", if_running="enqueue") for n in range(4)]
+    runs = [await modules[n % 2].runs.start(gated(gate), {}, execution_id="e", if_running="enqueue") for n in range(5)]
     gate.open.set()
     await asyncio.wait_for(asyncio.gather(*runs), 20)
-    assert gate.starts == 4
-    assert await types_of(modules[1], "e", 4) == COMPLETED * 4
+    assert gate.starts == 5
+    starts = await starts_of(modules[1], "e", 5)
+    assert starts == [run.run_id for run in runs]
+    late = await modules[1].runs.start(gated(gate), {}, execution_id="e", if_running="enqueue")
+    assert late.is_open  # no ticket is left
+    await late
 
 
 @pytest.mark.parametrize("state", ["running", "interrupted"])

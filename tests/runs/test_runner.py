@@ -116,6 +116,7 @@ async def test_a_run_is_cancelled_before_its_first_step(streaming: StreamingModu
     with pytest.raises(RunCancelledError, match="at once"):
         await run
     assert (gate.starts, (await types_of(streaming, "e"))[-1]) == (0, "workflow_cancelled")
+    assert streaming.hub.statistics().runs.running == 0
 
 
 async def test_a_second_run_is_rejected_while_one_is_open(streaming: StreamingModule) -> None:
