@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_FRAME",
     "Block",
+    "CancelRequest",
     "CodePosition",
     "ExecutionContext",
     "Frame",
@@ -115,6 +116,13 @@ NO_FRAME: Final = FrameMark(None, None)
 graph."""
 
 
+class CancelRequest(NamedTuple):
+    """A request to cancel the run of an execution."""
+
+    execution_id: str
+    reason: str | None
+
+
 class Block:
     """An ``execution(...)`` block that was entered.
 
@@ -126,7 +134,7 @@ class Block:
         outer: The block in which it was entered.
     """
 
-    __slots__ = ("_mark", "call", "context", "left", "namespace", "outer")
+    __slots__ = ("_mark", "call", "cancelled", "context", "left", "namespace", "outer")
 
     def __init__(
         self,
@@ -144,6 +152,8 @@ class Block:
         self.outer: Block | None = outer
         self.left: bool = False
         """True after the block was left, in any task, thread or context."""
+        self.cancelled: CancelRequest | None = None
+        """The request to cancel its run."""
 
     @property
     def frame(self) -> Frame | None:

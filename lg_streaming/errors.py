@@ -50,6 +50,8 @@ StreamingError                       every error of this library
     └── BlockingCallError            a call that would block the event loop it waits for
 ```
 
+`RunCancelledError` is no `StreamingError`, and no `Exception`: sync code of a cancelled run gets it.
+
 Each wire error has a ``code``. Its first digit is 4 for an error of the caller and 5 for one of the server; `CODES`
 has whether a retry helps. ``StreamingConfigError`` and ``ConnectionLostError`` are raised locally and never sent.
 """
@@ -184,6 +186,23 @@ class StreamingError(Exception):
         if self.details:
             wire["details"] = dict(self.details)
         return wire
+
+
+class RunCancelledError(BaseException):
+    """Cancelled run, as raised in the sync code of its graph and to the caller of a sync call.
+
+    Like `asyncio.CancelledError` it is no `Exception`. So a node that catches `Exception`, a retry policy, a fallback
+    or a handler of tool errors neither swallows it nor tries again.
+
+    Args:
+        reason: The reason of the cancel, if any.
+        execution_id: The execution that was cancelled.
+    """
+
+    def __init__(self, reason: str | None = None, *, execution_id: str | None = None) -> None:
+        self.reason: str | None = reason
+        self.execution_id: str | None = execution_id
+        super().__init__(reason or "the run was cancelled")
 
 
 class BadRequestError(StreamingError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from starlette.applications import Starlette
 
 from lg_streaming.capture import (
+    BlockCanceller,
     CallOptions,
     configured_plan,
     current_call,
@@ -20,7 +20,7 @@ from lg_streaming.capture import (
 )
 from lg_streaming.context import Block, ExecutionContext, block_var, code_position, current_block, reset_in_context
 from lg_streaming.decorators import plan_of
-from lg_streaming.errors import StreamingConfigError, describe_error
+from lg_streaming.errors import RunCancelledError, StreamingConfigError, describe_error
 from lg_streaming.eventloop import running_task
 from lg_streaming.events import check_execution_id, parse_priority, run_metadata
 from lg_streaming.gateway import Gateway, InitialData
@@ -32,7 +32,7 @@ from lg_streaming.settings import StreamingSettings, settings_from
 from lg_streaming.views import EventStreamProcessor, TokenStreamingService
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator
     from contextvars import Token
 
     from opentelemetry.trace import TracerProvider
@@ -62,8 +62,9 @@ class ExecutionBlock:
     cancelled, or failed with its exception. It is interrupted when a node waits for a human. Overlapping blocks of one
     execution share a run, which ends with the last one. Exceptions are never swallowed.
 
-    A cancelled run (by `hub.cancel`, or by an authorized reader) cancels the asyncio task that entered the block. A
-    block without a task cannot be cancelled: its run ends as cancelled at once, and later updates are dropped.
+    A cancelled run (by `hub.cancel`, or by an authorized reader) cancels the asyncio task that entered the block. In
+    sync code, `RunCancelledError` is raised where a node, a model or a tool begins next, or a model's next token
+    arrives. After ``limits.cancel_grace`` seconds the run ends in any case, and later updates are dropped.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class ExecutionBlock:
         self._run_id = ""
         self._block: Block | None = None
         self._token: Token[Block | None] | None = None
-        self._stop_listening: Callable[[], None] | None = None
+        self._canceller: BlockCanceller | None = None
 
     @property
     def emitter(self) -> Emitter:
@@ -104,21 +105,9 @@ class ExecutionBlock:
             outer=current_block(),
         )
         self._token = block_var.set(self._block)
-        self._stop_listening = self._listen()
+        self._canceller = BlockCanceller(self._block, running_task())
+        self._canceller.join(context, if_abandoned=True)
         return self
-
-    def _listen(self) -> Callable[[], None] | None:
-        """Cancel the task of this block with its run. Return what undoes that; None without a task."""
-        task = running_task()
-        if task is None:
-            return None
-
-        def cancel(reason: str | None) -> None:
-            # On the task's event loop, between its steps: the task is inside the block, or has left it.
-            if self._block is not None and not self._block.left:
-                task.cancel(reason)
-
-        return self._hub.on_cancel(self.execution_id, lambda reason: _on_loop(task.get_loop(), cancel, reason))
 
     def __exit__(self, _: object, exc: BaseException | None, __: object) -> None:
         if self._block is None or not self._block.leave():
@@ -126,8 +115,8 @@ class ExecutionBlock:
         try:
             if self._token is not None:
                 reset_in_context(block_var, self._token)
-            if self._stop_listening is not None:
-                self._stop_listening()
+            if self._canceller is not None:
+                self._canceller.end()
         finally:
             self._hub.runs.leave_run(self.execution_id, self._run_id, self._outcome(exc))
 
@@ -140,14 +129,10 @@ class ExecutionBlock:
     def _outcome(self, error: BaseException | None) -> RunOutcome:
         if error is None:
             return RunOutcome("workflow_complete", {})
-        if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
-            return RunOutcome("workflow_cancelled", {})
+        if isinstance(error, (asyncio.CancelledError, RunCancelledError, GeneratorExit, KeyboardInterrupt)):
+            nodes = self._canceller.left_running() if self._canceller is not None else ()
+            return RunOutcome("workflow_cancelled", {"still_running": nodes} if nodes else {})
         return RunOutcome("workflow_error", {"error": describe_error(error, debug=self._hub.publisher.debug)})
-
-
-def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[str | None], None], reason: str | None) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed, and its tasks with it
-        loop.call_soon_threadsafe(call, reason)
 
 
 class StreamingModule:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_SCOPE",
     "TRACED",
+    "CancelTarget",
     "Delivery",
     "LargeUpdates",
     "LiveDefaults",
@@ -125,6 +126,18 @@ TRACED: Final = FINAL_TYPES | {
 """Types of updates that mark the start or the end of a run or a node."""
 
 
+class CancelTarget(Protocol):
+    """Code of a run that can be cancelled: a graph call, or an execution block."""
+
+    def cancel(self, reason: str | None) -> None:
+        """Stop the code as soon as possible. Called at most once for each run, on any thread; it must not block."""
+        ...
+
+    def still_running(self) -> Sequence[str]:
+        """Return the ids of the nodes that are at work and could not be stopped."""
+        ...
+
+
 class RunTracker(Protocol):
     """Runs of executions, as emitters and captured graphs join and leave them. Synchronous and thread-safe."""
 
@@ -161,6 +174,19 @@ class RunTracker(Protocol):
 
     def leave_run(self, execution_id: str, run_id: str, outcome: RunOutcome, *, joined: bool = True) -> None:
         """Leave a run; the last participant ends it with its outcome. A caller may leave that had not ``joined``."""
+        ...
+
+    def on_cancel(
+        self, execution_id: str, run_id: str, target: CancelTarget, *, if_abandoned: bool = False
+    ) -> Callable[[], None]:
+        """Cancel ``target`` with the run, at once if that is cancelled already; return a function that undoes this.
+
+        Args:
+            execution_id: The execution.
+            run_id: Its run.
+            target: The code to cancel.
+            if_abandoned: Whether to cancel it too when the log refuses the run.
+        """
         ...
 
     def keep_alive(self, execution_id: str, run_id: str) -> Callable[[], None]:

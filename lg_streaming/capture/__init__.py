@@ -10,11 +10,14 @@
 - `graph_call`: one call of a graph, and its run; `graph`: the trackers that find such calls.
 - `run_registry`: LangChain's runs, each a `run`; `place`: the node or call that each belongs to.
 - `run_follower`, `callbacks`: callback handlers for runs, tools and models.
+- `canceller`, `cancel_gate`, `cancelled`, `thread_work`: cancels of graph calls and blocks.
 - `pregel_hooks`: hooks into LangGraph's loop; `idle_timeout`: its idle clock.
 """
 
 from langchain_core.runnables import RunnableConfig
 
+from lg_streaming.capture.cancel_gate import install_gate
+from lg_streaming.capture.canceller import BlockCanceller
 from lg_streaming.capture.decorated_graph import decorate_graph, get_graph_plan, has_decorated_nodes, is_graph
 from lg_streaming.capture.graph import configured_execution_id, current_call, graph_config, options_in
 from lg_streaming.capture.graph_call import CallOptions
@@ -27,6 +30,7 @@ from lg_streaming.capture.pregel_hooks import install_hooks
 from lg_streaming.capture.wrap import StreamedRunnable, unwrap_node, wrap_node
 
 __all__ = [
+    "BlockCanceller",
     "CallOptions",
     "GraphPlan",
     "NodePlan",
@@ -51,5 +55,6 @@ __all__ = [
     "wrap_node",
 ]
 
+install_gate()
 install_hooks()
 install_idle_hooks()

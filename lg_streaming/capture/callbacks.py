@@ -100,7 +100,7 @@ class ModelFollower(RunFollower):
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Publish a piece of a model's answer, which comes as an event of the content-block protocol."""
-        run = RUNS.get(run_id)
+        run = RUNS.find(run_id)
         if run is not None and run.model is not None and run.is_published_by(self):
             run.model.add_event(event)
 

@@ -37,6 +37,8 @@ def enter_node(
     """Start and return a run of the node; None if it belongs to no execution, or streaming fails."""
     try:
         config = config or var_child_runnable_config.get()
+        if RUNS.is_cancelling:
+            RUNS.check(_parent_id(config))
         run = _start_node(plan, name, config, arguments)
         if run is not None:
             run.config = _config_inside(run, config)

@@ -22,7 +22,7 @@ from lg_streaming.capture.outcome import to_interrupts
 from lg_streaming.capture.place import Place, parent_run_id, place_of_run
 from lg_streaming.capture.plan import configured_plan
 from lg_streaming.capture.run import Run
-from lg_streaming.capture.run_follower import RunFollower, RunStart, end_with_task
+from lg_streaming.capture.run_follower import RunFollower, RunStart, end_with_task, note_task
 from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.context import current_block, current_frame
 from lg_streaming.publisher import publishers
@@ -53,8 +53,8 @@ class GraphTracker(RunFollower, GraphCallbackHandler):
 
     @property
     def ignore_llm(self) -> bool:
-        """True: models' tokens pass it by, since each handler costs every token."""
-        return True
+        """True, unless code is cancelled: models' tokens pass it by, since each handler costs every token."""
+        return not RUNS.is_cancelling
 
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
         """Note that a graph waits for a human, at an ``interrupt()`` or a breakpoint."""
@@ -186,6 +186,7 @@ def _take(start: RunStart, call: GraphCall, plan: GraphPlan | None, *, sure: boo
     run.ids.add(run_id)
     if not run.has_own_plan:
         run.plan, run.children_wrapped = plan, False
+    note_task(call)
     if sure:
         call.begin()
     end_with_task(run, run_id)

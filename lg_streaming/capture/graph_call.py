@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lg_streaming.capture.outcome import classify_ending, describe_failure
 from lg_streaming.context import ExecutionContext
@@ -14,15 +14,15 @@ from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import RunOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from lg_streaming.capture.plan import GraphPlan
-    from lg_streaming.context import Block
+    from lg_streaming.context import Block, CancelRequest
     from lg_streaming.events import Priority
     from lg_streaming.publisher import Publisher
 
-__all__ = ["CallOptions", "GraphCall"]
+__all__ = ["CallCanceller", "CallOptions", "GraphCall"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -41,6 +41,31 @@ class CallOptions:
 
 
 _DEFAULTS = CallOptions()
+
+
+class CallCanceller(Protocol):
+    """Canceller of a graph call."""
+
+    @property
+    def request(self) -> CancelRequest | None:
+        """Request to cancel the call, or the block around it."""
+        ...
+
+    def join(self, context: ExecutionContext) -> None:
+        """Cancel the call with the run of ``context``, until `end`."""
+        ...
+
+    def end(self) -> None:
+        """Note that the call has ended: it is cancelled no more."""
+        ...
+
+    def left_running(self) -> Sequence[str]:
+        """Return the ids of the nodes that the end of the call leaves at work in threads."""
+        ...
+
+    def replace(self, error: BaseException) -> BaseException | None:
+        """Return the error that the caller of the cancelled call gets in place of ``error``; None for that error."""
+        ...
 
 
 class GraphCall:
@@ -91,11 +116,18 @@ class GraphCall:
         self._lock = threading.Lock()  # parallel sync nodes enter on several threads
         self._context: ExecutionContext | None = None
         self._was_asked = self._begun = False
+        self.canceller: CallCanceller | None = None
+        """Canceller of the call, from its start on."""
 
     @property
     def context(self) -> ExecutionContext | None:
         """Execution and run, once the call has joined one."""
         return self._context
+
+    @property
+    def cancel_request(self) -> CancelRequest | None:
+        """Request to cancel the call, or the block around it."""
+        return self.canceller.request if self.canceller is not None else None
 
     def begin(self, thread_id: object = None) -> None:
         """Join the run of a known execution, or resume a run that waits. A repeated call does nothing.
@@ -127,6 +159,7 @@ class GraphCall:
         Raises:
             StreamingError: If the run cannot be opened; only the first call raises.
         """
+        joined: ExecutionContext | None = None
         with self._lock:
             if self._context is None and not self._was_asked and self._publisher is not None:
                 self._was_asked = True  # only the first node gets the error
@@ -142,8 +175,10 @@ class GraphCall:
                     priority=options.priority,
                     parent=self._parent,
                 )
-                self._context = ExecutionContext(self._publisher, execution_id, run_id)
-            return self._context
+                joined = self._context = ExecutionContext(self._publisher, execution_id, run_id)
+        if joined is not None and self.canceller is not None:
+            self.canceller.join(joined)
+        return self._context
 
     @property
     def _default_execution_id(self) -> str:
@@ -154,6 +189,8 @@ class GraphCall:
         if run_id is not None:
             self._was_asked = True
             self._context = ExecutionContext(publisher, execution_id, run_id)
+            if self.canceller is not None:
+                self.canceller.join(self._context)
 
     # --- its outcome -----------------------------------------------------------------------------------------
 
@@ -173,25 +210,30 @@ class GraphCall:
     def hand_over(self) -> None:
         """Leave the run to another call, whose config the same graph was given too."""
         context = self._context
+        if self.canceller is not None:
+            self.canceller.end()
         if context is not None:
             outcome = RunOutcome("workflow_complete", {})
             context.publisher.runs.leave_run(context.execution_id, context.run_id, outcome)
 
     def fail(self, error: BaseException) -> None:
         """End the call after the graph raised an error."""
-        match classify_ending(error):
+        match "cancelled" if self.cancel_request is not None else classify_ending(error):
             case "complete":
                 self.complete()
             case "interrupted":
                 self.interrupted: bool = True
                 self.complete()
             case "cancelled":
-                self._leave_run("workflow_cancelled", {})
+                nodes = self.canceller.left_running() if self.canceller is not None else ()
+                self._leave_run("workflow_cancelled", {"still_running": nodes} if nodes else {})
             case "failed":
                 debug = self._publisher is not None and self._publisher.debug
                 self._leave_run("workflow_error", {"error": describe_failure(error, debug=debug)})
 
     def _leave_run(self, type: str, data: Mapping[str, Any]) -> None:
+        if self.canceller is not None:
+            self.canceller.end()
         context = self._context
         if context is not None:
             self._warn_if_nothing_captured(context, type)

@@ -8,9 +8,17 @@ from typing import Any, Final, Literal, cast
 
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, NodeTimeoutError, ParentCommand
 
-from lg_streaming.errors import describe_error
+from lg_streaming.errors import RunCancelledError, describe_error
 
 __all__ = ["CANCELLED", "Ending", "classify_ending", "describe_failure", "get_interrupts", "to_interrupts"]
+
+_CANCELS: Final = (
+    asyncio.CancelledError,
+    RunCancelledError,
+    GeneratorExit,
+    KeyboardInterrupt,
+    GraphBubbleUp,
+)
 
 Ending = Literal["complete", "interrupted", "cancelled", "failed"]
 """Ending by an error. ``complete``: a `Command` went to the parent graph. ``interrupted``: it waits for a human.
@@ -32,7 +40,7 @@ def classify_ending(error: BaseException) -> Ending:
         return "complete"
     if isinstance(error, GraphInterrupt):
         return "interrupted"
-    if isinstance(error, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, GraphBubbleUp)):
+    if isinstance(error, _CANCELS):
         return "cancelled"
     return "failed"
 

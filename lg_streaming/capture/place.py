@@ -21,6 +21,7 @@ __all__ = [
     "frame_in_context",
     "frame_of_run",
     "is_at_or_in",
+    "outer_frame",
     "parent_run_id",
     "place_of_run",
     "surrounding_namespace",
@@ -93,18 +94,18 @@ def _was_entered_in(frame: NodeFrame, run: Run) -> bool:
     while found is not None:
         if run.call is not None and found.call is run.call:
             return True
-        found = _outer_frame(found)
+        found = outer_frame(found)
     return False
 
 
 def is_at_or_in(frame: Frame | None, outer: Frame) -> bool:
     """Return whether ``frame`` is ``outer``, or was entered in it."""
     while frame is not None and frame is not outer:
-        frame = _outer_frame(frame)
+        frame = outer_frame(frame)
     return frame is outer
 
 
-def _outer_frame(frame: Frame) -> Frame | None:
+def outer_frame(frame: Frame) -> Frame | None:
     """Return the frame around a frame, in the same execution or around the block in which it was entered."""
     if frame.outer is not None:
         return frame.outer

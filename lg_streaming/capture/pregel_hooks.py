@@ -178,6 +178,18 @@ def _after_init(original: Any) -> Any:
     return init
 
 
+def _unless_cancelled(original: Any) -> Any:
+    """Stop a cancelled graph before and after each step. A step that was stopped is not recorded as done."""
+
+    @functools.wraps(original)
+    def step(self: Any) -> Any:
+        if RUNS.is_cancelling and _run_of(self) is not None:
+            RUNS.check(self.manager.run_id)
+        return original(self)
+
+    return step
+
+
 def _around_match(original: Any) -> Any:
     @functools.wraps(original)
     def match_cached_writes(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -240,6 +252,8 @@ def _around_timeout_error(original: Any) -> Any:
 _HOOKS: Final[Sequence[tuple[str, str, Callable[[Any], Any]]]] = (
     ("PregelLoop", "__init__", _after_init),
     ("PregelLoop", "_push_graph_lifecycle_event", _before_event),
+    ("PregelLoop", "tick", _unless_cancelled),
+    ("PregelLoop", "after_tick", _unless_cancelled),
     ("SyncPregelLoop", "match_cached_writes", _around_match),
     ("AsyncPregelLoop", "amatch_cached_writes", _around_async_match),
 )

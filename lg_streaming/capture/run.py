@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
     from contextvars import Token
     from uuid import UUID
@@ -46,10 +47,15 @@ class Run:
         "plan",
         "root_call",
         "root_handlers",
+        "task",
         "tool",
         "tool_call_id",
         "unwatch",
     )
+
+    task: asyncio.Task[Any] | None
+    """Task in which it runs, if it is the run of a node and has one."""
+    _model_handler: object
 
     def __init__(self, handler: object, parent: Run | None, frame: NodeFrame | None, namespace: str | None) -> None:
         self.handler: object = handler
@@ -74,8 +80,8 @@ class Run:
         """Id of the tool call that it is, or is inside of."""
         self.copies: int = 0
         """Number of further times that the handler is attached."""
+        self.task = self._model_handler = None
         self._seen = 0
-        self._model_handler: object = None
         self.context_token: Token[FrameMark | None] | None = None
         """Token that resets the context variable of frames, which the run has set."""
         self.model: ModelCall | None = None

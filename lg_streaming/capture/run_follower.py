@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler
 from langgraph.pregel import Pregel
 
+from lg_streaming.capture.canceller import CallCanceller
 from lg_streaming.capture.graph_call import GraphCall
 from lg_streaming.capture.node import agent_name, open_node
 from lg_streaming.capture.outcome import classify_ending, get_interrupts
@@ -21,15 +22,15 @@ from lg_streaming.eventloop import running_task
 from lg_streaming.events import node_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import CodeType
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
     from uuid import UUID
 
     from lg_streaming.capture.node_frame import NodeFrame
     from lg_streaming.capture.run import Run
     from lg_streaming.events import Scope
 
-__all__ = ["RunFollower", "RunStart", "end_with_task", "scope_of_run"]
+__all__ = ["RunFollower", "RunStart", "end_with_task", "note_task", "scope_of_run"]
 
 
 class RunStart(NamedTuple):
@@ -88,6 +89,7 @@ class RunFollower(BaseCallbackHandler):
         if self.finds_roots:
             self.take_root(start)
         if new and run.is_node:
+            run.task = running_task()
             self._capture(start)
             if run.frame is None and run.call is not None and run.call.explicit and current_frame() is not None:
                 run.context_token = frame_var.set(NO_FRAME)
@@ -125,12 +127,27 @@ class RunFollower(BaseCallbackHandler):
         if run.node is not None:
             run.node.fail(error)
         _end_call(run, lambda call: call.fail(error))
+        canceller = run.root_call.canceller if run.root_call is not None else None
+        if canceller is not None and (replaced := canceller.replace(error)) is not None:
+            raise replaced from error
 
     # --- models and retrievers, for what they call -----------------------------------------------------------
 
     def on_chat_model_start(self, serialized: Any, messages: object, **kwargs: Any) -> None:  # noqa: ARG002
         """Register the run."""
         self._register(**kwargs)
+
+    def on_llm_start(self, serialized: Any, prompts: object, **kwargs: Any) -> None:  # noqa: ARG002
+        """Stop a model that a cancelled run starts."""
+        RUNS.check(kwargs.get("parent_run_id"))
+
+    def on_llm_new_token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """Stop a model of a cancelled run."""
+        RUNS.find(run_id)
+
+    def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """Stop a model of a cancelled run."""
+        RUNS.find(run_id)
 
     def on_retriever_start(self, serialized: object, query: object, **kwargs: Any) -> None:  # noqa: ARG002
         """Register the run."""
@@ -220,6 +237,9 @@ def _end_call(run: Run, end: Callable[[GraphCall], None]) -> None:
 
 _STARTS: Final = AsyncCallbackManager.on_chain_start.__code__
 _GRAPH_STREAM: Final = cast("Any", Pregel).astream.__code__
+_GRAPH_CALL: Final = cast("Any", Pregel).ainvoke.__code__
+_EVENT_TASK: Final = "consume_astream"
+"""Coroutine in which LangChain runs what `astream_events` reads. It hides a cancel: its reader would see an end."""
 _MAX_FRAMES: Final = 16
 
 
@@ -232,6 +252,7 @@ def end_with_task(run: Run, run_id: UUID) -> None:
     starter = _starter() if task is not None else None
     if task is None or starter is None:
         return
+    starter = starter.f_code
     # LangChain begins the runs of a batch in tasks that do nothing else. And each chunk of a chain's stream may be read
     # in another task; that of a graph is at work before it gives one. Such a run goes on when its task ends well.
     begins_only = getattr(task.get_coro(), "__name__", None) == _STARTS.co_name
@@ -251,16 +272,32 @@ def end_with_task(run: Run, run_id: UUID) -> None:
     run.unwatch = unwatch
 
 
-def _starter() -> CodeType | None:
-    """Return the code that awaits LangChain's callbacks of a start; None in sync code, which nothing cancels."""
-    frame = inspect.currentframe()
-    for _ in range(_MAX_FRAMES):
-        if frame is None:
-            return None
+def note_task(call: GraphCall) -> None:
+    """Give the canceller of a call that starts the task that runs it, if the call is async."""
+    task = running_task()
+    starter = _starter() if task is not None else None
+    if task is None or starter is None:
+        call.canceller = CallCanceller(call, None)
+        return
+    callers = [each.f_code for each in _frames(starter, _MAX_FRAMES)]
+    waits = callers[0] is not _STARTS and not callers[0].co_flags & inspect.CO_ASYNC_GENERATOR
+    waits = waits or (callers[0] is _GRAPH_STREAM and _GRAPH_CALL in callers[1:2])
+    hides_cancels = any(code.co_name == _EVENT_TASK for code in callers)
+    call.canceller = CallCanceller(call, task, waits=waits or hides_cancels, hides_cancels=hides_cancels)
+
+
+def _starter() -> FrameType | None:
+    """Return the frame that awaits LangChain's callbacks of a start; None in sync code, which nothing cancels."""
+    for frame in _frames(inspect.currentframe(), _MAX_FRAMES):
         if frame.f_code is _STARTS:
-            return frame.f_back.f_code if frame.f_back is not None else _STARTS
-        frame = frame.f_back
+            return frame.f_back or frame
     return None
+
+
+def _frames(frame: FrameType | None, most: int) -> Iterator[FrameType]:
+    while frame is not None and most:
+        yield frame
+        frame, most = frame.f_back, most - 1
 
 
 def _restore_context(run: Run) -> None:

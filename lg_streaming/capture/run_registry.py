@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from lg_streaming.capture.cancelled import raise_if_cancelled
 from lg_streaming.capture.place import frame_in_context, frame_of_run, is_at_or_in, parent_run_id, place_of_run
 from lg_streaming.capture.run import Run
 from lg_streaming.context import NO_FRAME, CodePosition, find_code_positions_with, frame_var
+from lg_streaming.errors import RunCancelledError
+from lg_streaming.fork import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.node_frame import CapturedNode, NodeFrame
     from lg_streaming.capture.place import Place
+    from lg_streaming.context import CancelRequest
 
 __all__ = ["RUNS", "RunRegistry"]
 
@@ -29,7 +33,13 @@ class RunRegistry:
     def __init__(self) -> None:
         self._runs: dict[UUID, Run] = {}
         self.find: Callable[[UUID], Run | None] = self._runs.get
-        """Return the run of an id, with one call per token; None if it is unknown or has ended."""
+        """Return the run of an id, with one call per token; None if it is unknown or has ended. Raise
+        `RunCancelledError` in a run that is cancelled."""
+        self.is_cancelling: bool = False
+        """True while a cancelled graph call or block is at work."""
+        self._cancelled: dict[object, Mapping[UUID, CancelRequest]] = {}
+        """Cancelled graph calls and blocks, and the runs in threads that they have left."""
+        self._lock = new_lock()
         self._nodes: dict[str, Run] = {}
         """Runs of nodes, by namespace."""
         self._frames: dict[str, list[CapturedNode]] = {}
@@ -59,6 +69,8 @@ class RunRegistry:
         if run is not None:
             run.note_duplicate(handler)
             return run, False
+        if self.is_cancelling:
+            self.check(parent_id)
         namespace = metadata.get("langgraph_checkpoint_ns") if metadata else None
         parent, foreign = self._parent(parent_id, namespace)
         run = Run(handler, parent, None if foreign else frame_of_run(parent), namespace)
@@ -162,6 +174,46 @@ class RunRegistry:
         elif run.is_node and run.frame is not None and run.frame is not node:
             run.frame.cancel()
             self.end(run_id)
+
+    # --- cancels ---------------------------------------------------------------------------------------------
+
+    def begin_cancelling(self, owner: object, left: Mapping[UUID, CancelRequest] | None = None) -> None:
+        """Check every callback, because a graph call or a block is cancelled: until `end_cancelling`.
+
+        Args:
+            owner: The call or the block.
+            left: Runs in threads that its end leaves behind.
+        """
+        with self._lock:
+            self._cancelled = {**self._cancelled, owner: left or {}}
+            self.is_cancelling = True
+            self.find = self._find_unless_cancelled
+
+    def end_cancelling(self, owner: object) -> None:
+        """Note that a graph call or a block has ended."""
+        with self._lock:
+            self._cancelled = {each: left for each, left in self._cancelled.items() if each is not owner}
+            if not self._cancelled:
+                self.is_cancelling = False
+                self.find = self._runs.get
+
+    def check(self, run_id: UUID | None) -> None:
+        """Raise `RunCancelledError` if the code in a run, or in the present context, is cancelled."""
+        self._raise_if_left(run_id)
+        raise_if_cancelled(self.get(run_id))
+
+    def _find_unless_cancelled(self, run_id: UUID) -> Run | None:
+        self.check(run_id)
+        return self._runs.get(run_id)
+
+    def _raise_if_left(self, run_id: UUID | None) -> None:
+        for left in self._cancelled.values():
+            if run_id is not None and (request := left.get(run_id)) is not None:
+                raise RunCancelledError(request.reason, execution_id=request.execution_id)
+
+    def running(self) -> list[tuple[UUID, Run]]:
+        """Return all runs, by id."""
+        return list(self._runs.items())
 
     def place_of_call(self, parent_id: UUID | None) -> Place | None:
         """Return the place of a call that was started in the run of this id.

@@ -17,7 +17,7 @@ from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.hub.background_loop import BackgroundLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Coroutine, Iterable, Sequence
 
 __all__ = [
     "CallbackRunner",
@@ -47,6 +47,10 @@ class RegisteredHandler(NamedTuple):
 
     call: Callable[..., object]
     loop: asyncio.AbstractEventLoop | None
+    still_running: Callable[[], Sequence[str]] | None = None
+    """Returns the ids of the nodes that it could not stop; None for a handler of the program."""
+    if_abandoned: bool = True
+    """Whether to call it when the log refuses the run."""
 
     @classmethod
     def here(cls, call: Callable[..., object]) -> RegisteredHandler:

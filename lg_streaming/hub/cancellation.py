@@ -10,7 +10,7 @@ from lg_streaming.publisher import RunOutcome
 from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lg_streaming.errors import StreamingError
     from lg_streaming.hub.callbacks import CallbackRunner, CancelHandler
@@ -73,7 +73,8 @@ class RunCanceller:
             if run_id is None or execution.run_id != run_id:
                 return
             called_before = execution.cancelling
-            handlers = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
+            registered = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
+            handlers = [each for each in registered if each.if_abandoned]
         if self._runs.abandon_run(execution, run_id) and not (called_before or self._registry.closed):
             self._callbacks.call(handlers, execution.execution_id, error.message)
 
@@ -106,7 +107,8 @@ class RunCanceller:
         if run_id is None or execution.run_id != run_id or self._registry.closed:
             return
         self._registry.run_listeners.flush_execution(execution.execution_id)
-        if self._runs.finish_run(execution, run_id, self.outcome(execution.cancel_reason)):
+        outcome = self.outcome(execution.cancel_reason, _find_still_running(execution))
+        if self._runs.finish_run(execution, run_id, outcome):
             self._registry.run_listeners.close_execution(execution.execution_id)
 
     def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:
@@ -115,6 +117,18 @@ class RunCanceller:
         return execution.add_handler(lambda handlers: handlers.cancel, RegisteredHandler.here(handler))
 
     @staticmethod
-    def outcome(reason: str | None) -> RunOutcome:
-        """Return the outcome of a run that is cancelled."""
-        return RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})
+    def outcome(reason: str | None, still_running: Sequence[str] = ()) -> RunOutcome:
+        """Return the outcome of a run that is cancelled, with the nodes that could not be stopped."""
+        data = {"reason": reason, "still_running": list(still_running)}
+        return RunOutcome("workflow_cancelled", {name: value for name, value in data.items() if value})
+
+
+def _find_still_running(execution: Execution) -> list[str]:
+    """Return the ids of the nodes of a cancelled run that are still at work, each once."""
+    with execution.lock:
+        handlers = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
+        found = dict.fromkeys(execution.still_running)
+    for each in handlers:
+        if each.still_running is not None:
+            found.update(dict.fromkeys(each.still_running()))
+    return list(found)

@@ -57,6 +57,8 @@ class Execution:
     cancelling: bool = False
     """True after a request to cancel the open run."""
     cancel_reason: str | None = None
+    still_running: tuple[str, ...] = ()
+    """The nodes that participants of the cancelled run could not stop when they left it."""
     owner: str | None = None
     metadata: Mapping[str, Any] = field(init=False)
     """The metadata of the open run, or of the last one."""
@@ -145,6 +147,9 @@ class Execution:
         def remove() -> None:
             with self.lock:
                 handlers.pop(key, None)
+                kept = self.handlers
+                if kept is not None and not kept.cancel and not kept.response:
+                    self.handlers = None
 
         return remove
 
@@ -184,12 +189,17 @@ class Execution:
         self._participants = max(0, self._participants - joined)
         if outcome.type == "workflow_interrupted":
             self._paused.setdefault("", outcome.data.get("interrupts", ()))
+        self.still_running += tuple(outcome.data.get("still_running", ()))
         if self._participants:
             return None
         if self.interrupted and outcome.type in {"workflow_complete", "workflow_interrupted"}:
-            return RunOutcome("workflow_interrupted", self._questions(outcome.data))
-        if outcome.type == "workflow_cancelled" and self.cancel_reason:
-            return RunOutcome("workflow_cancelled", {"reason": self.cancel_reason})
+            if not self.cancelling:
+                return RunOutcome("workflow_interrupted", self._questions(outcome.data))
+            outcome = RunOutcome("workflow_cancelled", {})
+        if outcome.type == "workflow_cancelled":
+            data = {"reason": self.cancel_reason, "still_running": list(dict.fromkeys(self.still_running))}
+            found = {name: value for name, value in data.items() if value}
+            return RunOutcome("workflow_cancelled", {**found, **outcome.data, **found})
         return outcome
 
     def _questions(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -210,7 +220,7 @@ class Execution:
         self._attempts.clear()
         self._paused.clear()
         self.prompts.clear()
-        self.cancelling, self.cancel_reason = False, None
+        self.cancelling, self.cancel_reason, self.still_running = False, None, ()
         self._idle_updates = -1
 
     def idle_for(self, now: float) -> float:

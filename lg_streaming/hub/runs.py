@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ from lg_streaming.errors import (
 )
 from lg_streaming.events import check_execution_id, clamp_priority
 from lg_streaming.fork import release_owned
+from lg_streaming.hub.callbacks import RegisteredHandler
 from lg_streaming.hub.idle import IdleMonitor
 from lg_streaming.hub.open_options import OpenOptions
 from lg_streaming.hub.options import RunOptions
@@ -33,9 +35,11 @@ if TYPE_CHECKING:
     from lg_streaming.hub.run_listeners import RunListeners
     from lg_streaming.hub.writer import UpdateWriter
     from lg_streaming.log.base import Opening
-    from lg_streaming.publisher import OnMissingRun
+    from lg_streaming.publisher import CancelTarget, OnMissingRun
 
 __all__ = ["RunManager"]
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class PreparedStatus(NamedTuple):
@@ -293,6 +297,22 @@ class RunManager:
 
     # --- an open run --------------------------------------------------------------------------------------
 
+    def on_cancel(
+        self, execution_id: str, run_id: str, target: CancelTarget, *, if_abandoned: bool = False
+    ) -> Callable[[], None]:
+        """Cancel ``target`` with the run, at once if that is cancelled already. See `RunTracker.on_cancel`."""
+        execution = self.registry.get_or_create(execution_id)
+        handler = RegisteredHandler(target.cancel, None, target.still_running, if_abandoned)
+        with execution.lock:
+            remove = execution.add_handler(lambda handlers: handlers.cancel, handler)
+            is_open, reason = execution.run_id == run_id, execution.cancel_reason
+            is_cancelled = (
+                execution.cancelling if is_open else not execution.running and execution.outcome == "cancelled"
+            )
+        if is_cancelled:
+            target.cancel(reason)
+        return remove
+
     def keep_alive(self, execution_id: str, run_id: str) -> Callable[[], None]:
         """Keep the run from ending as idle, until the returned function is called."""
         execution = self._executions.get(execution_id)
@@ -442,6 +462,12 @@ class RunManager:
             release_owned(execution.lock)
             raise
         self.writer.counters.drops.report()
+        if nodes := outcome.data.get("still_running"):
+            logger.warning(
+                "the run of execution %r is cancelled, but code in a thread goes on until it returns: node %s",
+                execution.execution_id,
+                ", ".join(map(repr, nodes)),
+            )
         return True
 
     def _encode(self, outcome: RunOutcome) -> PreparedStatus:
