@@ -61,14 +61,9 @@ class _Canceller:
             RUNS.begin_cancelling(self)
         self._note_request(self._request)
         task = self.task
-        if task is None:
-            return
-        loop = task.get_loop()
-        if running_loop() is loop:
-            self._stop(reason)
-        else:
+        if task is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and its tasks with it
-                loop.call_soon_threadsafe(self._stop, reason)
+                task.get_loop().call_soon_threadsafe(self._stop, reason)
 
     def cancel(self, reason: str | None) -> None:
         """Cancel the code."""
@@ -78,7 +73,7 @@ class _Canceller:
         """Make the request visible to callbacks."""
 
     def _stop(self, reason: str | None) -> None:
-        """Cancel the tasks, between their steps: so each is inside the code, or has left it."""
+        """Cancel the tasks. The event loop calls this between their steps: each is inside the code, or has left it."""
         if self._ended or self._request is None:
             return
         runs = self._runs()
