@@ -50,7 +50,7 @@ StreamingError                       every error of this library
     └── BlockingCallError            a call that would block the event loop it waits for
 ```
 
-`RunCancelledError` is no `StreamingError`, and no `Exception`: sync code of a cancelled run gets it.
+`GraphCancelledError` is no `StreamingError`, and no `Exception`: sync code of a cancelled run gets it.
 
 Each wire error has a ``code``. Its first digit is 4 for an error of the caller and 5 for one of the server; `CODES`
 has whether a retry helps. ``StreamingConfigError`` and ``ConnectionLostError`` are raised locally and never sent.
@@ -84,6 +84,7 @@ __all__ = [
     "ForbiddenError",
     "ForkedError",
     "GapError",
+    "GraphCancelledError",
     "GraphNotFoundError",
     "HubClosedError",
     "IdempotencyError",
@@ -188,8 +189,8 @@ class StreamingError(Exception):
         return wire
 
 
-class RunCancelledError(BaseException):
-    """Cancelled run, as raised in the sync code of its graph and to the caller of a sync call.
+class GraphCancelledError(BaseException):
+    """Cancelled graph, as raised in its sync code and to the caller of a sync call.
 
     Like `asyncio.CancelledError` it is no `Exception`. So a node that catches `Exception`, a retry policy, a fallback
     or a handler of tool errors neither swallows it nor tries again.

@@ -20,7 +20,7 @@ from lg_streaming.capture import (
 )
 from lg_streaming.context import Block, ExecutionContext, block_var, code_position, current_block, reset_in_context
 from lg_streaming.decorators import plan_of
-from lg_streaming.errors import RunCancelledError, StreamingConfigError, describe_error
+from lg_streaming.errors import GraphCancelledError, StreamingConfigError, describe_error
 from lg_streaming.eventloop import running_task
 from lg_streaming.events import check_execution_id, parse_priority, run_metadata
 from lg_streaming.gateway import Gateway, InitialData
@@ -63,7 +63,7 @@ class ExecutionBlock:
     execution share a run, which ends with the last one. Exceptions are never swallowed.
 
     A cancelled run (by `hub.cancel`, or by an authorized reader) cancels the asyncio task that entered the block. In
-    sync code, `RunCancelledError` is raised where a node, a model or a tool begins next, or a model's next token
+    sync code, `GraphCancelledError` is raised where a node, a model or a tool begins next, or a model's next token
     arrives. After ``limits.cancel_grace`` seconds the run ends in any case, and later updates are dropped.
     """
 
@@ -129,7 +129,7 @@ class ExecutionBlock:
     def _outcome(self, error: BaseException | None) -> RunOutcome:
         if error is None:
             return RunOutcome("workflow_complete", {})
-        if isinstance(error, (asyncio.CancelledError, RunCancelledError, GeneratorExit, KeyboardInterrupt)):
+        if isinstance(error, (asyncio.CancelledError, GraphCancelledError, GeneratorExit, KeyboardInterrupt)):
             nodes = self._canceller.left_running() if self._canceller is not None else ()
             return RunOutcome("workflow_cancelled", {"still_running": nodes} if nodes else {})
         return RunOutcome("workflow_error", {"error": describe_error(error, debug=self._hub.publisher.debug)})

@@ -16,7 +16,7 @@ __all__ = ["CancelGate", "install_gate"]
 
 
 class CancelGate(BaseCallbackHandler):
-    """Handler that LangChain attaches to each run while some code is cancelled. It raises `RunCancelledError`."""
+    """Handler that LangChain attaches to each run while some code is cancelled. It raises `GraphCancelledError`."""
 
     run_inline = True
 

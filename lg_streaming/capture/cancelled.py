@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lg_streaming.capture.place import frame_in_context, outer_frame
 from lg_streaming.context import block_var
-from lg_streaming.errors import RunCancelledError
+from lg_streaming.errors import GraphCancelledError
 
 if TYPE_CHECKING:
     from lg_streaming.capture.run import Run
@@ -16,7 +16,7 @@ __all__ = ["raise_if_cancelled", "request_of_block"]
 
 
 def raise_if_cancelled(run: Run | None) -> None:
-    """Raise `RunCancelledError` if the graph call, the node or the block of a run, or one around it, is cancelled.
+    """Raise `GraphCancelledError` if the graph call, the node or the block of a run, or one around it, is cancelled.
 
     Args:
         run: The run of the code; None for code that is in no known run.
@@ -25,7 +25,7 @@ def raise_if_cancelled(run: Run | None) -> None:
     if request is None and (run is None or not run.is_detached):
         request = _request_of_frame(frame_in_context()) or request_of_block(block_var.get())
     if request is not None:
-        raise RunCancelledError(request.reason, execution_id=request.execution_id)
+        raise GraphCancelledError(request.reason, execution_id=request.execution_id)
 
 
 def request_of_block(block: Block | None) -> CancelRequest | None:

@@ -1,7 +1,7 @@
 """Cancel graph calls and execution blocks.
 
 A cancel stops the task that waits for the code, where there is one. The next callback of code in other tasks and
-threads raises `RunCancelledError`: the start of a node, a model, a tool or a chain, a token, the end of a step. A
+threads raises `GraphCancelledError`: the start of a node, a model, a tool or a chain, a token, the end of a step. A
 function that blocks a thread runs until it returns; `still_running` names its node.
 """
 
@@ -15,7 +15,7 @@ from lg_streaming.capture.cancelled import request_of_block
 from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.capture.thread_work import ThreadWork, find_thread_work, nodes_at_work
 from lg_streaming.context import CancelRequest
-from lg_streaming.errors import RunCancelledError
+from lg_streaming.errors import GraphCancelledError
 from lg_streaming.eventloop import running_loop
 from lg_streaming.fork import new_lock
 
@@ -43,6 +43,7 @@ class _Canceller:
         self._ended = False
         self._lock = new_lock()
         self._is_async = task is not None
+        self._cancels_before = task.cancelling() if task is not None else 0
         self._in_threads: list[ThreadWork] = []
         self._runs_in_threads: dict[UUID, CancelRequest] = {}
         self._cancelled_tasks: list[asyncio.Task[Any]] = []
@@ -62,6 +63,8 @@ class _Canceller:
         self._note_request(self._request)
         task = self.task
         if task is not None:
+            if running_loop() is task.get_loop():
+                self._find_threads()
             with contextlib.suppress(RuntimeError):  # the loop is closed, and its tasks with it
                 task.get_loop().call_soon_threadsafe(self._stop, reason)
 
@@ -74,16 +77,25 @@ class _Canceller:
 
     def _stop(self, reason: str | None) -> None:
         """Cancel the tasks. The event loop calls this between their steps: each is inside the code, or has left it."""
-        if self._ended or self._request is None:
+        if self._ended:
             return
-        runs = self._runs()
-        self._in_threads = find_thread_work(runs)
-        nodes = {work.run for work in self._in_threads}
-        self._runs_in_threads = {run_id: self._request for run_id, run in RUNS.running() if _is_at_or_in(run, nodes)}
-        for task in self._tasks(runs):
-            if not task.done():
+        self._find_threads()
+        for task in self._tasks(self._runs()):
+            if not task.done() and not self._is_cancelled(task):
                 task.cancel(reason)
                 self._cancelled_tasks.append(task)
+
+    def _is_cancelled(self, task: asyncio.Task[Any]) -> bool:
+        """Return whether other code cancels a task: a second cancel would disturb its cleanup."""
+        return task.cancelling() > (self._cancels_before if task is self.task else 0)
+
+    def _find_threads(self) -> None:
+        """Note the functions in threads that the nodes wait for, before a cancel ends their waits."""
+        if self._in_threads or self._request is None:
+            return
+        self._in_threads = find_thread_work(self._runs())
+        nodes = {work.run for work in self._in_threads}
+        self._runs_in_threads = {run_id: self._request for run_id, run in RUNS.running() if _is_at_or_in(run, nodes)}
 
     def _tasks(self, runs: Iterable[Run]) -> Iterable[asyncio.Task[Any]]:
         """Return the tasks that are inside the code."""
@@ -187,9 +199,9 @@ class CallCanceller(_Canceller):
         if self._is_async and not self._hides_cancels:
             reason = () if request.reason is None else (request.reason,)
             return None if isinstance(error, asyncio.CancelledError) else asyncio.CancelledError(*reason)
-        if isinstance(error, RunCancelledError):
+        if isinstance(error, GraphCancelledError):
             return None
-        return RunCancelledError(request.reason, execution_id=request.execution_id)
+        return GraphCancelledError(request.reason, execution_id=request.execution_id)
 
 
 class BlockCanceller(_Canceller):

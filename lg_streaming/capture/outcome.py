@@ -8,13 +8,13 @@ from typing import Any, Final, Literal, cast
 
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, NodeTimeoutError, ParentCommand
 
-from lg_streaming.errors import RunCancelledError, describe_error
+from lg_streaming.errors import GraphCancelledError, describe_error
 
 __all__ = ["CANCELLED", "Ending", "classify_ending", "describe_failure", "get_interrupts", "to_interrupts"]
 
 _CANCELS: Final = (
     asyncio.CancelledError,
-    RunCancelledError,
+    GraphCancelledError,
     GeneratorExit,
     KeyboardInterrupt,
     GraphBubbleUp,

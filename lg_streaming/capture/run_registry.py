@@ -13,7 +13,7 @@ from lg_streaming.capture.cancelled import raise_if_cancelled
 from lg_streaming.capture.place import frame_in_context, frame_of_run, is_at_or_in, parent_run_id, place_of_run
 from lg_streaming.capture.run import Run
 from lg_streaming.context import NO_FRAME, CodePosition, find_code_positions_with, frame_var
-from lg_streaming.errors import RunCancelledError
+from lg_streaming.errors import GraphCancelledError
 from lg_streaming.fork import new_lock
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class RunRegistry:
         self._runs: dict[UUID, Run] = {}
         self.find: Callable[[UUID], Run | None] = self._runs.get
         """Return the run of an id, with one call per token; None if it is unknown or has ended. Raise
-        `RunCancelledError` in a run that is cancelled."""
+        `GraphCancelledError` in a run that is cancelled."""
         self.is_cancelling: bool = False
         """True while a cancelled graph call or block is at work."""
         self._cancelled: dict[object, Mapping[UUID, CancelRequest]] = {}
@@ -198,7 +198,7 @@ class RunRegistry:
                 self.find = self._runs.get
 
     def check(self, run_id: UUID | None) -> None:
-        """Raise `RunCancelledError` if the code in a run, or in the present context, is cancelled."""
+        """Raise `GraphCancelledError` if the code in a run, or in the present context, is cancelled."""
         self._raise_if_left(run_id)
         raise_if_cancelled(self.get(run_id))
 
@@ -209,7 +209,7 @@ class RunRegistry:
     def _raise_if_left(self, run_id: UUID | None) -> None:
         for left in self._cancelled.values():
             if run_id is not None and (request := left.get(run_id)) is not None:
-                raise RunCancelledError(request.reason, execution_id=request.execution_id)
+                raise GraphCancelledError(request.reason, execution_id=request.execution_id)
 
     def running(self) -> list[tuple[UUID, Run]]:
         """Return all runs, by id."""

@@ -10,7 +10,7 @@ from lg_streaming.publisher import RunOutcome
 from lg_streaming.timer import current_timer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from lg_streaming.errors import StreamingError
     from lg_streaming.hub.callbacks import CallbackRunner, CancelHandler
@@ -58,7 +58,9 @@ class RunCanceller:
             run_id, requested_before = execution.run_id, execution.cancelling
             if run_id is None:
                 return False
-            handlers = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
+            registered = execution.handlers.cancel.values() if execution.handlers is not None else ()
+            # the library's own first: a handler of the program may cancel the task whose threads they look for
+            handlers = sorted(registered, key=lambda each: each.still_running is None)
             execution.cancelling, execution.cancel_reason = True, reason
         if not handlers:
             self._runs.end_run(execution.execution_id, self.outcome(reason), run_id)
@@ -107,8 +109,8 @@ class RunCanceller:
         if run_id is None or execution.run_id != run_id or self._registry.closed:
             return
         self._registry.run_listeners.flush_execution(execution.execution_id)
-        outcome = self.outcome(execution.cancel_reason, _find_still_running(execution))
-        if self._runs.finish_run(execution, run_id, outcome):
+        _note_still_running(execution)
+        if self._runs.finish_run(execution, run_id, self.outcome(execution.cancel_reason)):
             self._registry.run_listeners.close_execution(execution.execution_id)
 
     def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:
@@ -117,18 +119,15 @@ class RunCanceller:
         return execution.add_handler(lambda handlers: handlers.cancel, RegisteredHandler.here(handler))
 
     @staticmethod
-    def outcome(reason: str | None, still_running: Sequence[str] = ()) -> RunOutcome:
-        """Return the outcome of a run that is cancelled, with the nodes that could not be stopped."""
-        data = {"reason": reason, "still_running": list(still_running)}
-        return RunOutcome("workflow_cancelled", {name: value for name, value in data.items() if value})
+    def outcome(reason: str | None) -> RunOutcome:
+        """Return the outcome of a run that is cancelled."""
+        return RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})
 
 
-def _find_still_running(execution: Execution) -> list[str]:
-    """Return the ids of the nodes of a cancelled run that are still at work, each once."""
+def _note_still_running(execution: Execution) -> None:
+    """Note the nodes of a cancelled run that are still at work."""
     with execution.lock:
         handlers = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
-        found = dict.fromkeys(execution.still_running)
-    for each in handlers:
-        if each.still_running is not None:
-            found.update(dict.fromkeys(each.still_running()))
-    return list(found)
+    nodes = [node for each in handlers if each.still_running is not None for node in each.still_running()]
+    with execution.lock:
+        execution.note_still_running(nodes)

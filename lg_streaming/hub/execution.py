@@ -13,7 +13,7 @@ from lg_streaming.publisher import NO_SCOPE, LiveDefaults, RunOutcome, Scope
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lg_streaming.events import Priority
     from lg_streaming.hub.due import Entry
@@ -58,7 +58,7 @@ class Execution:
     """True after a request to cancel the open run."""
     cancel_reason: str | None = None
     still_running: tuple[str, ...] = ()
-    """The nodes that participants of the cancelled run could not stop when they left it."""
+    """The nodes of the cancelled run that could not be stopped."""
     owner: str | None = None
     metadata: Mapping[str, Any] = field(init=False)
     """The metadata of the open run, or of the last one."""
@@ -189,18 +189,20 @@ class Execution:
         self._participants = max(0, self._participants - joined)
         if outcome.type == "workflow_interrupted":
             self._paused.setdefault("", outcome.data.get("interrupts", ()))
-        self.still_running += tuple(outcome.data.get("still_running", ()))
+        self.note_still_running(outcome.data.get("still_running", ()))
         if self._participants:
             return None
         if self.interrupted and outcome.type in {"workflow_complete", "workflow_interrupted"}:
             if not self.cancelling:
                 return RunOutcome("workflow_interrupted", self._questions(outcome.data))
             outcome = RunOutcome("workflow_cancelled", {})
-        if outcome.type == "workflow_cancelled":
-            data = {"reason": self.cancel_reason, "still_running": list(dict.fromkeys(self.still_running))}
-            found = {name: value for name, value in data.items() if value}
-            return RunOutcome("workflow_cancelled", {**found, **outcome.data, **found})
+        if outcome.type == "workflow_cancelled" and self.cancel_reason:
+            return RunOutcome("workflow_cancelled", {"reason": self.cancel_reason})
         return outcome
+
+    def note_still_running(self, nodes: Iterable[str]) -> None:
+        """Add nodes of the cancelled run that could not be stopped."""
+        self.still_running = tuple(dict.fromkeys((*self.still_running, *nodes)))
 
     def _questions(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the data of a ``workflow_interrupted``, with each open question once, by its id."""

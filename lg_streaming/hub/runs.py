@@ -451,6 +451,9 @@ class RunManager:
         """
         if run_id is None or execution.run_id != run_id:
             return False
+        nodes = execution.still_running if outcome.type == "workflow_cancelled" else ()
+        if nodes:
+            outcome = RunOutcome(outcome.type, {**outcome.data, "still_running": list(nodes)})
         status = self._encode(outcome)
         try:
             with execution.lock:
@@ -462,7 +465,7 @@ class RunManager:
             release_owned(execution.lock)
             raise
         self.writer.counters.drops.report()
-        if nodes := outcome.data.get("still_running"):
+        if nodes:
             logger.warning(
                 "the run of execution %r is cancelled, but code in a thread goes on until it returns: node %s",
                 execution.execution_id,
