@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+
+from langchain_core.callbacks import AsyncCallbackManager
 
 from lg_streaming.capture.place import frame_in_context, outer_frame
 from lg_streaming.context import block_var
@@ -12,7 +15,13 @@ if TYPE_CHECKING:
     from lg_streaming.capture.run import Run
     from lg_streaming.context import Block, CancelRequest, Frame
 
-__all__ = ["raise_if_cancelled", "request_of_block"]
+__all__ = ["raise_if_cancelled", "raise_request", "request_of_block"]
+
+
+_MODEL_STARTS: Final = frozenset(
+    {AsyncCallbackManager.on_llm_start.__code__, AsyncCallbackManager.on_chat_model_start.__code__}
+)
+_MAX_FRAMES: Final = 16
 
 
 def raise_if_cancelled(run: Run | None) -> None:
@@ -25,7 +34,28 @@ def raise_if_cancelled(run: Run | None) -> None:
     if request is None and (run is None or not run.is_detached):
         request = _request_of_frame(frame_in_context()) or request_of_block(block_var.get())
     if request is not None:
-        raise GraphCancelledError(request.reason, execution_id=request.execution_id)
+        raise_request(request)
+
+
+def raise_request(request: CancelRequest) -> NoReturn:
+    """Raise the error of a cancelled graph in a callback."""
+    _close_pending_callbacks()
+    raise GraphCancelledError(request.reason, execution_id=request.execution_id)
+
+
+def _close_pending_callbacks() -> None:
+    """Close the callbacks of other handlers, which LangChain has made and will not await when this one raises."""
+    frame = inspect.currentframe()
+    for _ in range(_MAX_FRAMES):
+        if frame is None:
+            return
+        if frame.f_code in _MODEL_STARTS:
+            for name in ("inline_tasks", "non_inline_tasks"):
+                for each in cast("list[Any]", frame.f_locals.get(name, ())):
+                    if inspect.getcoroutinestate(each) == inspect.CORO_CREATED:
+                        each.close()
+            return
+        frame = frame.f_back
 
 
 def request_of_block(block: Block | None) -> CancelRequest | None:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.capture.cancelled import raise_if_cancelled
+from lg_streaming.capture.cancelled import raise_if_cancelled, raise_request
 from lg_streaming.capture.place import frame_in_context, frame_of_run, is_at_or_in, parent_run_id, place_of_run
 from lg_streaming.capture.run import Run
 from lg_streaming.context import NO_FRAME, CodePosition, find_code_positions_with, frame_var
-from lg_streaming.errors import GraphCancelledError
 from lg_streaming.fork import new_lock
 
 if TYPE_CHECKING:
@@ -209,7 +208,7 @@ class RunRegistry:
     def _raise_if_left(self, run_id: UUID | None) -> None:
         for left in self._cancelled.values():
             if run_id is not None and (request := left.get(run_id)) is not None:
-                raise GraphCancelledError(request.reason, execution_id=request.execution_id)
+                raise_request(request)
 
     def running(self) -> list[tuple[UUID, Run]]:
         """Return all runs, by id."""

@@ -175,7 +175,7 @@ async def cancelled(streaming: StreamingModule, provider: EndlessProvider, graph
     await asyncio.to_thread(provider.wait_for, lambda: provider.open == 0)
     assert provider.calls == 1
     async with asyncio.timeout(10):
-        while RUNS.is_cancelling:  # noqa: ASYNC110 (a thread ends)
+        while RUNS.is_cancelling:
             await asyncio.sleep(0.005)
     assert len(RUNS) == 0
 
@@ -188,16 +188,16 @@ async def test_a_cancelled_graph_calls_no_model(
     await cancelled(streaming, provider, graph_of(made, made, names=("one", "two")), way)
 
 
-@pytest.mark.parametrize(("way", "node"), [("ainvoke", iterates), ("ainvoke", streams), ("invoke", streams)])
+@pytest.mark.parametrize("case", [("ainvoke", iterates), ("ainvoke", streams), ("invoke", streams)])
 @pytest.mark.parametrize("capture", ["decorated", "all"])
 async def test_nodes_without_decorators(
     streaming: StreamingModule,
     provider: EndlessProvider,
     monkeypatch: pytest.MonkeyPatch,
-    way: str,
-    node: Ask,
+    case: tuple[str, Ask],
     capture: str,
 ) -> None:
+    way, node = case
     monkeypatch.setitem(globals(), "config", lambda module: module.config(execution_id="e", capture=capture))
     made = node(CHAT.make(provider.url))
     await cancelled(streaming, provider, graph_of(made, made, names=("one", "two")), way)
