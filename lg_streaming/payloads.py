@@ -128,6 +128,8 @@ class WorkflowData(Payload):
     error: Any = None
     reason: str | None = None
     """Reason of a cancellation or an abandonment."""
+    still_running: list[str] | None = None
+    """Ids of the nodes that were still at work at a ``workflow_cancelled``, because they could not be stopped."""
     interrupts: list[Interruption] | None = None
     """Questions for a human, in ``workflow_interrupted``."""
     parent: Parent | None = None

@@ -1,8 +1,8 @@
 """Cancel graph calls and execution blocks.
 
-A cancel stops the task that waits for the code, where there is one. The next callback of code in other tasks and
-threads raises `GraphCancelledError`: the start of a node, a model, a tool or a chain, a token, the end of a step. A
-function that blocks a thread runs until it returns; `still_running` names its node.
+A cancel stops the task that waits for the code, where there is one. In other tasks and threads the next callback raises
+`GraphCancelledError`: at the start of a node, a model or a tool, at a token, or at the end of a step. A function that
+blocks a thread runs until it returns; `still_running` names its node.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from lg_streaming.checks import Number, count, seconds
 from lg_streaming.context import code_position
 from lg_streaming.emitter.spans import SpanEmitter
 from lg_streaming.emitter.stream_relay import StreamRelay
-from lg_streaming.errors import leaf_errors
+from lg_streaming.errors import GraphCancelledError, leaf_errors
 from lg_streaming.fork import new_event
 from lg_streaming.publisher import NO_SCOPE, RunOutcome, Scope, new_id
 
@@ -423,7 +423,8 @@ def _percent(current: float, total: float) -> float | None:
 
 def _is_cancelling(error: BaseException) -> bool:
     return all(
-        isinstance(leaf, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)) for leaf in leaf_errors(error)
+        isinstance(leaf, (asyncio.CancelledError, GraphCancelledError, GeneratorExit, KeyboardInterrupt))
+        for leaf in leaf_errors(error)
     )
 
 

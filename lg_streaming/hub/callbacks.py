@@ -50,7 +50,7 @@ class RegisteredHandler(NamedTuple):
     still_running: Callable[[], Sequence[str]] | None = None
     """Returns the ids of the nodes that it could not stop; None for a handler of the program."""
     if_abandoned: bool = True
-    """Whether to call it when the log refuses the run."""
+    """True if it is called when the log refuses the run, too."""
 
     @classmethod
     def here(cls, call: Callable[..., object]) -> RegisteredHandler:

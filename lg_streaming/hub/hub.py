@@ -180,10 +180,10 @@ class StreamHub:
     async def cancel(self, execution_id: str, reason: str | None = None) -> bool:
         """Cancel the open run; return whether one was open.
 
-        Without a handler the run ends at once with `workflow_cancelled`, whose data has the reason, and this method
-        returns when the log has it. An `execution(...)` block is a handler while it lasts; see also `on_cancel`.
-        Handlers are called once for each run, and the run ends with its own outcome. After `limits.cancel_grace`
-        seconds it ends as cancelled in any case, and its later updates are dropped.
+        Graph calls of the run, its `execution(...)` blocks and the handlers of `on_cancel` are called, once for each
+        run. They stop their work, and the run ends with its own outcome. After `limits.cancel_grace` seconds it ends as
+        cancelled in any case, and its later updates are dropped. Its `still_running` then has the nodes at work. A run
+        without any of them ends at once, and this method returns when the log has the end.
 
         A run that another process holds is cancelled there, with its handlers. This method waits up to
         `redis.request_timeout` seconds for the answer. A run whose process is dead ends as cancelled at once. Handlers

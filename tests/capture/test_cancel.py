@@ -4,10 +4,10 @@ import asyncio
 import operator
 import threading
 from collections.abc import Callable
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypedDict, cast
 
 import pytest
-from langchain.agents import create_agent
+from langchain.agents import create_agent  # pyright: ignore[reportUnknownVariableType]
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
@@ -79,7 +79,7 @@ class Work:
 
         made = blocks if sync else waits
         made.__name__ = name
-        return made
+        return cast("Graph", made)
 
     def graph(self, *names: str, sync: bool = False, **options: Any) -> Graph:
         return graph_of(*(self.node(name, sync=sync) for name in names), names=names, **options)
@@ -110,6 +110,14 @@ async def cancelled(streaming: StreamingModule, call: asyncio.Future[Any], work:
     return run.updates[-1].data
 
 
+def nothing(_: Any) -> dict[str, Any]:
+    return {}
+
+
+def plain(node: Any) -> Any:
+    return node
+
+
 # --- shapes of graphs ---------------------------------------------------------------------------------------
 class Items(TypedDict, total=False):
     items: Annotated[list[str], operator.add]
@@ -119,10 +127,14 @@ def subgraph(work: Work, *, sync: bool) -> Graph:
     return graph_of(work.graph("inner", "after", sync=sync), names=("outer",))
 
 
+def thrice(_: Any) -> list[Send]:
+    return [Send("one", {})] * 3
+
+
 def fan_out(work: Work, *, sync: bool) -> Graph:
     builder: Any = StateGraph(Items)
     builder.add_node("one", work.node("one", sync=sync)).add_node("after", work.node("after", sync=sync))
-    builder.add_conditional_edges(START, lambda _: [Send("one", {})] * 3, ["one"])
+    builder.add_conditional_edges(START, thrice, ["one"])
     builder.add_edge("one", "after").add_edge("after", END)
     return builder.compile()
 
@@ -152,7 +164,7 @@ def looking(work: Work, *, sync: bool) -> Any:
 
 def agent(work: Work, *, sync: bool) -> Graph:
     call = AIMessage("", tool_calls=[{"name": "look", "args": {}, "id": "1"}])
-    return create_agent(ScriptedChatModel(answers=[call, "done"]), [looking(work, sync=sync)])
+    return cast("Graph", create_agent(ScriptedChatModel(answers=[call, "done"]), [looking(work, sync=sync)]))
 
 
 def functional(work: Work, *, sync: bool) -> Graph:
@@ -167,7 +179,7 @@ def functional(work: Work, *, sync: bool) -> Graph:
             step("one").result()
             step("two").result()
 
-        return flow
+        return cast("Graph", flow)
 
     @task
     async def astep(name: str) -> None:
@@ -178,7 +190,7 @@ def functional(work: Work, *, sync: bool) -> Graph:
         await astep("one")
         await astep("two")
 
-    return aflow
+    return cast("Graph", aflow)
 
 
 SHAPES: dict[str, tuple[Callable[..., Graph], int, list[str]]] = {
@@ -237,7 +249,7 @@ async def test_sync_shapes(work: Work, shape: str, capture: Any, caplog: pytest.
     assert [each.levelname for each in warnings] == ["WARNING"]
 
 
-@pytest.mark.parametrize("decorate", [lambda node: node, stream_token, stream_all])
+@pytest.mark.parametrize("decorate", [plain, stream_token, stream_all])
 @pytest.mark.parametrize("shape", ["node", "subgraph", "fan-out", "tool node", "agent"])
 async def test_sync_code_of_an_async_call(
     streaming: StreamingModule, work: Work, shape: str, decorate: Any, caplog: pytest.LogCaptureFixture
@@ -315,7 +327,7 @@ async def test_twice(streaming: StreamingModule, work: Work) -> None:
 
 
 async def test_a_call_that_has_ended_is_not_cancelled(streaming: StreamingModule) -> None:
-    graph = graph_of(stream_token(lambda _: {}), names=("one",))
+    graph = graph_of(stream_token(nothing), names=("one",))
     await graph.ainvoke(INPUT, streaming.config(execution_id="e"))
     assert not await streaming.hub.cancel("e")
     task = asyncio.current_task()
@@ -352,7 +364,7 @@ async def test_the_caller_goes_on(streaming: StreamingModule, work: Work) -> Non
         current = asyncio.current_task()
         assert current is not None
         assert current.cancelling() == 0
-        await graph_of(RunnableLambda(lambda _: {}), names=("two",)).ainvoke(INPUT, streaming.config(execution_id="f"))
+        await graph_of(RunnableLambda(nothing), names=("two",)).ainvoke(INPUT, streaming.config(execution_id="f"))
         return "done"
 
     call = asyncio.create_task(caller())
@@ -432,7 +444,7 @@ async def test_nothing_swallows_a_cancel(streaming: StreamingModule, work: Work,
     options: dict[str, Any] = {}
     match swallow:
         case "retry policy":
-            options["retry_policy"] = RetryPolicy(retry_on=lambda _: True, initial_interval=0.001)
+            options["retry_policy"] = RetryPolicy(retry_on=Exception, initial_interval=0.001)
         case "with_retry":
             node = RunnableLambda(node).with_retry(stop_after_attempt=3, wait_exponential_jitter=False)
         case "with_fallbacks":
@@ -441,7 +453,7 @@ async def test_nothing_swallows_a_cancel(streaming: StreamingModule, work: Work,
             options["error_handler"] = work.node("handler", sync=True)
     builder: Any = StateGraph(State)
     builder.add_node("one", node, **options).add_edge(START, "one")
-    builder.add_node("beside", RunnableLambda(lambda _: {})).add_edge(START, "beside")
+    builder.add_node("beside", RunnableLambda(nothing)).add_edge(START, "beside")
     call = asyncio.ensure_future(asyncio.to_thread(builder.compile().invoke, INPUT, streaming.config(execution_id="e")))
     await work.started()
     assert await streaming.hub.cancel("e", "enough")

@@ -198,6 +198,10 @@ async def test_nodes_without_decorators(
     capture: str,
 ) -> None:
     way, node = case
-    monkeypatch.setitem(globals(), "config", lambda module: module.config(execution_id="e", capture=capture))
+
+    def capturing(module: StreamingModule) -> Any:
+        return module.config(execution_id="e", capture="all" if capture == "all" else "decorated")
+
+    monkeypatch.setitem(globals(), "config", capturing)
     made = node(CHAT.make(provider.url))
     await cancelled(streaming, provider, graph_of(made, made, names=("one", "two")), way)
