@@ -20,7 +20,7 @@ from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from lg_streaming import stream_all, stream_token
 from lg_streaming.capture.run_registry import RUNS
-from lg_streaming.errors import GraphCancelledError
+from lg_streaming.errors import GraphCancelledError, RunCancelledError, RunRefusedError
 from lg_streaming.module import StreamingModule
 from lg_streaming.testing import ScriptedChatModel
 from tests.capture.graphs import Graph, State, graph_of, read
@@ -530,6 +530,53 @@ async def test_a_sync_graph_that_holds_up_its_loop(streaming: StreamingModule, w
     work.releases.set()
     assert await asyncio.wait_for(call, LIMIT) == "done"
     assert work.model_calls == 0
+    await nothing_left()
+
+
+async def test_a_graph_on_another_event_loop(streaming: StreamingModule, work: Work) -> None:
+    async def caller() -> int:
+        with pytest.raises(asyncio.CancelledError):
+            await work.graph("one").ainvoke(INPUT, streaming.config(execution_id="e"))
+        current = asyncio.current_task()
+        assert current is not None
+        return current.cancelling()
+
+    call = asyncio.ensure_future(asyncio.to_thread(asyncio.run, caller()))
+    await work.started()
+    await streaming.hub.cancel("e")
+    assert await asyncio.wait_for(call, LIMIT) == 0
+    assert (await read(streaming, "e")).final == "workflow_cancelled"
+    await nothing_left()
+
+
+async def test_a_run_of_the_runner_names_its_threads(streaming: StreamingModule, work: Work) -> None:
+    call = await streaming.runs.start(work.graph("one", sync=True), INPUT, execution_id="e")
+    await work.started()
+    await call.cancel("enough")
+    with pytest.raises(RunCancelledError):
+        await call
+    assert (await read(streaming, "e")).updates[-1].data == {"reason": "enough", "still_running": ["one"]}
+    work.releases.set()
+    await nothing_left()
+    assert work.model_calls == 0
+
+
+async def test_a_run_that_the_log_refuses(streaming: StreamingModule) -> None:
+    """Its graph goes on: trouble of the log stops no graph."""
+    ends = asyncio.Event()
+
+    async def waits(_: Any) -> dict[str, Any]:
+        await ends.wait()
+        return {"text": "done"}
+
+    call = asyncio.ensure_future(graph_of(waits).ainvoke(INPUT, streaming.config(execution_id="e")))
+    while (run_id := streaming.hub.runs.current_run_id("e")) is None:
+        await asyncio.sleep(0)
+    refuse = streaming.hub.writer.on_refused
+    assert refuse is not None
+    refuse(streaming.hub.registry.executions["e"], run_id, RunRefusedError("another caller's", execution_id="e"))
+    ends.set()
+    assert (await asyncio.wait_for(call, LIMIT))["text"] == "done"
     await nothing_left()
 
 
