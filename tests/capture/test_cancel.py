@@ -18,7 +18,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, RetryPolicy, Send, interrupt
 
-from lg_streaming import stream_all, stream_token
+from lg_streaming import stream_all, stream_progress, stream_token
 from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.errors import GraphCancelledError, RunCancelledError, RunRefusedError
 from lg_streaming.module import StreamingModule
@@ -249,7 +249,7 @@ async def test_sync_shapes(work: Work, shape: str, capture: Any, caplog: pytest.
     assert [each.levelname for each in warnings] == ["WARNING"]
 
 
-@pytest.mark.parametrize("decorate", [plain, stream_token, stream_all])
+@pytest.mark.parametrize("decorate", [plain, stream_token, stream_progress, stream_all])
 @pytest.mark.parametrize("shape", ["node", "subgraph", "fan-out", "tool node", "agent"])
 async def test_sync_code_of_an_async_call(
     streaming: StreamingModule, work: Work, shape: str, decorate: Any, caplog: pytest.LogCaptureFixture
@@ -259,7 +259,9 @@ async def test_sync_code_of_an_async_call(
         graph, begun, nodes = graph_of(decorate(work.node("one", sync=True)), names=("one",)), 1, ["one"]
     else:
         make, begun, nodes = SHAPES[shape]
-        graph = make(work, sync=True) if decorate is stream_token else decorate(make(work, sync=True))
+        graph = (
+            make(work, sync=True) if decorate in {stream_token, stream_progress} else decorate(make(work, sync=True))
+        )
     call = asyncio.ensure_future(graph.ainvoke(INPUT, streaming.config(execution_id="e")))
     data = await cancelled(streaming, call, work, begun=begun)
     assert data["still_running"] == nodes
@@ -277,7 +279,7 @@ async def test_before_the_first_node(streaming: StreamingModule, work: Work) -> 
     await streaming.hub.cancel("e", "enough")
     graph = work.graph("one")
     with pytest.raises(asyncio.CancelledError):
-        await graph.ainvoke(INPUT, streaming.config(execution_id="e"))
+        await asyncio.wait_for(graph.ainvoke(INPUT, streaming.config(execution_id="e")), LIMIT)
     keep()
     assert work.begun == []
     assert (await read(streaming, "e")).updates[-1].data == {"reason": "enough"}
