@@ -208,7 +208,7 @@ class RunDriver:
 
     def give_up(self, error: BaseException) -> None:
         """End a run whose start failed."""
-        self._end(RunOutcome("workflow_cancelled", {"reason": "the start failed"}), error)
+        self._leave(self._publish_end(RunOutcome("workflow_cancelled", {"reason": "the start failed"}), error))
 
     async def drive(self) -> None:
         """Run the graph to its end, and publish the outcome."""
@@ -218,17 +218,28 @@ class RunDriver:
             async with timeout:
                 value = await self._drive()
         except (asyncio.CancelledError, GraphDrained):
-            self._end_cancelled()
+            finish = self._publish_cancelled()
         except BaseException as error:
             failure = self._timed_out() if isinstance(error, TimeoutError) and timeout.expired() else error
             described = describe_failure(failure, debug=self._hub.settings.debug)
-            self._end(RunOutcome("workflow_error", {"error": described}), failure)
+            finish = self._publish_end(RunOutcome("workflow_error", {"error": described}), failure)
             if not isinstance(error, Exception):
+                self._leave(finish)
                 raise
         else:
             self._progress.complete()
             duration = round(time.perf_counter() - self._started, 6)
-            self._end(RunOutcome("workflow_complete", {"result": value, "duration_s": duration}), result=value)
+            outcome = RunOutcome("workflow_complete", {"result": value, "duration_s": duration})
+            finish = self._publish_end(outcome, result=value)
+        await self._flush()
+        self._leave(finish)
+
+    async def _flush(self) -> None:
+        """Wait until the processes that share the log see the end of the run."""
+        if self.is_open and self._hub.log.fleet is not None:
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                async with asyncio.timeout(self._hub.settings.redis.request_timeout):
+                    await self._hub.writer.flush()
 
     async def _drive(self) -> Any:
         if self._cancelled:
@@ -282,23 +293,29 @@ class RunDriver:
             self._end_cancelled()
 
     def _end_cancelled(self) -> None:
+        self._leave(self._publish_cancelled())
+
+    def _publish_cancelled(self) -> Callable[[], None]:
+        """Publish the end of a cancelled run, unless another process goes on; return what ends its handle."""
         run, reason = self.run, self._reason
         if self._left_open:
             error = ServerRestartError(
                 "this process stops; the run waits for a human and goes on elsewhere", execution_id=run.execution_id
             )
-            self._leave(lambda: run.finish("interrupted", error=error))
-            return
+            return lambda: run.finish("interrupted", error=error)
         outcome = RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})
-        self._end(outcome, RunCancelledError(reason or "", execution_id=run.execution_id))
+        return self._publish_end(outcome, RunCancelledError(reason or "", execution_id=run.execution_id))
 
-    def _end(self, outcome: RunOutcome, error: BaseException | None = None, result: Any = None) -> None:
+    def _publish_end(
+        self, outcome: RunOutcome, error: BaseException | None = None, result: Any = None
+    ) -> Callable[[], None]:
+        """Publish the end of the run, if it was opened; return what ends its handle."""
         run = self.run
         if self.is_open:
             with contextlib.suppress(StreamingError):  # the hub was closed
                 self._hub.runs.end_run(run.execution_id, outcome, run.run_id)
         status = "completed" if error is None else "cancelled" if isinstance(error, RunCancelledError) else "failed"
-        self._leave(lambda: run.finish(status, result, error))
+        return lambda: run.finish(status, result, error)
 
     def _leave(self, finish: Callable[[], None]) -> None:
         self.leave_queue()

@@ -59,6 +59,8 @@ class GraphRun:
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the end of the run, on the event loop that started it; return the graph's result.
 
+        The log has the end by then, unless it cannot be reached.
+
         Raises:
             RunCancelledError: If the run was cancelled.
             ServerRestartError: If this process stopped while the run waited for a human: it stays open, and goes on
