@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast, get_args, overload
 
 from lg_streaming.checks import Number, count, seconds
 from lg_streaming.context import code_position
@@ -14,6 +14,7 @@ from lg_streaming.emitter.spans import SpanEmitter
 from lg_streaming.emitter.stream_relay import StreamRelay
 from lg_streaming.errors import GraphCancelledError, leaf_errors
 from lg_streaming.fork import new_event
+from lg_streaming.prompts import PROMPT_TYPES, PromptType
 from lg_streaming.publisher import NO_SCOPE, RunOutcome, Scope, new_id
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PromptType = Literal["approval", "input", "choice", "confirmation"]
-_PROMPT_TYPES: Final = frozenset[str](get_args(PromptType))
 
 _LOG_PRIORITY: Final[Mapping[str, Priority]] = {"debug": "low", "error": "high", "critical": "high", "fatal": "high"}
 _TOKENS: Final = count("tokens", least=0)
@@ -358,7 +357,7 @@ class Emitter(SpanEmitter):
         Raises:
             BadRequestError: If there is no such type of prompts, or `timeout_s` cannot be used.
         """
-        if type not in _PROMPT_TYPES:
+        if type not in PROMPT_TYPES:
             self._reject(
                 "human_prompt", f"a prompt's type is one of {', '.join(get_args(PromptType))}, not {type!r:.80}"
             )

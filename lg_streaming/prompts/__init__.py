@@ -4,7 +4,7 @@
 - `answers`: check of an answer; `reviews`: reviews of tool calls; `json_schema`: check against a JSON Schema.
 """
 
-from lg_streaming.prompts.answers import check_answer, verdict_of
+from lg_streaming.prompts.answers import check_answer
 from lg_streaming.prompts.from_interrupt import (
     breakpoint_prompt,
     locate_prompts,
@@ -26,5 +26,4 @@ __all__ = [
     "prompt_from_interrupt",
     "prompts_of_interrupts",
     "schema_errors",
-    "verdict_of",
 ]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.prompts.prompt import Prompt
 
-__all__ = ["check_answer", "verdict_of"]
+__all__ = ["check_answer"]
 
 _YES: Final = frozenset({"approve", "approved", "accept", "accepted", "confirm", "confirmed", "yes", "y", "true", "ok"})
 _ALSO_YES: Final = frozenset({"allow", "proceed", "continue"})

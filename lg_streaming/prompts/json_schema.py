@@ -47,7 +47,7 @@ def _is_number(value: object) -> bool:
 
 _TYPES: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
     "string": ("a text", lambda value: isinstance(value, str)),
-    "integer": ("a whole number", lambda value: _is_number(value) and float(cast("float", value)).is_integer()),
+    "integer": ("a whole number", lambda value: _is_number(value) and cast("float", value) % 1 == 0),
     "number": ("a number", _is_number),
     "boolean": ("true or false", lambda value: isinstance(value, bool)),
     "null": ("null", lambda value: value is None),
@@ -163,7 +163,7 @@ def _check_bounds(schema: Schema, value: object, name: str) -> list[str]:
             ("maximum", "at most", lambda limit: number <= limit),
             ("exclusiveMinimum", "above", lambda limit: number > limit),
             ("exclusiveMaximum", "below", lambda limit: number < limit),
-            ("multipleOf", "a multiple of", lambda limit: math.isclose(number / limit, round(number / limit))),
+            ("multipleOf", "a multiple of", lambda limit: limit == 0 or _is_multiple(number, limit)),
         )
         errors += [f"{name} is {word} {schema[key]}" for key, word, fits in limits if _breaks(schema, key, fits)]
     elif isinstance(value, (str, Sequence, Mapping)):
@@ -179,6 +179,15 @@ def _check_bounds(schema: Schema, value: object, name: str) -> list[str]:
         if isinstance(value, str) and not _matches(schema.get("pattern"), value):
             errors.append(f"{name} matches {schema['pattern']!r}")
     return errors
+
+
+def _is_multiple(number: float, of: float) -> bool:
+    if isinstance(number, int) and isinstance(of, int):
+        return number % of == 0
+    try:
+        return math.isclose(number / of, round(number / of))
+    except (OverflowError, ValueError):  # not finite, or too large for a float
+        return False
 
 
 def _breaks(schema: Schema, key: str, fits: Callable[[float], bool]) -> bool:

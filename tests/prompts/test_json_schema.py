@@ -96,6 +96,24 @@ def test_odd_schemas_refuse_nothing(schema: Any) -> None:
     assert schema_errors(schema, "a") == []
 
 
+NUMBERS: list[tuple[dict[str, Any], Any, bool]] = [
+    ({"type": "integer"}, 10**400, True),
+    ({"type": "integer"}, float("inf"), False),
+    ({"type": "integer"}, float("nan"), False),
+    ({"type": "integer"}, 2.0, True),
+    ({"multipleOf": 3}, 3 * 10**400, True),
+    ({"multipleOf": 0.5}, float("inf"), False),
+    ({"multipleOf": 0.5}, 10**400, False),
+    ({"multipleOf": 0}, 1, True),
+    ({"maximum": 5}, 10**400, False),
+]
+
+
+@pytest.mark.parametrize(("schema", "value", "fits"), NUMBERS)
+def test_numbers_of_any_size(schema: dict[str, Any], value: Any, fits: bool) -> None:
+    assert (schema_errors(schema, value) == []) is fits
+
+
 def test_a_recursive_schema_ends() -> None:
     tree = {"$defs": {"T": {"type": "array", "items": {"$ref": "#/$defs/T"}}}, "$ref": "#/$defs/T"}
     value: Any = []
