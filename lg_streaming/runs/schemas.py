@@ -137,8 +137,7 @@ class _Type:
             return converted
         if _is_object(self._declared):
             return self._convert(value, name)
-        required: frozenset[str] = getattr(self._declared, "__required_keys__", frozenset())
-        if missing := sorted(required - converted.keys()):
+        if missing := sorted(_required_fields(self._declared) - converted.keys()):
             raise BadRequestError(f"{name}.{missing[0]}: this field is required")
         return converted
 
@@ -203,6 +202,16 @@ def _fields_of(declared: Any) -> dict[str, Any] | None:
         else [each.name for each in dataclasses.fields(declared) if each.init]
     )
     return {name: hints.get(name, Any) for name in names}
+
+
+def _required_fields(declared: Any) -> set[str]:
+    """Return the required fields of a TypedDict. ``__required_keys__`` misses ``Required`` in text annotations."""
+    hints = typing_extensions.get_type_hints(declared, include_extras=True)
+    marks = {name: typing.get_origin(each) for name, each in hints.items()}
+    known: frozenset[str] = declared.__required_keys__
+    optional = {typing.NotRequired, typing_extensions.NotRequired}
+    required = {typing.Required, typing_extensions.Required}
+    return {name for name, mark in marks.items() if mark in required or (name in known and mark not in optional)}
 
 
 def _adapter(declared: Any) -> TypeAdapter[Any] | None:

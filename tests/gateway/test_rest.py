@@ -428,11 +428,15 @@ ROUTES = {
     "/health": "GET",
     "/health/live": "GET",
     "/health/ready": "GET",
-    "/executions": "GET",
+    "/graphs": "GET",
+    "/executions": "GET, POST",
     "/executions/exec-1": "GET, DELETE",
     "/executions/exec-1/updates": "GET",
     "/executions/exec-1/stream": "GET",
     "/executions/exec-1/responses": "POST",
+    "/executions/exec-1/pause": "POST",
+    "/executions/exec-1/resume": "POST",
+    "/executions/exec-1/inputs": "POST",
     "/tickets": "POST",
 }
 
