@@ -146,8 +146,8 @@ _HIGH: Final = frozenset(
 def priority_of(type: str) -> Priority:
     """Return the priority of an update for which neither its publisher nor its execution sets one.
 
-    - ``high``: types that end with ``error``; the start, end and interruption of a run; an interrupted node; prompts to
-      a human, their answers and injected inputs; ``updates_lost``.
+    - ``high``: types that end with ``error``; the start, end and interruption of a run; an interrupted node.
+      Also prompts to a human, their answers and injected inputs; ``updates_lost``.
     - ``low``: ``debug`` and ``debug:…``.
     - ``medium``: all others. Only a publisher or an execution sets ``critical``.
     """

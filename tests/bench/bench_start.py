@@ -1,4 +1,4 @@
-"""A run that a client starts over HTTP and reads as Server-Sent Events, beside `graph.astream` in the process.
+"""A run that a client starts over HTTP and reads as Server-Sent Events, compared with `graph.astream`.
 
 The processor time of the server counts: graph, capture, log and stream. The client is another process. A model answers
 with chunks that were made before. `unbatched`: one update for each token; `batched`: the default, ten. Bytes are those
