@@ -84,8 +84,8 @@ docs: $(DEV) ## the documentation as a site in site/
 
 js: $(NODE) ## the JavaScript packages that tests drive
 
-tools: ## the programs that tests need: redis-server, chromium, node, npm, curl, nginx, haproxy
-	@tools/system-packages redis-server chromium node npm curl nginx haproxy
+tools: ## the programs that tests need: redis-server, postgres, chromium, node, npm, curl, nginx, haproxy
+	@tools/system-packages redis-server postgres chromium node npm curl nginx haproxy
 
 dist: $(DEV) ## the wheel and the source archive in dist/
 	$(PYTHON) -m build --outdir dist

@@ -265,6 +265,7 @@ class StreamingModule:
 
     def _start_sweeping(self) -> None:
         self._sweeping = asyncio.create_task(self._sweep(), name="lg-streaming sweep")
+        self.runs.recovery.start()
 
     async def _stop(self) -> None:
         """Close everything, ready to start again."""
@@ -405,6 +406,7 @@ class StreamingModule:
         await self.hub.aclose()
 
     async def __aenter__(self) -> Self:
+        self.runs.recovery.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -449,6 +449,9 @@ class RunSettings(_Section):
     """Highest ``recursion_limit`` that a start over the network may set."""
     disconnect_grace: Annotated[float, option(seconds(zero="cancels at once"))] = 10.0
     """Seconds without a reader after which a run with ``on_disconnect="cancel"`` is cancelled."""
+    on_abandoned: Literal["end", "resume"] = "end"
+    """Handling of a run whose process dies or stops while it works: it ends as abandoned, or another process resumes
+    it."""
     shutdown_grace: Annotated[float, option(seconds(zero="cancels at once"))] = 10.0
     """Seconds that runs have to end by themselves when the process stops."""
 

@@ -24,6 +24,7 @@ from tests.support.leaks import Footprint, footprint, forget_runs, left_since
 from tests.support.programs import ordered, starts_programs
 
 if TYPE_CHECKING:
+    from tests.support.postgres_server import PostgresServer
     from tests.support.redis_server import RedisServer
 
 share_authorities()
@@ -114,6 +115,15 @@ def shared_redis() -> Generator["RedisServer"]:
     from tests.support.redis_server import redis_server
 
     with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Generator["PostgresServer"]:
+    """A PostgreSQL server for the checkpoints of a worker's tests, which use different threads."""
+    from tests.support.postgres_server import postgres_server
+
+    with postgres_server() as server:
         yield server
 
 

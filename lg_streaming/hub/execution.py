@@ -290,6 +290,10 @@ class Execution:
         """Mark ``task`` as waiting for a human, with its questions."""
         self._paused[task] = interrupts
 
+    def count_attempts(self, attempts: Mapping[str, int]) -> None:
+        """Count attempts that were made in another process, by task."""
+        self._attempts.update(attempts)
+
     def next_attempt(self, task: str) -> int:
         """Count an attempt of ``task`` in the open run; return its number, from 1."""
         self._paused.pop(task, None)

@@ -196,8 +196,18 @@ class HubFleet(RunControl):
         self, execution_id: str, prompt_id: str, response: object, *, responder: str | None = None
     ) -> None:
         """Answer a prompt, in the process that asked. See `StreamHub.respond`."""
+        try:
+            await self._respond(execution_id, prompt_id, response, responder)
+        except (PromptError, NoAnswerError):
+            if not await self.opens(execution_id, prompt_id):
+                raise
+            await self._respond(execution_id, prompt_id, response, responder)
+
+    async def _respond(self, execution_id: str, prompt_id: str, response: object, responder: str | None) -> None:
         if self._prompts.is_open(execution_id, prompt_id):
+            run_id = self._runs.current_run_id(execution_id)
             await self._prompts.respond(execution_id, prompt_id, response, responder=responder)
+            self._ensure_kept(execution_id, run_id)
             return
         self._registry.ensure_open()
         state = await self._log.state(execution_id)
@@ -228,6 +238,11 @@ class HubFleet(RunControl):
                 details=gone.details,
             ) from None
 
+    def _ensure_kept(self, execution_id: str, run_id: str | None) -> None:
+        """Check that the log has not refused an answer, because another process has the run by now."""
+        if run_id is not None and self._runs.is_abandoned(execution_id, run_id):
+            raise PromptError(execution_id=execution_id)
+
     def _to_json(self, response: object) -> Any:
         encoded, limit = self._publisher.encode(response), min(self._registry.settings.limits.update_bytes, _MAX_ANSWER)
         if len(encoded) > limit:
@@ -250,12 +265,19 @@ class HubFleet(RunControl):
         raise PromptError(execution_id=payload["execution_id"])
 
     async def _on_respond(self, payload: Any) -> None:
-        answer, responder = (
-            (payload["execution_id"], payload["prompt_id"], payload["response"]),
-            payload.get("responder"),
-        )
-        await call_in_thread(lambda: self._prompts.answer(*answer, responder=responder))
+        answer = payload["execution_id"], payload["prompt_id"], payload["response"]
+        responder = payload.get("responder")
+        try:
+            await call_in_thread(lambda: self._prompts.answer(*answer, responder=responder))
+        except PromptError:
+            if not await self.opens(
+                payload["execution_id"], payload["prompt_id"]
+            ):  # this process has just taken the run over
+                raise
+            await call_in_thread(lambda: self._prompts.answer(*answer, responder=responder))
+        run_id = self._runs.current_run_id(payload["execution_id"])
         await self._writer.flush()
+        self._ensure_kept(payload["execution_id"], run_id)
 
     # --- configure ----------------------------------------------------------------------------------------
 

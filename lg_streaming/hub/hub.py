@@ -112,7 +112,8 @@ class StreamHub:
         self.runs.on_interrupt = self.prompts.watch
         fleet = self.log.fleet
         control = self.publisher, self._canceller, self.prompts
-        self._control = RunControl(*control) if fleet is None else HubFleet(fleet, *control)
+        self.control: RunControl = RunControl(*control) if fleet is None else HubFleet(fleet, *control)
+        """Requests to runs, in this process and in others."""
         self.lifespan: HubLifespan = HubLifespan(self.publisher, self.readers, self.sinks, self._canceller, callbacks)
         streams = self.publisher.token_streams = OpenTokenStreams(monotonic)
         self.runs.run_listeners.add(streams)
@@ -200,7 +201,7 @@ class StreamHub:
                 the run.
             LogUnavailableError: If this process has no such run, and the log cannot be reached.
         """
-        return await self._control.cancel(execution_id, reason)
+        return await self.control.cancel(execution_id, reason)
 
     def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:
         """Call `handler(reason)` when a run of the execution is cancelled; return a function that removes the handler.
@@ -245,7 +246,7 @@ class StreamHub:
             UpdateTooLargeError: If the response exceeds `limits.update_bytes`; the prompt stays open.
             HubClosedError: If the hub was closed.
         """
-        await self._control.respond(execution_id, prompt_id, response, responder=responder)
+        await self.control.respond(execution_id, prompt_id, response, responder=responder)
 
     def on_response(self, execution_id: str, handler: ResponseHandler) -> Callable[[], None]:
         """Call `handler(prompt_id, response)` when a prompt of the execution is answered; like `on_cancel`."""
@@ -351,7 +352,7 @@ class StreamHub:
             BadRequestError: If the id cannot name an execution.
             pydantic.ValidationError: If an option is unknown, or its value cannot be used.
         """
-        self._control.configure(execution_id, token=token, event=event, progress=progress)
+        self.control.configure(execution_id, token=token, event=event, progress=progress)
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -403,6 +404,16 @@ class StreamHub:
             LogUnavailableError: If the log cannot be reached.
         """
         return await self.readers.describe(execution_id)
+
+    async def restore(self, execution_id: str) -> bool:
+        """Take up a run that no process has, if ``streaming.runs`` can; return whether its state may have changed.
+
+        After a restart these are runs that wait for a human, and whose graph has a persistent checkpointer.
+
+        Raises:
+            LogUnavailableError: If the log cannot be reached.
+        """
+        return await self.control.restore(execution_id)
 
     # --- sinks --------------------------------------------------------------------------------------------
 

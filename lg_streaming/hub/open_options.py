@@ -57,6 +57,8 @@ class OpenOptions:
     """The name of the graph."""
     parent: Mapping[str, Any] | None = None
     """The execution, run, node and tool call in which the graph was called."""
+    resumed_from: str | None = None
+    """The run that it continues, which the log does not have any more."""
     priority: Priority | None = None
     """The execution's priority; None leaves it unchanged."""
     idle_timeout: IdleTimeout = "default"
@@ -105,5 +107,10 @@ class OpenOptions:
     @property
     def data(self) -> dict[str, Any]:
         """The part of them that the run's `workflow_start` contains."""
-        fields = {"metadata": dict(self.metadata), "name": self.name, "parent": self.parent}
+        fields = {
+            "metadata": dict(self.metadata),
+            "name": self.name,
+            "parent": self.parent,
+            "resumed_from": self.resumed_from,
+        }
         return {name: value for name, value in fields.items() if value}

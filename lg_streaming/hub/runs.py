@@ -160,6 +160,7 @@ class RunManager:
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         parent: Mapping[str, Any] | None = None,
+        resumed_from: str | None = None,
         run_id: str | None = None,
         exclusive: bool = False,
     ) -> str | None:
@@ -171,6 +172,7 @@ class RunManager:
             name: The graph's name.
             metadata: See `open`.
             parent: The node in which the run is started.
+            resumed_from: The run that it continues, which the log does not have any more.
             run_id: The run's id; None for a new one.
             exclusive: Whether the log refuses the run while another process has an open one. A log of several
                 processes then closes the run here, and calls its handlers of `on_cancel`.
@@ -180,6 +182,7 @@ class RunManager:
             name=name,
             metadata=dict(metadata or {}),
             parent=parent,
+            resumed_from=resumed_from,
             join=True,
             fresh=True,
             run_id=run_id,
@@ -189,6 +192,71 @@ class RunManager:
             return self._open(execution_id, options)
         except ExecutionExistsError:
             return None
+
+    def adopt_run(
+        self,
+        execution_id: str,
+        run_id: str,
+        *,
+        owner: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Join a run that the log has open, and that this process takes over; return False if one is open here.
+
+        Args:
+            execution_id: The execution.
+            run_id: The run.
+            owner: The owner of the execution.
+            metadata: The metadata of the run.
+
+        Raises:
+            ForbiddenError: If the execution has another owner here.
+            HubClosedError: If the hub was closed.
+        """
+        registry = self.registry
+        registry.ensure_open()
+        while True:
+            execution = registry.get_or_create(execution_id)
+            with execution.lock:
+                if self._executions.get(execution_id) is not execution:
+                    continue  # a sweep removed it
+                if execution.running:
+                    return False
+                execution.claim(owner)
+                with self._lock:
+                    if registry.stopping:
+                        raise HubClosedError
+                    registry.open_runs[execution_id] = execution
+                execution.begin(run_id, metadata or {}, registry.clock())
+                execution.join()
+                if execution.idle_timeout is not None:
+                    self._idle.watch(execution, execution.idle_timeout)
+            if self.on_open is not None:
+                self.on_open(execution_id)
+            return True
+
+    def disown_run(self, execution_id: str, run_id: str) -> None:
+        """Close a run of `adopt_run` without an update, because another process has taken it over."""
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            self.abandon_run(execution, run_id)
+
+    def count_attempts(self, execution_id: str, attempts: Mapping[str, int]) -> None:
+        """Count the attempts that the open run has made in other processes, by task: see `next_attempt`."""
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            with execution.lock:
+                execution.count_attempts(attempts)
+
+    def is_abandoned(self, execution_id: str, run_id: str) -> bool:
+        """Return whether a run was closed here as abandoned: the log refused it, or it was idle."""
+        execution = self._executions.get(execution_id)
+        return (
+            execution is not None
+            and execution.run_id is None
+            and execution.run_scope.run_id == run_id
+            and execution.outcome == "abandoned"
+        )
 
     def current_run_id(self, execution_id: str) -> str | None:
         """Return the id of the open run, or None."""

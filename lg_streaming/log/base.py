@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cast
 
 from lg_streaming.codec import add_position, decode, decode_data, to_datetime
 from lg_streaming.events import FINAL_TYPES, Position, StreamMetadata, StreamUpdate, kind_of
@@ -49,10 +49,15 @@ _STATES: dict[str, ExecutionState] = {
     "workflow_abandoned": "abandoned",
 }
 
+_QUIET_TYPES: Final = frozenset({"human_prompt", "human_response", "workflow_progress"})
+
 
 def state_after(state: ExecutionState, type: str) -> ExecutionState:
-    """Return the state of an execution after an update of ``type``, from its ``state`` before."""
-    return _STATES.get(type) or ("running" if state == "interrupted" else state)
+    """Return the state of an execution after an update of ``type``, from its ``state`` before.
+
+    A prompt, an answer or the run's progress leaves an interrupted run interrupted: other prompts may be open.
+    """
+    return _STATES.get(type) or ("running" if state == "interrupted" and type not in _QUIET_TYPES else state)
 
 
 class PendingUpdate(NamedTuple):
@@ -270,6 +275,27 @@ class EventLog(Protocol):
 
         Raises:
             LogUnavailableError: If the log cannot be reached.
+        """
+        ...
+
+    async def keep_open(self, execution_id: str) -> bool:
+        """Keep the open run of this process open after the death or the stop of the process; return whether it is held.
+
+        The run then stays open without a process, like one that waits for a human, so that another may take it over.
+        Called only for a log of several processes. Raises like `end_for`.
+        """
+        ...
+
+    async def take_over(self, execution_id: str, process_id: str | None) -> str | None:
+        """Make this process the holder of an open run; return the run's id, or None if that is not possible.
+
+        It takes a run that waits for a human, or that `keep_open` keeps. Of several processes exactly one gets it; the
+        log refuses updates of the run from the others. Called only for a log of several processes. Raises like
+        `end_for`.
+
+        Args:
+            execution_id: The execution.
+            process_id: The process that has to hold the run, which is dead; None for a run that no process holds.
         """
         ...
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-__all__ = ["CountLimit", "Fleet", "MessageHandler", "ProcessInfo", "RateLimit", "RequestHandler"]
+__all__ = ["RUN_RELEASED", "CountLimit", "Fleet", "MessageHandler", "ProcessInfo", "RateLimit", "RequestHandler"]
+
+RUN_RELEASED: Final = "run_released"
+"""Topic of the messages ``{execution_id}`` about a run that is open without a process: see `EventLog.take_over`.
+
+Unlike other messages they reach the process that sends them, too."""
 
 RequestHandler = Callable[[Any], Awaitable[object]]
 """``await handler(payload)`` returns the answer. Payloads and answers are JSON values."""
@@ -65,6 +70,14 @@ class Fleet(Protocol):
         """Id of this process, unique in the fleet.
 
         A forked child has another, and so has a process that the others declared dead, as after a long pause.
+        """
+        ...
+
+    def on_lease_lost(self, handler: Callable[[str], None]) -> Callable[[], None]:
+        """Call ``handler(old_process_id)`` if another process declared this one dead, as after a long pause.
+
+        The runs of the old id have ended or will, and `process_id` is a new one. Called on the fleet's thread. Return a
+        function that stops that.
         """
         ...
 

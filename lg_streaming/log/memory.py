@@ -139,6 +139,14 @@ class MemoryLog:
         del execution_id, process_id, make_update
         return False
 
+    async def keep_open(self, execution_id: str) -> bool:  # noqa: ARG002 (part of the protocol)
+        """Return False: the end of the process is the end of this log."""
+        return False
+
+    async def take_over(self, execution_id: str, process_id: str | None) -> str | None:
+        """Return None: no other process holds a run of this log."""
+        del execution_id, process_id
+
     def watch(self, execution_id: str) -> Callable[[], None]:  # noqa: ARG002 (part of the protocol)
         """See `EventLog.watch`: a no-op."""
         return _do_nothing

@@ -11,6 +11,7 @@ from langgraph.callbacks import GraphCallbackHandler
 from lg_streaming.capture import CallOptions, configured_plan, graph_config, has_decorated_nodes
 from lg_streaming.context import block_var, current_block, current_frame, frame_var
 from lg_streaming.decorators import plan_of
+from lg_streaming.runs.records import RECORD_KEY
 from lg_streaming.runs.rollback import RUN_KEY
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture import NodeObserver, RunnableConfig
     from lg_streaming.publisher import Publisher
+    from lg_streaming.runs.records import RunRecord
     from lg_streaming.runs.request import RunRequest
 
 __all__ = ["PauseHandler", "configured_thread", "detached_context", "parent_place", "root_config", "run_config"]
@@ -30,6 +32,7 @@ def run_config(
     pauses: PauseHandler,
     *,
     observer: NodeObserver | None = None,
+    record: RunRecord | None = None,
 ) -> RunnableConfig:
     """Return the config of a run's calls. Call it in a `detached_context`: configs are merged with the one around."""
     plan = configured_plan(publisher)
@@ -37,7 +40,9 @@ def run_config(
         plan = plan_of("all")
     options = CallOptions(execution_id=request.execution_id, owner=request.owner, plan=plan, observer=observer)
     config = graph_config(request.config, publisher, options, thread_id=request.thread_id)
-    return merge_configs(config, {"callbacks": [pauses], "metadata": {RUN_KEY: run_id}})
+    text = (record.for_checkpoints() if record is not None else None) or ""
+    values = {RECORD_KEY: text} if text or RECORD_KEY in config.get("configurable", {}) else {}
+    return merge_configs(config, {"callbacks": [pauses], "metadata": {RUN_KEY: run_id}, "configurable": values})
 
 
 class PauseHandler(GraphCallbackHandler):

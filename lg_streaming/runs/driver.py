@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from concurrent.futures import Future
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from langgraph.errors import GraphDrained
@@ -17,6 +18,7 @@ from lg_streaming.errors import (
     DeadlineError,
     LogUnavailableError,
     RunCancelledError,
+    RunRefusedError,
     ServerRestartError,
     StreamingConfigError,
     StreamingError,
@@ -25,13 +27,16 @@ from lg_streaming.publisher import RunOutcome
 from lg_streaming.runs.call_config import PauseHandler, run_config
 from lg_streaming.runs.human import WaitForAnswers, prompts_of_state
 from lg_streaming.runs.opening import RunOpening, wait_for_end
+from lg_streaming.runs.partial_answers import PartialAnswers
 from lg_streaming.runs.progress import RunProgress
+from lg_streaming.runs.recording import record_of
 from lg_streaming.runs.request import IfRunning, OnDisconnect, RunRequest
 from lg_streaming.runs.rollback import without_checkpoint
 from lg_streaming.runs.steering import StepControl
+from lg_streaming.runs.takeover import is_of, read_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from langgraph.types import GraphOutput
 
@@ -40,14 +45,20 @@ if TYPE_CHECKING:
     from lg_streaming.runs.history import RunHistory
     from lg_streaming.runs.human import Prompt
     from lg_streaming.runs.queue import RunQueue, Waiter
+    from lg_streaming.runs.records import RunRecord
+    from lg_streaming.runs.recovery import RunRecovery
     from lg_streaming.runs.registry import AnyGraph
     from lg_streaming.runs.run import GraphRun
+    from lg_streaming.runs.takeover import Takeover
     from lg_streaming.runs.tickets import Ticket
 
 __all__ = ["IfRunning", "OnDisconnect", "RunDriver", "RunRequest"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_SETTLE_TIMEOUT: Final = 5.0
+"""Seconds until the prompts of a run that was taken up are open, or its graph works."""
 _LOG_RETRY: Final = 1.0
 """Seconds until a waiting run looks again for an earlier run in a log that could not be reached."""
 _NEXT_RETRY: Final = 0.1
@@ -64,6 +75,7 @@ class RunDriver:
         run: The run's handle.
         on_end: Called with the driver before the handle has its result.
         history: Earlier runs of the graphs.
+        recovery: Stores what another process needs to go on with the run.
     """
 
     def __init__(
@@ -72,11 +84,14 @@ class RunDriver:
         queue: RunQueue,
         request: RunRequest,
         run: GraphRun,
-        on_end: Callable[[RunDriver], None],
         *,
+        on_end: Callable[[RunDriver], None],
         history: RunHistory,
+        recovery: RunRecovery,
     ) -> None:
         self.run = run
+        self.record: RunRecord | None = record_of(request, run)
+        """Facts with which another process goes on with the run; None if none can."""
         self.request = request
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.task: asyncio.Task[None] | None = None
@@ -91,6 +106,8 @@ class RunDriver:
         self._hub = hub
         self._queue = queue
         self._on_end = on_end
+        self._recovery = recovery
+        self._settled = asyncio.Event()
         self._opening = RunOpening(hub, request, run, self.cancel)
         self._first = asyncio.Event()  # set when no earlier run of the execution is left in this process
         self.steps: StepControl = StepControl(hub, request.graph, run)
@@ -103,7 +120,7 @@ class RunDriver:
         self._pauses = PauseHandler()
         self._progress = RunProgress(hub, run.execution_id, run.run_id, request.graph, history, name=request.graph_name)
         self._config: RunnableConfig = run_config(
-            hub.publisher, request, run.run_id, self._pauses, observer=self._progress
+            hub.publisher, request, run.run_id, self._pauses, observer=self._progress, record=self.record
         )
 
     def begin_at(self, checkpoint_id: str) -> None:
@@ -136,8 +153,16 @@ class RunDriver:
 
     @property
     def is_resumable(self) -> bool:
-        """True if it waits for a human, and another process may go on from the thread's state."""
-        return self.run.status == "interrupted" and self.request.has_persistent_checkpointer
+        """True if another process may go on from the thread's state: it waits for a human, or may be resumed."""
+        if self.run.status == "interrupted" and self.request.has_persistent_checkpointer:
+            return True
+        resumes = self.record is not None and self.record.on_abandoned == "resume"
+        return resumes and self.is_open and self._hub.log.fleet is not None
+
+    @property
+    def is_left(self) -> bool:
+        """True if the run goes on elsewhere: this process stops, or the log refused the run."""
+        return self._left_open or self._hub.runs.is_abandoned(self.run.execution_id, self.run.run_id)
 
     def begin_first(self) -> bool:
         """Let the run begin, because earlier runs of its execution have ended; return whether its loop runs."""
@@ -168,7 +193,7 @@ class RunDriver:
         return True
 
     def leave_open(self) -> None:
-        """End the task of a run that waits for a human, on any thread; the run stays interrupted in the log."""
+        """End the task of a run that goes on elsewhere, on any thread; the run stays open in the log."""
         self._left_open = True
         self.request_cancel("shutdown")
 
@@ -178,6 +203,7 @@ class RunDriver:
             return False
         if not self._cancelled:
             self._reason = reason
+        self._left_open = self.is_resumable
         self.steps.drain(reason)
         return True
 
@@ -187,9 +213,27 @@ class RunDriver:
         """Open the run, unless another one of its execution is open. Raises like `RunOpening.open`."""
         opened = await self._opening.open()
         if opened:
-            self.run.is_open = True
-            self.opened_at = time.monotonic()
+            self._note_open()
         return opened
+
+    def take_up(self) -> None:
+        """Drive a run that is open already."""
+        self._opening.take_up()
+        self._note_open()
+
+    def _note_open(self) -> None:
+        self.run.is_open = True
+        self.opened_at = time.monotonic()
+        self._recovery.opened(self)
+
+    async def settled(self) -> bool:
+        """Wait until the prompts of a run that was taken up are open; return whether it had to wait."""
+        if self.request.takeover is None or self._settled.is_set():
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_TIMEOUT):
+                await self._settled.wait()
+        return True
 
     def enter_queue(self) -> None:
         """Join the queue of runs. Raises like `RunQueue.enter`."""
@@ -298,10 +342,11 @@ class RunDriver:
     def _publish_cancelled(self) -> Callable[[], None]:
         """Publish the end of a cancelled run, unless another process goes on; return what ends its handle."""
         run, reason = self.run, self._reason
+        if self._hub.runs.is_abandoned(run.execution_id, run.run_id):
+            refused = RunRefusedError(reason or "", execution_id=run.execution_id)
+            return lambda: run.finish("failed", error=refused)
         if self._left_open:
-            error = ServerRestartError(
-                "this process stops; the run waits for a human and goes on elsewhere", execution_id=run.execution_id
-            )
+            error = ServerRestartError("this process stops; the run goes on elsewhere", execution_id=run.execution_id)
             return lambda: run.finish("interrupted", error=error)
         outcome = RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})
         return self._publish_end(outcome, RunCancelledError(reason or "", execution_id=run.execution_id))
@@ -310,7 +355,7 @@ class RunDriver:
         self, outcome: RunOutcome, error: BaseException | None = None, result: Any = None
     ) -> Callable[[], None]:
         """Publish the end of the run, if it was opened; return what ends its handle."""
-        run = self.run
+        run, self._left_open = self.run, False
         if self.is_open:
             with contextlib.suppress(StreamingError):  # the hub was closed
                 self._hub.runs.end_run(run.execution_id, outcome, run.run_id)
@@ -325,6 +370,8 @@ class RunDriver:
         self._unhold()
         self.give_ticket_back()
         self._opening.close()
+        self._settled.set()
+        self._recovery.ended(self)
         self._on_end(self)
         finish()
         if not self.ended.done():
@@ -334,7 +381,9 @@ class RunDriver:
 
     async def _run_steps(self) -> Any:
         """Call the graph until it returns without an interrupt; return its value."""
-        step = self.request.input
+        takeover = self.request.takeover
+        step = self.request.input if takeover is None else await self._take_up(takeover)
+        self._settled.set()
         while True:
             try:
                 output = await self._take_turn(step)
@@ -350,6 +399,22 @@ class RunDriver:
                 step = await self._wait_for_people(prompts)
             self._config = without_checkpoint(self._config)
             step = await self.steps.settle(self._config, step)
+
+    async def _take_up(self, takeover: Takeover) -> Any:
+        """Read the state of the thread, wait for people if it does, and return the graph's next input."""
+        graph, record = takeover.graph, takeover.record
+        snapshot = await read_state(graph, without_checkpoint(self._config))
+        if not is_of(snapshot, record):  # the process ended before the first checkpoint
+            if record.input is None:
+                raise StreamingError(
+                    "the process of the run was lost before the first checkpoint", execution_id=record.execution_id
+                )
+            return record.input
+        if not snapshot.interrupts and not (takeover.interrupted and snapshot.next):
+            self._publish_status("resumed", reason="process_lost")
+            return None
+        prompts = prompts_of_state(graph, snapshot, self.run.run_id)
+        return await self._wait_for_people(prompts, record.answers)
 
     async def _take_turn(self, step: Any) -> GraphOutput[Any]:
         run, queue = self.run, self._queue
@@ -395,23 +460,45 @@ class RunDriver:
         snapshot = await graph.aget_state(without_checkpoint(self._config), subgraphs=True)
         return prompts_of_state(graph, snapshot, run.run_id)
 
-    async def _wait_for_people(self, prompts: Sequence[Prompt]) -> Any:
-        """Publish the open prompts, wait for the answers, and return the graph's next input."""
+    async def _wait_for_people(self, prompts: Sequence[Prompt], answered: Mapping[str, Any] = _NOTHING) -> Any:
+        """Publish the open prompts, wait for the answers, and return the graph's next input.
+
+        Args:
+            prompts: The prompts.
+            answered: Answers that another process has got to some of them.
+        """
         run = self.run
+        asked = [each for each in prompts if each.prompt_id not in answered]
         wait = WaitForAnswers(self._hub, run.execution_id)
+        partial = PartialAnswers(self._hub, self._recovery, self.record, len(asked), answered)
         try:
             run.status = "interrupted"
             interrupted = RunOutcome("workflow_interrupted", {})
-            self._hub.runs.leave_run(run.execution_id, run.run_id, interrupted, prompts=prompts)
+            self._hub.runs.leave_run(run.execution_id, run.run_id, interrupted, prompts=asked)
+            self._settled.set()
             answers = await wait.wait()
         finally:
             wait.close()
-        if self._hub.runs.current_run_id(run.execution_id) != run.run_id:  # ended at the same moment
-            raise RunCancelledError("the run has ended", execution_id=run.execution_id)
+            partial.close()
+        answers = await partial.complete(answers)
+        self._ensure_held()
         self._hub.runs.join_run(run.execution_id)
+        await self._confirm()
         if not prompts[0].is_breakpoint:
             return Command(resume=answers)
         if not answers[prompts[0].prompt_id]:
             self._reason = f"declined: {prompts[0].data['prompt']}"
             raise asyncio.CancelledError
         return None
+
+    async def _confirm(self) -> None:
+        """Check that the log takes updates of the run from this process: another one may have taken the run over."""
+        if self._hub.log.fleet is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._hub.settings.redis.request_timeout):
+                    await self._hub.writer.flush()
+            self._ensure_held()
+
+    def _ensure_held(self) -> None:
+        if self._hub.runs.current_run_id(self.run.execution_id) != self.run.run_id:  # it has ended, or is refused
+            raise asyncio.CancelledError

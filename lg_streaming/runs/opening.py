@@ -80,6 +80,11 @@ class RunOpening:
             self._cancel(reason)
         return self.is_open
 
+    def take_up(self) -> None:
+        """Take cancellations of a run that is open here already."""
+        self._stop_listening = self._hub.on_cancel(self._run.execution_id, self._on_cancel)
+        self.is_open = self._is_certain = True
+
     def close(self) -> None:
         """Take no more cancellations."""
         if self._stop_listening is not None:

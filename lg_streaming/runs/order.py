@@ -40,6 +40,11 @@ class RunOrder:
                 drivers.append(driver)
             return False
 
+    def enter_open(self, driver: RunDriver) -> None:
+        """Add a run that is open already, before those that wait."""
+        with self._lock:
+            self._drivers.setdefault(driver.run.execution_id, deque()).appendleft(driver)
+
     def leave(self, driver: RunDriver) -> None:
         """Remove a run, and let the next one begin. Harmless when repeated."""
         execution_id = driver.run.execution_id

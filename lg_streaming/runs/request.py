@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lg_streaming.capture import RunnableConfig
+    from lg_streaming.runs.records import OnAbandoned
     from lg_streaming.runs.registry import AnyGraph
+    from lg_streaming.runs.takeover import Takeover
 
 __all__ = ["IfRunning", "OnDisconnect", "RunRequest"]
 
@@ -48,6 +50,11 @@ class RunRequest:
     """Seconds from the start to the end of the run, with its waits; None for no limit."""
     call_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Further options of LangGraph's ``ainvoke``."""
+    is_registered: bool = False
+    """True for a graph in ``streaming.graphs``, which other processes may have too."""
+    on_abandoned: OnAbandoned = "end"
+    takeover: Takeover | None = None
+    """The run of another process that goes on here; None for a new one."""
 
     @property
     def checkpointer(self) -> BaseCheckpointSaver[Any] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any, Final, get_args
+import time
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from lg_streaming.capture import configured_execution_id
 from lg_streaming.checks import seconds
@@ -20,6 +21,8 @@ from lg_streaming.runs.driver import RunDriver
 from lg_streaming.runs.history import RunHistory
 from lg_streaming.runs.opening import wait_for_end
 from lg_streaming.runs.queue import RunQueue
+from lg_streaming.runs.records import OnAbandoned
+from lg_streaming.runs.recovery import RunRecovery
 from lg_streaming.runs.request import IfRunning, OnDisconnect, RunRequest
 from lg_streaming.runs.restored import RestoredRun
 from lg_streaming.runs.rollback import checkpoint_before
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub.options import Owner
     from lg_streaming.runs.registry import AnyGraph, GraphRegistry
     from lg_streaming.runs.start_keys import StartRecord
+    from lg_streaming.runs.takeover import Takeover
 
 __all__ = ["GraphRunner"]
 
@@ -65,6 +69,9 @@ class GraphRunner(RunCommands):
         self._history = RunHistory(hub.log.fleet)
         self._keys = StartKeys(hub, self._restore)
         self._disconnects = DisconnectWatch(hub)
+        self.recovery: RunRecovery = RunRecovery(
+            hub, graphs, launch=self._take_up, find=self._find, drivers=self._order.all
+        )
         hub.metrics.run_counts = self._count
         fleet = hub.log.fleet
         if fleet is not None:
@@ -101,6 +108,7 @@ class GraphRunner(RunCommands):
         deadline: float | None = None,
         idempotency_key: str | None = None,
         call_options: Mapping[str, Any] | None = None,
+        on_abandoned: OnAbandoned | None = None,
     ) -> GraphRun:
         """Start a run of a graph in the background, and return its handle.
 
@@ -129,6 +137,10 @@ class GraphRunner(RunCommands):
                 of the first one, in all processes, for ``retention.record_ttl`` seconds.
             call_options: Options of LangGraph's ``ainvoke``: ``durability``, ``interrupt_before``, ``interrupt_after``,
                 ``output_keys``.
+            on_abandoned: Handling of a process that dies or stops while the run works. ``"end"``: the run ends with
+                ``workflow_abandoned``. ``"resume"``: another process goes on from the last checkpoint. That takes a
+                graph in ``streaming.graphs``, a persistent checkpointer, and a log of several processes, or `recover`.
+                None: ``runs.on_abandoned``. A run that waits for a human goes on in either case.
 
         Raises:
             GraphNotFoundError: If no graph has this name.
@@ -155,7 +167,9 @@ class GraphRunner(RunCommands):
             on_disconnect=on_disconnect,
             deadline=deadline,
             call_options=call_options,
+            on_abandoned=on_abandoned or self._hub.settings.runs.on_abandoned,
         )
+        self.recovery.start()
         if idempotency_key is None:
             return await self._start(request)
         return await self._keys.start(idempotency_key, request, lambda: self._start(request))
@@ -231,8 +245,13 @@ class GraphRunner(RunCommands):
         on_disconnect: OnDisconnect,
         deadline: float | None,
         call_options: Mapping[str, Any] | None,
+        on_abandoned: OnAbandoned,
     ) -> RunRequest:
-        name, found, _ = self._graphs.find(graph)
+        name, found, is_registered = self._graphs.find(graph)
+        if on_abandoned not in get_args(OnAbandoned):
+            raise BadRequestError(
+                f"on_abandoned is one of {', '.join(get_args(OnAbandoned))}, not {on_abandoned!r:.80}"
+            )
         if if_running not in get_args(IfRunning):
             raise BadRequestError(f"if_running is one of {', '.join(get_args(IfRunning))}, not {if_running!r:.80}")
         if on_disconnect not in get_args(OnDisconnect):
@@ -265,6 +284,8 @@ class GraphRunner(RunCommands):
             on_disconnect=on_disconnect,
             deadline=deadline,
             call_options=call_options or {},
+            is_registered=is_registered,
+            on_abandoned=on_abandoned,
         )
         if if_running == "rollback" and request.checkpointer is None:
             raise BadRequestError(
@@ -277,17 +298,9 @@ class GraphRunner(RunCommands):
         self._hub.registry.ensure_open()
         self._ensure_running()
         hub = self._hub
-        run = GraphRun(
-            hub,
-            request.execution_id,
-            hub.runs.new_id(),
-            thread_id=request.thread_id,
-            graph=request.graph_name,
-            owner=request.owner,
-        )
         context = detached_context()  # configs are merged with the one around the caller
-        driver = context.run(RunDriver, hub, self.queue, request, run, self._leave, history=self._history)
-        run.on_cancel = driver.cancel_run
+        driver = self._make_driver(request, hub.runs.new_id(), context)
+        run = driver.run
         is_first = self._order.enter(driver, only_if_first=request.if_running == "reject")
         if not is_first and request.if_running == "reject":
             raise ExecutionExistsError(execution_id=request.execution_id)
@@ -299,6 +312,28 @@ class GraphRunner(RunCommands):
             raise
         self._run_task(driver, context)
         return run
+
+    def _make_driver(self, request: RunRequest, run_id: str, context: contextvars.Context) -> RunDriver:
+        run = GraphRun(
+            self._hub,
+            request.execution_id,
+            run_id,
+            thread_id=request.thread_id,
+            graph=request.graph_name,
+            owner=request.owner,
+        )
+        driver = context.run(
+            RunDriver,
+            self._hub,
+            self.queue,
+            request,
+            run,
+            on_end=self._leave,
+            history=self._history,
+            recovery=self.recovery,
+        )
+        run.on_cancel = driver.cancel_run
+        return driver
 
     def _ensure_running(self) -> None:
         if self._stopping:
@@ -369,6 +404,52 @@ class GraphRunner(RunCommands):
                 return driver.run
         return RestoredRun(self._hub, record)
 
+    # --- runs of other processes ----------------------------------------------------------------------------
+
+    async def recover(self, execution_id: str) -> GraphRun | None:
+        """Take up the run of an execution whose process is gone; return its handle, or None if there is nothing to do.
+
+        With a log of several processes this happens by itself. With a memory log it happens when a reader or an answer
+        comes for a run that waits for a human. A run that was at work goes on only with this method, and with
+        ``on_abandoned="resume"``: check that no other process still works on the thread.
+
+        Raises:
+            LogUnavailableError: If the log cannot be reached.
+        """
+        self.recovery.start()
+        await self.recovery.recover(execution_id, working=True)
+        return self.get(execution_id)
+
+    def _take_up(self, takeover: Takeover) -> RunDriver:
+        record = takeover.record
+        request = RunRequest(
+            graph=takeover.graph,
+            graph_name=record.graph,
+            input=None,
+            execution_id=record.execution_id,
+            thread_id=record.thread_id,
+            owner=record.owner,
+            config=cast("RunnableConfig", record.config),
+            context=record.context,
+            metadata=record.metadata,
+            on_disconnect=cast("OnDisconnect", record.on_disconnect),
+            deadline=None if record.deadline is None else max(0.0, record.deadline - time.time()),
+            call_options=record.call_options,
+            is_registered=True,
+            on_abandoned=record.on_abandoned,
+            takeover=takeover,
+        )
+        context = detached_context()
+        driver = self._make_driver(request, takeover.run_id, context)
+        self._order.enter_open(driver)
+        driver.take_up()
+        self._run_task(driver, context)
+        return driver
+
+    def _find(self, execution_id: str) -> RunDriver | None:
+        driver = self._order.first(execution_id)
+        return driver if driver is not None and not driver.is_held else None
+
     # --- tasks ----------------------------------------------------------------------------------------------
 
     def _run_task(self, driver: RunDriver, context: contextvars.Context) -> None:
@@ -395,9 +476,10 @@ class GraphRunner(RunCommands):
     async def aclose(self, reason: str = "shutdown", *, grace: float = 0.0) -> None:
         """Stop all runs; return after their ends. Starts are refused until then.
 
-        Runs that wait for a human stay open in the log if their checkpointer outlives the process. Runs in a queue are
-        cancelled at once. Others have ``grace`` seconds to end. Those with a checkpointer have half as long to finish
-        their present step. The rest are cancelled, and have ``limits.cancel_grace`` seconds to end.
+        Runs that wait for a human stay open in the log if their checkpointer outlives the process. So do those that
+        another process resumes, after their present step. Runs in a queue are cancelled at once. Others have ``grace``
+        seconds to end. Those with a checkpointer have half as long to finish their present step. The rest are
+        cancelled, and have ``limits.cancel_grace`` seconds to end.
 
         Args:
             reason: Reason of the cancelled runs.
@@ -413,6 +495,7 @@ class GraphRunner(RunCommands):
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks, timeout=_LAST_WAIT)
+            await self.recovery.aclose()
         finally:
             self._stopping = False
 

@@ -23,9 +23,10 @@ _CHECK: Final = 0.1
 class RunShutdown:
     """Stop of all runs of a process, on all event loops.
 
-    Runs that wait for a human stay open in the log if their checkpointer outlives the process. Runs in a queue are
-    cancelled at once. Runs that work have ``grace`` seconds to end. Then those with a checkpointer have half as long to
-    finish their present step. Then all are cancelled, and have ``cancel_grace`` seconds to end.
+    Runs that wait for a human stay open in the log if their checkpointer outlives the process. So do those that another
+    process resumes, after their present step. Runs in a queue are cancelled at once. Runs that work have ``grace``
+    seconds to end. Then those with a checkpointer have half as long to finish their present step. Then all are
+    cancelled, and have ``cancel_grace`` seconds to end.
 
     Args:
         drivers: Returns the runs that have not ended.
@@ -45,6 +46,9 @@ class RunShutdown:
 
     async def stop(self) -> None:
         """Stop the runs."""
+        for driver in self._live():
+            if driver.is_resumable and driver.run.status == "running":
+                driver.drain(self._reason)
         if self._grace:
             await self._wait_for_ends(self._grace)
             draining = [driver.drain(self._reason) for driver in self._live()]

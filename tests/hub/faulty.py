@@ -117,6 +117,12 @@ class FaultyLog:
         self._check()
         return await self.memory.end_for(execution_id, process_id, make_update)
 
+    async def keep_open(self, execution_id: str) -> bool:
+        return await self.memory.keep_open(execution_id)
+
+    async def take_over(self, execution_id: str, process_id: str | None) -> str | None:
+        return await self.memory.take_over(execution_id, process_id)
+
     def watch(self, execution_id: str) -> Callable[[], None]:
         return self.memory.watch(execution_id)
 

@@ -143,6 +143,9 @@ class MemoryFleet:
         for handler in self._lost:
             self.loop.call_soon_threadsafe(handler, name)
 
+    def on_lease_lost(self, handler: Callable[[str], None]) -> Callable[[], None]:
+        return lambda: None
+
     async def put(self, kind: str, key: str, value: object, *, ttl: float) -> None:
         self._network.check()
         self._network.store[kind, key] = _wire(value)
@@ -245,6 +248,18 @@ class SharedLog:
         update = make_update(state.start_record.scope.run_id or "")
         self._memory.append(Batch(execution_id, [update], f"end-{time.monotonic_ns()}", 1))
         return True
+
+    async def keep_open(self, execution_id: str) -> bool:
+        return self._network.holders.get(execution_id) == self._fleet.process_id
+
+    async def take_over(self, execution_id: str, process_id: str | None) -> str | None:
+        state = await self._memory.state(execution_id)
+        if state is None or state.start_record is None or state.ended:
+            return None
+        if self._network.holders.get(execution_id) != process_id:
+            return None
+        self._network.holders[execution_id] = self._fleet.process_id
+        return state.start_record.scope.run_id
 
     def watch(self, execution_id: str) -> Callable[[], None]:
         return self._memory.watch(execution_id)

@@ -32,7 +32,7 @@ _STARTS = re.compile(
     | \b (?:
         create_subprocess_(?: exec | shell ) | runpytest_subprocess
         | node_(?: client | executable | process ) | serve_process
-        | shared_redis | redis_(?: server | tls | cluster | pair )
+        | shared_redis | shared_postgres | postgres_server | redis_(?: server | tls | cluster | pair )
     ) \b
     """,
     re.MULTILINE | re.VERBOSE,

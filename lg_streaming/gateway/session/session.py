@@ -366,9 +366,30 @@ class Session:
             ForbiddenError: If the caller may not.
             LogUnavailableError: If the log cannot be reached.
         """
-        state = await self.hub.describe(execution_id)
+        state = await self.find(execution_id)
         owner = state.owner if state is not None else None
-        await self.policy.check(self.principal, action, execution_id, owner, address=self.peer.address)
+        try:
+            await self.policy.check(self.principal, action, execution_id, owner, address=self.peer.address)
+        except ForbiddenError:
+            await self._look_up(execution_id, state)
+            raise
+        return state
+
+    async def _look_up(self, execution_id: str, state: LogState | None) -> None:
+        """Take as long to refuse a known execution as `find` takes for an unknown one."""
+        look_up = self.hub.control.look_up
+        if state is not None and look_up is not None:
+            await look_up(execution_id)
+
+    async def find(self, execution_id: str) -> LogState | None:
+        """Return the state of an execution, also of one that waits for a human since before a restart.
+
+        Raises:
+            LogUnavailableError: If the log cannot be reached.
+        """
+        state = await self.hub.describe(execution_id)
+        if state is None and await self.hub.restore(execution_id):
+            state = await self.hub.describe(execution_id)
         return state
 
     async def may_read(self, execution_id: str, principal: Principal | None = None) -> bool:
@@ -380,13 +401,16 @@ class Session:
         if self.trusted:
             return True
         state = await self.hub.describe(execution_id)
-        return await self.policy.allows(
+        allowed = await self.policy.allows(
             principal or self.principal,
             "read",
             execution_id,
             state.owner if state is not None else None,
             address=self.peer.address,
         )
+        if not allowed:
+            await self._look_up(execution_id, state)
+        return allowed
 
     def vetting(self, execution_id: str, state: LogState | None) -> Vetting:
         """Return a check that the caller may still read an execution, whose state at subscribing was `state`."""
@@ -441,7 +465,7 @@ async def attach(
         StreamingError: If the filter is wrong, a limit is reached, or the log cannot be reached.
     """
     execution_id = request.execution_id
-    state = await session.hub.describe(execution_id)
+    state = await session.find(execution_id)
     if not await session.may_read(execution_id):
         raise ForbiddenError(execution_id=execution_id)
     subscription = session.hub.subscribe(

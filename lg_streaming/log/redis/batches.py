@@ -40,6 +40,8 @@ _KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "workflow_start": "s",
         "workflow_interrupted": "i",
+        "human_prompt": "h",
+        "human_response": "h",
         "workflow_progress": "w",
         "progress": "p",
         **{each: f"f{state_after('running', each)}" for each in FINAL_TYPES},

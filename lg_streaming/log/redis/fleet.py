@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from lg_streaming.backoff import LOG_BACKOFF
 from lg_streaming.errors import LogUnavailableError
 from lg_streaming.fork import new_lock, restart_after_fork
+from lg_streaming.log.fleet import RUN_RELEASED
 from lg_streaming.log.redis.claims import Claims
 from lg_streaming.log.redis.counters import Counters
 from lg_streaming.log.redis.lease import Abandon, Lease, new_process_id, runs_key
@@ -168,6 +169,14 @@ class RedisFleet:
                 self._on_lease_lost = _without(self._on_lease_lost, handler)
 
         return remove
+
+    def announce_released(self, execution_id: str) -> None:
+        """Notify all processes, this one too, of a run that is open without a process. Call it on the I/O thread."""
+        payload = {"execution_id": execution_id}
+        self._messages.put(self.process_id, RUN_RELEASED, payload)
+        if not self._closed:
+            self._io.spawn(self._messages.send())
+            self._messages.call(RUN_RELEASED, payload)
 
     # --- requests and messages ------------------------------------------------------------------------------
 
@@ -466,6 +475,7 @@ class RedisFleet:
             await self._store.command("ZADD", self._store.key("processes"), 0, self.process_id)  # dead for the others
             raise
         finally:
+            await self._messages.send()
             await self._messages.announce(self.process_id, "left")
 
     def _start_task(self, coroutine: Coroutine[Any, Any, object]) -> None:

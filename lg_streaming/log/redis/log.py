@@ -266,6 +266,15 @@ class RedisLog:
         """See `EventLog.end_for`."""
         return await self._io.run(self._runs.end(execution_id, process_id, make_update))
 
+    async def keep_open(self, execution_id: str) -> bool:
+        """See `EventLog.keep_open`."""
+        return await self._io.run(self._runs.keep_open(execution_id))
+
+    async def take_over(self, execution_id: str, process_id: str | None) -> str | None:
+        """See `EventLog.take_over`."""
+        self._use()
+        return await self._io.run(self._runs.take_over(execution_id, process_id))
+
     async def _abandon(self, execution_id: str, process_id: str) -> None:
         await self._runs.abandon(execution_id, process_id)
 

@@ -103,5 +103,9 @@ class Messages:
         if change := message.get("change"):
             self._on_change(message["from"], change)
             return
-        for handler in self._handlers.get(message["topic"], ()):
-            self._rare.guard(handler, message["payload"], f"a handler of messages {message['topic']!r} failed")
+        self.call(message["topic"], message["payload"])
+
+    def call(self, topic: str, payload: object) -> None:
+        """Call the handlers of a topic."""
+        for handler in self._handlers.get(topic, ()):
+            self._rare.guard(handler, payload, f"a handler of messages {topic!r} failed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lg_streaming.codec import Codec
 from lg_streaming.events import ROOM_PREFIX, Scope
@@ -123,18 +123,43 @@ class OpenRuns:
         if not run:
             return False
         batch = Batch(execution_id, [make_update(run.decode())], f"end-{secrets.token_hex(8)}", 1)
-        keys, arguments = self._calls.call(
-            batch,
-            self._fleet.process_id,
-            mode="release" if release else "end",
-            holder=process_id or "",
-            live=",".join(live),
-        )
-        answer = await self._store.run(APPEND, keys, *arguments)
+        mode = "release" if release else "end"
+        answer = await self._run(batch, self._fleet.process_id, mode, process_id, live)
+        if release and answer[0] == APPENDED and not answer[6]:
+            self._fleet.announce_released(execution_id)
         return answer[0] == APPENDED
 
+    async def _run(
+        self, batch: Batch, me: str, mode: str, process_id: str | None, live: Sequence[str] = ()
+    ) -> Sequence[Any]:
+        keys, arguments = self._calls.call(batch, me, mode=mode, holder=process_id or "", live=",".join(live))
+        return await self._store.run(APPEND, keys, *arguments)
+
+    async def keep_open(self, execution_id: str) -> bool:
+        """See `EventLog.keep_open`."""
+        me = self._fleet.process_id
+        return (await self._run(Batch(execution_id, [], "", 0), me, "keep", me))[0] == APPENDED
+
+    async def take_over(self, execution_id: str, process_id: str | None) -> str | None:
+        """See `EventLog.take_over`."""
+        me = self._fleet.process_id
+        await self._store.command(*self._fleet.add_run(execution_id, me))  # before: this process may die in between
+        answer = await self._run(Batch(execution_id, [], "", 0), me, "take", process_id)
+        if answer[0] != APPENDED:
+            if self._open.get(execution_id) is None:
+                await self._store.command(*self._fleet.remove_run(execution_id, me))
+            return None
+        self._open[execution_id] = run_id = answer[5].decode()
+        if me != self._fleet.process_id:  # this process was declared dead since
+            await self.abandon(execution_id, me)
+            return None
+        return run_id
+
     async def abandon(self, execution_id: str, process_id: str) -> None:
-        """End the run of a process that is gone, or of this one that leaves; one that waits for a human stays open."""
+        """End the run of a process that is gone, or of this one that leaves.
+
+        One that waits for a human, or that is kept, stays open without a process, and all processes are notified.
+        """
         codec = Codec()
 
         def make_update(run_id: str) -> PendingUpdate:

@@ -212,6 +212,35 @@ class FleetCases(LogCases):
         run = ["workflow_start", "workflow_complete"]
         assert await self.types(one) == [*run, "workflow_start", "a", "b", "workflow_complete"]
 
+    @pytest.mark.parametrize("kept", [False, True], ids=["interrupted", "kept"])
+    async def test_one_process_takes_over_a_run_and_the_former_holder_is_refused(self, *, kept: bool) -> None:
+        one, two = await self.pair()
+        first, second = self._harness.process_id(one), self._harness.process_id(two)
+        holder, taker = Producer(one, run_id="r1"), Producer(two, run_id="r1")
+        await holder.append("workflow_start", "a", *([] if kept else ["workflow_interrupted"]))
+        if kept:
+            assert await two.take_over("e", first) is None, "a run at work is not taken over"
+            assert not await two.keep_open("e")
+            assert await one.keep_open("e")
+        assert await two.take_over("e", second) is None, "the named process has to hold the run"
+        takers = await asyncio.gather(two.take_over("e", first), two.take_over("e", first))
+        assert sorted(takers, key=str) == [None, "r1"]
+        assert (await self.state(one)).process == second
+        with pytest.raises(RunRefusedError):
+            await holder.append("b")
+        await taker.append("c", "workflow_complete")
+        assert (await self.types(one))[-2:] == ["c", "workflow_complete"]
+        assert await one.take_over("e", second) is None
+
+    async def test_a_later_run_is_not_kept(self) -> None:
+        one, two = await self.pair()
+        await Producer(one, run_id="r1").append("workflow_start")
+        assert await one.keep_open("e")
+        await Producer(one, run_id="r1").append("workflow_complete")
+        assert not await one.keep_open("e")
+        await Producer(one, run_id="r2").append("workflow_start")
+        assert await two.take_over("e", self._harness.process_id(one)) is None
+
     async def test_a_start_of_the_first_run_is_refused_after_the_end_of_a_run(self) -> None:
         one, two = await self.pair()
         first, second = Producer(one, run_id="r1"), Producer(two, run_id="r2")

@@ -29,6 +29,8 @@ class StateCases(LogCases):
             (["workflow_start", "token"], "running"),
             (["workflow_start", "workflow_interrupted"], "interrupted"),
             (["workflow_start", "workflow_interrupted", "status"], "running"),
+            (["workflow_start", "workflow_interrupted", "human_prompt", "human_response"], "interrupted"),
+            (["workflow_start", "workflow_interrupted", "workflow_progress"], "interrupted"),
             (["workflow_start", "workflow_complete"], "completed"),
             (["workflow_start", "workflow_error"], "failed"),
             (["workflow_start", "workflow_interrupted", "workflow_cancelled"], "cancelled"),

@@ -5,19 +5,24 @@
 -- ARGV  1 producer  2 number  3 process  4 new epoch  5 owner  6 time of the newest update (s)  7 present time (s)
 --       8 most updates  9 most bytes  10 ttl (ms)  11 record ttl (ms)  12 acknowledged epoch  13 acknowledged head
 --       14 channel  15 channel of all executions  16 execution id  17 most bytes of a chunk in a notification
---       18 mode: '' or 'end' or 'release'  19 process that has to hold the run  20 live processes, joined by commas
+--       18 mode: '', 'end', 'release', 'keep' or 'take'  19 process that has to hold the run
+--       20 live processes, joined by commas
 --       21 number of the producer's last acknowledged batch, 0 if unknown
 --       from 22 on, five of each segment: count, kind, idempotency key, run, records
 -- A segment is one update, or several plain ones. Kinds: '' plain, 's' start, 'S' start of a run with a participant,
--- 'X' exclusive start of such a run, 'o' start of the first run, 'i' interrupted, 'w' progress of the workflow,
--- 'p' progress, 'f<state>' final.
+-- 'X' exclusive start of such a run, 'o' start of the first run, 'i' interrupted, 'h' prompt or answer, 'w' progress of
+-- the workflow, 'p' progress, 'f<state>' final.
 --
 -- Fields of the state: e epoch, h head, l oldest, q last of the oldest chunk, b bytes, o owner, t started at,
 -- u updated at, w time of the last extension of the expiry by the short way, s state, r run, p process that holds it,
 -- f last final, fr sr pr records of final, start and progress, pt type of pr, n:<producer> its last batch, nc number of
--- these, g:<run> guests, k '1' with idempotency keys.
+-- these, g:<run> guests, k '1' with idempotency keys, a '1' if the run stays open without its process,
+-- 't' if it does not and was taken.
 --
--- Returns {status, epoch, head, repeated, former process, former run, appended}. Status: 0 appended, 1 known already,
+-- Modes: 'end' ends a run. 'release' ends it, or leaves it open without a process if it is interrupted or kept. 'keep'
+-- marks a run as kept. 'take' makes this process the holder of a run that is interrupted or kept.
+--
+-- Returns {status, epoch, head, repeated, former process, former run, appended}; after 'take' the run. Status: 0 appended, 1 known already,
 -- 2 the run is refused, 3 the owner is refused, 4 the condition of the mode does not hold.
 
 local stream, hash, idempotency = KEYS[1], KEYS[2], KEYS[3]
@@ -65,7 +70,7 @@ if #ARGV == 26 and ARGV[23] == '' and ARGV[24] == '' and mode == '' then
 end
 
 local x = {}
-local names = {'e', 'h', 'l', 'q', 'b', 'o', 's', 'r', 'p', 'f', 'pt', 'k', 'nc', 't', 'n:' .. producer}
+local names = {'e', 'h', 'l', 'q', 'b', 'o', 's', 'r', 'p', 'f', 'pt', 'k', 'nc', 't', 'a', 'n:' .. producer}
 local values = call('HMGET', hash, unpack(names))
 for i, name in ipairs(names) do x[name] = values[i] end
 local last = x['n:' .. producer]
@@ -74,9 +79,20 @@ local exists = x.e and true or false
 if mode ~= '' then
   local open = x.s == 'running' or x.s == 'interrupted'
   if not exists or not open or (x.p or '') ~= ARGV[19] then return {4, x.e or '', 0, 0, '', '', 0} end
-  if mode == 'release' and x.s == 'interrupted' then
-    call('HSET', hash, 'p', '')
-    return {0, x.e, tonumber(x.h), 0, '', '', 0}
+  local stays = x.s == 'interrupted' or x.a == '1'
+  if mode == 'take' and not stays then return {4, x.e, 0, 0, '', '', 0} end
+  if mode == 'keep' then
+    call('HSET', hash, 'a', '1')
+  elseif mode == 'take' or (mode == 'release' and stays) then
+    if mode == 'take' then
+      call('HSET', hash, 'p', me, 'a', x.a == '1' and '1' or 't')
+    else
+      call('HSET', hash, 'p', '')
+    end
+    call('SPUBLISH', ARGV[14], '')  -- readers have the former process
+  end
+  if mode == 'keep' or mode == 'take' or (mode == 'release' and stays) then
+    return {0, x.e, tonumber(x.h), 0, '', x.r or '', 0}
   end
 end
 
@@ -137,16 +153,21 @@ for i = 22, #ARGV, 5 do
       elseif exclusive and open() and holder ~= me and not adopts then
         refused, accepted = true, false
       elseif not open() or (holder == me and not room) or adopts then
-        run, holder, pt = of, room and '' or me, false
+        run, holder, pt, x.a = of, room and '' or me, false, ''
       elseif state == 'interrupted' and not room then
         former_process, former_run = holder, run
-        run, holder, state, accepted = of, me, 'running', false
+        run, holder, state, accepted, x.a = of, me, 'running', false, ''
       else
         guests[of] = first .. me
         accepted = false
       end
     elseif of == run and open() then
-      accepted = true
+      -- A process that was paused may be neither the holder of its run any more, nor notice it.
+      if holder == '' and state == 'interrupted' and not room then
+        holder, former_process = me, me
+      elseif holder ~= me and (x.a or '') ~= '' and not (adopts or renewed) then
+        refused, accepted = true, false
+      end
     elseif (adopts or (renewed and n > 0)) and (not open() or holder == me) then  -- the start of the run was lost
       run, holder, state = of, room and '' or me, 'running'
     elseif open() and is_guest(of) then
@@ -175,7 +196,7 @@ for i = 22, #ARGV, 5 do
         local live = ARGV[20] == '' or string.find(',' .. ARGV[20] .. ',', ',' .. process .. ',', 1, true)
         if string.sub(value, 1, 1) == 'S' and live and process ~= holder then
           former_process, former_run = process, id
-          run, holder, accepted = id, process, false
+          run, holder, accepted, x.a = id, process, false, ''
           guests[id], left[id] = nil, true
           break
         end
@@ -202,7 +223,7 @@ for i = 22, #ARGV, 5 do
       holder, former_process = '', ''
     elseif first == 'i' then
       state = 'interrupted'
-    elseif state == 'interrupted' and n > 0 then
+    elseif state == 'interrupted' and n > 0 and first ~= 'h' and first ~= 'w' then
       state = 'running'
     end
     if first == 'w' or (first == 'p' and pt ~= 'w') then
@@ -271,6 +292,7 @@ if not exists then put('t', x.t) end
 put('w', 0)
 if kept > 0 then put('u', ARGV[6]) end
 if owner ~= '' then put('o', owner) end
+if x.a then put('a', x.a) end
 if #keys > 0 then put('k', '1') end
 for name, value in pairs(records) do put(name, value) end
 for id, value in pairs(guests) do put('g:' .. id, value) end
