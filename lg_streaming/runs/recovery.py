@@ -263,7 +263,11 @@ class RunRecovery:
     async def look_up(self, execution_id: str) -> None:
         """Read the thread of an execution for nothing, so that a refusal takes as long as for an unknown execution."""
         with contextlib.suppress(Exception):  # of the checkpointer
-            await self._at_home(self._read_record(execution_id), None)
+            await self._at_home(self._pretend(execution_id), None)
+
+    async def _pretend(self, execution_id: str) -> None:
+        await self._hub.log.state(execution_id)
+        await self._read_record(execution_id)
 
     async def _share(self, execution_id: str, *, working: bool) -> bool:
         task = self._attempts.get(execution_id)
