@@ -39,7 +39,7 @@ class DroppableUpdate:
     __slots__ = ("draft", "queue")
 
     def __init__(self, queue: ExecutionQueue, draft: PendingUpdate) -> None:
-        self.queue = queue
+        self.queue: ExecutionQueue = queue
         self.draft: PendingUpdate | None = draft
 
 
@@ -56,7 +56,7 @@ class ExecutionQueue:
     __slots__ = ("execution", "generation", "items")
 
     def __init__(self, execution: Execution, generation: Generation) -> None:
-        self.execution = execution
+        self.execution: Execution = execution
         self.generation = generation
         """Generation of the newest draft."""
         self.items: deque[PendingUpdate | DroppableUpdate | Generation] = deque()
@@ -65,7 +65,7 @@ class ExecutionQueue:
     def enter(self, generation: Generation) -> None:
         """Begin with the drafts of a new generation."""
         self.items.append(self.generation)
-        self.generation = generation
+        self.generation: Generation = generation
         generation.queues += 1
 
     def take(self, droppable: DroppableUpdates) -> Attempt:
@@ -131,7 +131,7 @@ class Attempt:
         execution = queue.execution
         if updates:
             execution.number += 1  # only this thread appends to a blocking log
-        self.queue = queue
+        self.queue: ExecutionQueue = queue
         self.batch: Batch = Batch(
             execution_id=execution.execution_id,
             updates=updates,
@@ -141,7 +141,7 @@ class Attempt:
         )
         self.size = size
         """Bytes of the updates, as the buffer counts them."""
-        self.passed = passed
+        self.passed: list[Generation] = passed
         """Generations of which the queue has no draft after this batch."""
         self.delay: float = 0.0
         """Seconds before the last retry."""
@@ -157,7 +157,7 @@ class Attempt:
         """Replace the updates by some of them; return the changes of their number and of their bytes."""
         number, size = len(self.batch.updates), self.size
         self.batch = self.batch._replace(updates=updates)
-        self.size = sum(len(update.body) for update in updates)
+        self.size: int = sum(len(update.body) for update in updates)
         return len(updates) - number, self.size - size
 
     def renumber(self) -> None:

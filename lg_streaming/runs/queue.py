@@ -26,8 +26,8 @@ class Waiter:
     __slots__ = ("_loop", "_turn", "on_place", "owner", "place", "shown")
 
     def __init__(self, owner: str | None, on_place: Callable[[int], object]) -> None:
-        self.owner = owner
-        self.on_place = on_place
+        self.owner: str | None = owner
+        self.on_place: Callable[[int], object] = on_place
         self.place: int | None = None
         """Place at the last count, from 1; None with a turn."""
         self.shown: int = 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lg_streaming.errors import ExecutionNotFoundError, RunCancelledError, StreamingError
 from lg_streaming.events import Position
 from lg_streaming.runs.opening import FINAL_UPDATES
-from lg_streaming.runs.run import GraphRun
+from lg_streaming.runs.run import GraphRun, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -35,7 +35,7 @@ class RestoredRun(GraphRun):
             owner=record.owner,
         )
         self.after: Position | None = Position.parse(record.after) if record.after is not None else None
-        self.status = "queued" if record.queued else "running"
+        self.status: RunStatus = "queued" if record.queued else "running"
         self._was_queued = record.queued
 
     def __await__(self) -> Generator[Any, None, Any]:

@@ -159,7 +159,7 @@ class QueuedSendBuffer:
         self._bytes = 0
         self._frames = 0
         self._filled = asyncio.Event()
-        self.writable = asyncio.Event()
+        self.writable: asyncio.Event = asyncio.Event()
         self.writable.set()
         self._writer = asyncio.create_task(self._write(), name="lg_streaming.outlet")
 

@@ -68,8 +68,8 @@ class Lease:
         self._abandon = abandon
         self._reaping: set[str] = set()
         self._rare = RareLog(logger)
-        self.process_id = new_process_id()
-        self.live = frozenset({self.process_id})
+        self.process_id: str = new_process_id()
+        self.live: frozenset[str] = frozenset({self.process_id})
         self.dead: frozenset[str] = frozenset()
         """Processes whose lease has expired and whose runs have not ended, at the last `refresh`."""
         self.report: Callable[[], Mapping[str, Any]] = dict

@@ -38,8 +38,8 @@ class Watch:
     )
 
     def __init__(self, execution_id: str) -> None:
-        self.execution_id = execution_id
-        self.count = 0
+        self.execution_id: str = execution_id
+        self.count: int = 0
         self.tail: Tail | None = None
         """Newest updates; None until they were read after the subscription to notifications."""
         self.absent: bool = False
