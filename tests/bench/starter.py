@@ -2,8 +2,8 @@
 
 The line is the content coding of the event stream: `identity` or `gzip`.
 
-It prints one line of JSON for each run, with the bytes of the event stream and its tokens. The line also has the seconds
-from the request to the first token, and to the last byte.
+It prints one line of JSON for each run, with the bytes of the event stream and its tokens. The line also has the
+seconds from the request to the first token, and to the last byte.
 """
 
 import http.client

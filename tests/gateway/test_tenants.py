@@ -1,7 +1,7 @@
 """Tenants: every verb over every transport, for the owner, those with rights, and those without.
 
-A caller does not start, see, answer, steer or cancel what is not theirs. An execution of another and one that does not exist
-give the same answer, with the same calls of the log.
+A caller does not start, see, answer, steer or cancel what is not theirs. An execution of another and one that does not
+exist give the same answer, with the same calls of the log.
 """
 
 import asyncio
