@@ -73,7 +73,7 @@ class HubFleet(RunControl):
         self._lock = new_lock()
         self._start_empty()
         restart_after_fork(self)
-        self._runs.on_open = self._opened
+        self._runs.opener.on_open = self._opened
         fleet.on_request("cancel", self._on_cancel)
         fleet.on_request("respond", self._on_respond)
         fleet.on_message("cancel", self._on_cancelled)
@@ -188,7 +188,7 @@ class HubFleet(RunControl):
 
     async def _close_here(self, execution: Execution, run_id: str) -> None:
         """Close this hub's part in a run. Buffered text is encoded, and so redacted."""
-        await call_in_thread(lambda: self._runs.abandon_run(execution, run_id))
+        await call_in_thread(lambda: self._runs.statuses.abandon(execution, run_id))
 
     # --- respond ------------------------------------------------------------------------------------------
 

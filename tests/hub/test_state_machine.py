@@ -297,6 +297,7 @@ def test_a_reader_from_another_epoch_ends_with_the_run_that_was_open_when_it_beg
         machine.open_run()
         machine.end_run("close")
         reader = machine.subscribe("other epoch", 0, "oldest", follow=False)
+        assert isinstance(reader, Reader)
         machine.open_run()
         machine.read(reader, 5)
         assert not reader.done, "the earlier end is history"
