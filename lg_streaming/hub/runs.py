@@ -165,29 +165,6 @@ class RunManager:
         except ExecutionExistsError:
             return None
 
-    def disown_run(self, execution_id: str, run_id: str) -> None:
-        """Close a run of `RunOpener.adopt` without an update, because another process has taken it over."""
-        execution = self._executions.get(execution_id)
-        if execution is not None:
-            self.statuses.abandon(execution, run_id)
-
-    def count_attempts(self, execution_id: str, attempts: Mapping[str, int]) -> None:
-        """Count the attempts that the open run has made in other processes, by task: see `next_attempt`."""
-        execution = self._executions.get(execution_id)
-        if execution is not None:
-            with execution.lock:
-                execution.count_attempts(attempts)
-
-    def is_abandoned(self, execution_id: str, run_id: str) -> bool:
-        """Return whether a run was closed here as abandoned: the log refused it, or it was idle."""
-        execution = self._executions.get(execution_id)
-        return (
-            execution is not None
-            and execution.run_id is None
-            and execution.run_scope.run_id == run_id
-            and execution.outcome == "abandoned"
-        )
-
     def current_run_id(self, execution_id: str) -> str | None:
         """Return the id of the open run, or None."""
         execution = self._executions.get(execution_id)
@@ -279,6 +256,13 @@ class RunManager:
             return 1
         with execution.lock:
             return execution.next_attempt(task)
+
+    def count_attempts(self, execution_id: str, attempts: Mapping[str, int]) -> None:
+        """Count the attempts that the open run has made in other processes, by task: see `next_attempt`."""
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            with execution.lock:
+                execution.count_attempts(attempts)
 
     def note_message(self, execution_id: str, message_id: str, namespace: str | None) -> None:
         """Remember the namespace in which a message was streamed."""
@@ -399,6 +383,22 @@ class RunManager:
         execution = self._executions.get(execution_id)
         if execution is not None:
             self.statuses.finish(execution, run_id or execution.run_id, outcome)
+
+    def disown_run(self, execution_id: str, run_id: str) -> None:
+        """Close a run of `RunOpener.adopt` without an update, because another process has taken it over."""
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            self.statuses.abandon(execution, run_id)
+
+    def is_abandoned(self, execution_id: str, run_id: str) -> bool:
+        """Return whether a run was closed here as abandoned: the log refused it, or it was idle."""
+        execution = self._executions.get(execution_id)
+        return (
+            execution is not None
+            and execution.run_id is None
+            and execution.run_scope.run_id == run_id
+            and execution.outcome == "abandoned"
+        )
 
     def _end_if_idle(self, execution: Execution, timeout: float, now: float) -> bool:
         """End the open run if it was idle for ``timeout`` seconds; return whether it ended."""
