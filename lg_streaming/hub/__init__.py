@@ -1,7 +1,8 @@
 """The hub: write and read executions. `hub.StreamHub` is made of parts, one in each module.
 
-- Runs: `registry` (executions by id, their retention), `execution` (state machine), `runs` (open, join, end),
-  `open_options`, `idle` (silent runs), `cancellation`, `prompts`, `callbacks`, `due` (queue by time).
+- Runs: `runs` (join, leave, end), `run_opener`, `open_options`, `status_writer` (starts and ends), `idle` (silent
+  runs), `cancellation`, `prompts`, `callbacks`.
+- Executions: `registry` (by id, their retention), `execution` (state machine), `due` (queue by time).
 - Publishing: `publisher`, `encoder` (checks, rates), `writer`, `buffered_writer`, `execution_queue`, `exit_flush` (a
   log that may block), `drops` (counts of dropped updates), `update_logger`.
 - Reading: `subscription` (position and gaps), `page`, `readers` (all subscriptions), `notifier` (wakes readers).

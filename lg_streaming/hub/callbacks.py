@@ -70,6 +70,11 @@ class Handlers:
     response: dict[object, RegisteredHandler] = field(default_factory=dict[object, RegisteredHandler])
     answers: dict[object, RegisteredHandler] = field(default_factory=dict[object, RegisteredHandler])
 
+    @property
+    def is_empty(self) -> bool:
+        """True without any handler."""
+        return not (self.cancel or self.response or self.answers)
+
 
 def is_external_cancellation(error: BaseException) -> bool:
     """Return whether ``error`` was sent into a coroutine of the application: Ctrl-C, or a cancellation of its task."""

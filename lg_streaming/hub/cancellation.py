@@ -77,7 +77,7 @@ class RunCanceller:
             called_before = execution.cancelling
             registered = tuple(execution.handlers.cancel.values()) if execution.handlers is not None else ()
             handlers = [each for each in registered if each.if_abandoned]
-        if self._runs.abandon_run(execution, run_id) and not (called_before or self._registry.closed):
+        if self._runs.statuses.abandon(execution, run_id) and not (called_before or self._registry.closed):
             self._callbacks.call(handlers, execution.execution_id, error.message)
 
     async def cancel_all(self, reason: str) -> None:
@@ -110,7 +110,7 @@ class RunCanceller:
             return
         self._registry.run_listeners.flush_execution(execution.execution_id)
         _note_still_running(execution)
-        if self._runs.finish_run(execution, run_id, self.outcome(execution.cancel_reason)):
+        if self._runs.statuses.finish(execution, run_id, self.outcome(execution.cancel_reason)):
             self._registry.run_listeners.close_execution(execution.execution_id)
 
     def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:

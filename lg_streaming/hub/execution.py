@@ -158,8 +158,7 @@ class Execution:
         def remove() -> None:
             with self.lock:
                 handlers.pop(key, None)
-                kept = self.handlers
-                if kept is not None and not kept.cancel and not kept.response:
+                if self.handlers is not None and self.handlers.is_empty:
                     self.handlers = None
 
         return remove

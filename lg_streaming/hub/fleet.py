@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
@@ -73,7 +74,7 @@ class HubFleet(RunControl):
         self._lock = new_lock()
         self._start_empty()
         restart_after_fork(self)
-        self._runs.on_open = self._opened
+        self._runs.opener.on_open = self._opened
         fleet.on_request("cancel", self._on_cancel)
         fleet.on_request("respond", self._on_respond)
         fleet.on_message("cancel", self._on_cancelled)
@@ -188,7 +189,7 @@ class HubFleet(RunControl):
 
     async def _close_here(self, execution: Execution, run_id: str) -> None:
         """Close this hub's part in a run. Buffered text is encoded, and so redacted."""
-        await call_in_thread(lambda: self._runs.abandon_run(execution, run_id))
+        await call_in_thread(lambda: self._runs.statuses.abandon(execution, run_id))
 
     # --- respond ------------------------------------------------------------------------------------------
 
@@ -265,19 +266,19 @@ class HubFleet(RunControl):
         raise PromptError(execution_id=payload["execution_id"])
 
     async def _on_respond(self, payload: Any) -> None:
-        answer = payload["execution_id"], payload["prompt_id"], payload["response"]
-        responder = payload.get("responder")
+        execution_id, prompt_id, response = payload["execution_id"], payload["prompt_id"], payload["response"]
+        answer = functools.partial(
+            self._prompts.answer, execution_id, prompt_id, response, responder=payload.get("responder")
+        )
         try:
-            await call_in_thread(lambda: self._prompts.answer(*answer, responder=responder))
+            await call_in_thread(answer)
         except PromptError:
-            if not await self.opens(
-                payload["execution_id"], payload["prompt_id"]
-            ):  # this process has just taken the run over
+            if not await self.opens(execution_id, prompt_id):  # this process has just taken the run over
                 raise
-            await call_in_thread(lambda: self._prompts.answer(*answer, responder=responder))
-        run_id = self._runs.current_run_id(payload["execution_id"])
+            await call_in_thread(answer)
+        run_id = self._runs.current_run_id(execution_id)
         await self._writer.flush()
-        self._ensure_kept(payload["execution_id"], run_id)
+        self._ensure_kept(execution_id, run_id)
 
     # --- configure ----------------------------------------------------------------------------------------
 

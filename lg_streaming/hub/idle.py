@@ -105,6 +105,10 @@ class IdleMonitor:
             self._closed = True
             self._forget_all()
 
+    def reopen(self) -> None:
+        """Watch runs again, after `close`."""
+        self._timer, self._closed = current_timer(), False
+
     def _forget_all(self) -> None:
         if self._cancel is not None:
             self._cancel()

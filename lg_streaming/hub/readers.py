@@ -92,8 +92,8 @@ class SubscriptionRegistry:
     def last_read(self, execution_id: str) -> float | None:
         """Return the seconds since the last reader of an execution has left; 0 while it is read.
 
-        None: it had no reader, or its last one left before those of 10,000 other executions. Sinks and readers of all
-        executions do not count.
+        None: it had no reader, or its last one read a run to the end, or left before those of 10,000 other executions.
+        Sinks and readers of all executions do not count.
         """
         with self._lock:
             if execution_id in self._reading:
@@ -208,6 +208,7 @@ class SubscriptionRegistry:
                 self._following[execution_id] += 1
             if reads:
                 self._reading[execution_id] += 1
+                self._left.pop(execution_id, None)
             subscription = Subscription(
                 execution_id,
                 log=self.log,
@@ -240,15 +241,17 @@ class SubscriptionRegistry:
                 if not self._following[execution_id]:
                     del self._following[execution_id]
             if reads:
-                self._stop_reading(execution_id)
+                self._stop_reading(subscription)
         signal.notify()
         self._closed_one.notify()
 
-    def _stop_reading(self, execution_id: str) -> None:
+    def _stop_reading(self, subscription: Subscription) -> None:
+        execution_id = subscription.execution_id
         self._reading[execution_id] -= 1
-        if not self._reading[execution_id]:
-            del self._reading[execution_id]
-            self._left.pop(execution_id, None)
+        if self._reading[execution_id]:
+            return
+        del self._reading[execution_id]
+        if not subscription.read_to_end:  # no run is open that it could have left
             self._left[execution_id] = time.monotonic()
             if len(self._left) > _MAX_LEFT:
                 self._left.popitem(last=False)

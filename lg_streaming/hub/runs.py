@@ -3,73 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
 from lg_streaming.errors import (
     ExecutionExistsError,
-    ExecutionLimitError,
     ExecutionNotFoundError,
-    HubClosedError,
     describe_error,
 )
-from lg_streaming.events import check_execution_id, clamp_priority
+from lg_streaming.events import check_execution_id
 from lg_streaming.fork import release_owned
 from lg_streaming.hub.callbacks import RegisteredHandler
 from lg_streaming.hub.idle import IdleMonitor
 from lg_streaming.hub.open_options import OpenOptions
 from lg_streaming.hub.options import RunOptions
-from lg_streaming.log.base import state_after
+from lg_streaming.hub.run_opener import RunOpener
+from lg_streaming.hub.status_writer import StatusWriter
 from lg_streaming.prompts import breakpoint_prompt, locate_prompts, prompts_of_interrupts
 from lg_streaming.publisher import RunOutcome, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from lg_streaming.codec import Encoded
     from lg_streaming.events import Priority
     from lg_streaming.hub.execution import Execution
     from lg_streaming.hub.registry import ExecutionRegistry
     from lg_streaming.hub.run_listeners import RunListeners
     from lg_streaming.hub.writer import UpdateWriter
-    from lg_streaming.log.base import Opening
     from lg_streaming.prompts import Prompt
     from lg_streaming.publisher import CancelTarget, OnMissingRun
 
 __all__ = ["RunManager"]
 
-logger: logging.Logger = logging.getLogger(__name__)
-
-
-class PreparedStatus(NamedTuple):
-    """A status update of a run, encoded and ready to append."""
-
-    type: str
-    data: Encoded
-
-
-class PreparedOpening(NamedTuple):
-    """Status updates that open or join a run."""
-
-    run_id: str
-    """The id of a run that begins."""
-    start: PreparedStatus | None
-    resumed: PreparedStatus | None
-
-    def matches(self, execution: Execution, options: OpenOptions) -> bool:
-        """Return whether the updates fit the execution's present state. Requires its lock."""
-        resumes = execution.running and execution.interrupted and options.join
-        return execution.running == (self.start is None) and (not resumes or self.resumed is not None)
-
 
 class RunManager:
     """Manager of runs: it opens, joins, leaves and ends them, and ends idle ones. Implements `publisher.RunTracker`.
 
-    Status updates are redacted and encoded before the execution is locked. Both call code of the application, which
-    may block, and may itself publish.
+    - `opener`: opens runs, and joins open ones.
+    - `statuses`: appends the status updates, and closes the runs that they end.
 
     Args:
         registry: The executions.
@@ -84,14 +57,13 @@ class RunManager:
         self.writer = writer
         self.run_listeners: RunListeners = registry.run_listeners
         """Listeners above the hub: see `RunListener`."""
-        self.on_open: Callable[[str], None] | None = None
-        """Called with the execution after a run was opened, under the execution's lock: it must not block."""
         self.on_interrupt: Callable[[Execution, Sequence[Prompt]], None] = lambda _execution, _prompts: None
         """Called after a run published the prompts that it waits for."""
         self._executions = registry.executions
-        self._lock = registry.lock
         self._new_id = new_id
         self._idle = IdleMonitor(self._end_if_idle)
+        self.statuses: StatusWriter = StatusWriter(registry, writer)
+        self.opener: RunOpener = RunOpener(registry, self.statuses, self._idle, new_id)
 
     def close(self) -> None:
         """Stop the watch on idle runs, and the timeouts of prompts. Open runs stay open."""
@@ -102,7 +74,7 @@ class RunManager:
 
     def reopen(self) -> None:
         """Watch idle runs again."""
-        self._idle = IdleMonitor(self._end_if_idle)
+        self._idle.reopen()
 
     # --- opening ------------------------------------------------------------------------------------------
 
@@ -112,19 +84,19 @@ class RunManager:
 
     def open(self, execution_id: str, **options: Unpack[RunOptions]) -> str:
         """Open a run, unless one is open; return the run's id. See `StreamHub.open`."""
-        return self._open(execution_id, OpenOptions.from_arguments(**options))
+        return self.opener.open(execution_id, OpenOptions.from_arguments(**options))
 
     def create(self, execution_id: str | None = None, **options: Unpack[RunOptions]) -> str:
         """Open a run of an execution that has no open run; return the execution's id. See `StreamHub.create`."""
         opening = replace(OpenOptions.from_arguments(**options), fresh=True)
         if execution_id is not None:
-            self._open(execution_id, opening)
+            self.opener.open(execution_id, opening)
             return execution_id
         while True:
             new_id = self._new_id()
             if new_id not in self._executions:
                 with contextlib.suppress(ExecutionExistsError):
-                    self._open(new_id, opening)
+                    self.opener.open(new_id, opening)
                     return new_id
 
     def join_run(
@@ -143,7 +115,7 @@ class RunManager:
         Each `join_run` needs a `leave_run`.
         """
         options = OpenOptions.from_arguments(owner=owner, metadata=metadata, priority=priority)
-        return self._open(execution_id, replace(options, name=name, parent=parent, join=True))
+        return self.opener.open(execution_id, replace(options, name=name, parent=parent, join=True))
 
     def resume_run(self, execution_id: str) -> str | None:
         """Join the open run if it is interrupted, and return its id; otherwise return None."""
@@ -189,74 +161,9 @@ class RunManager:
             exclusive=exclusive,
         )
         try:
-            return self._open(execution_id, options)
+            return self.opener.open(execution_id, options)
         except ExecutionExistsError:
             return None
-
-    def adopt_run(
-        self,
-        execution_id: str,
-        run_id: str,
-        *,
-        owner: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> bool:
-        """Join a run that the log has open, and that this process takes over; return False if one is open here.
-
-        Args:
-            execution_id: The execution.
-            run_id: The run.
-            owner: The owner of the execution.
-            metadata: The metadata of the run.
-
-        Raises:
-            ForbiddenError: If the execution has another owner here.
-            HubClosedError: If the hub was closed.
-        """
-        registry = self.registry
-        registry.ensure_open()
-        while True:
-            execution = registry.get_or_create(execution_id)
-            with execution.lock:
-                if self._executions.get(execution_id) is not execution:
-                    continue  # a sweep removed it
-                if execution.running:
-                    return False
-                execution.claim(owner)
-                with self._lock:
-                    if registry.stopping:
-                        raise HubClosedError
-                    registry.open_runs[execution_id] = execution
-                execution.begin(run_id, metadata or {}, registry.clock())
-                execution.join()
-                if execution.idle_timeout is not None:
-                    self._idle.watch(execution, execution.idle_timeout)
-            if self.on_open is not None:
-                self.on_open(execution_id)
-            return True
-
-    def disown_run(self, execution_id: str, run_id: str) -> None:
-        """Close a run of `adopt_run` without an update, because another process has taken it over."""
-        execution = self._executions.get(execution_id)
-        if execution is not None:
-            self.abandon_run(execution, run_id)
-
-    def count_attempts(self, execution_id: str, attempts: Mapping[str, int]) -> None:
-        """Count the attempts that the open run has made in other processes, by task: see `next_attempt`."""
-        execution = self._executions.get(execution_id)
-        if execution is not None:
-            with execution.lock:
-                execution.count_attempts(attempts)
-
-    def is_abandoned(self, execution_id: str, run_id: str) -> bool:
-        """Return whether a run was closed here as abandoned: the log refused it, or it was idle."""
-        execution = self._executions.get(execution_id)
-        return (
-            execution is not None
-            and execution.run_id is None
-            and execution.run_scope.run_id == run_id
-            and execution.outcome == "abandoned"
-        )
 
     def current_run_id(self, execution_id: str) -> str | None:
         """Return the id of the open run, or None."""
@@ -293,82 +200,7 @@ class RunManager:
         Without such a log, or `settings.auto_open`, this does nothing: a publish does the same.
         """
         if self.registry.log.fleet is not None and self.registry.settings.auto_open:
-            self._open(execution_id, OpenOptions(unless_ended=True))
-
-    def _open(self, execution_id: str, options: OpenOptions) -> str:
-        if self.registry.closed:
-            raise HubClosedError
-        self.registry.maybe_sweep()
-        while True:
-            execution = self.registry.get_or_create(execution_id)
-            prepared = self._prepare_opening(execution, options)
-            try:
-                with execution.lock:
-                    # otherwise a sweep removed it, or another thread opened, ended or interrupted a run
-                    if self._executions.get(execution_id) is execution and prepared.matches(execution, options):
-                        return self._open_locked(execution, options, prepared)
-            except BaseException:
-                release_owned(self._lock)
-                release_owned(execution.lock)
-                raise
-
-    def _prepare_opening(self, execution: Execution, options: OpenOptions) -> PreparedOpening:
-        start = resumed = None
-        run_id = ""
-        if not execution.running:
-            run_id = options.run_id or self._new_id()
-            start = self._encode(RunOutcome("workflow_start", {"run_id": run_id, **options.data}))
-        elif options.join and execution.interrupted:
-            resumed = self._encode(RunOutcome("status", {"status": "resumed"}))
-        return PreparedOpening(run_id, start, resumed)
-
-    def _open_locked(self, execution: Execution, options: OpenOptions, prepared: PreparedOpening) -> str:
-        run_id = execution.run_id
-        if options.fresh and run_id is not None:
-            raise ExecutionExistsError(execution_id=execution.execution_id)
-        execution.claim(options.owner)
-        if options.priority is not None:
-            execution.priority = options.priority
-        if options.idle_timeout != "default":
-            execution.idle_timeout = options.idle_timeout or None
-        if prepared.start is not None:
-            run_id = self._begin(execution, options, prepared.run_id, prepared.start)
-            if options.join:
-                execution.join()
-        elif options.join and execution.join() and prepared.resumed is not None:
-            self._append_status(execution, prepared.resumed, ends=False)
-        if execution.idle_timeout is not None:
-            self._idle.watch(execution, execution.idle_timeout)
-        return run_id or prepared.run_id
-
-    def _begin(self, execution: Execution, options: OpenOptions, run_id: str, start: PreparedStatus) -> str:
-        registry, limit = self.registry, self.registry.settings.limits.max_executions
-        with self._lock:
-            if registry.stopping:
-                raise HubClosedError
-            if limit is not None and len(registry.open_runs) >= limit:
-                if execution.is_evictable:
-                    registry.forget(execution)
-                raise ExecutionLimitError(
-                    f"limits.max_executions allows {limit} running executions",
-                    execution_id=execution.execution_id,
-                    details={"limit": limit},
-                )
-            registry.open_runs[execution.execution_id] = execution
-        number, scope = execution.number, execution.run_scope
-        try:
-            execution.begin(run_id, options.metadata, registry.clock())
-            self._append_status(execution, start, ends=False, opening=options.opening)
-        except Exception:
-            raise
-        except BaseException:  # an interrupt: a run is open if, and only if, the log has its start
-            if execution.number == number and self.writer.buffer is None:
-                execution.run_id, execution.run_scope = None, scope
-                registry.open_runs.pop(execution.execution_id, None)
-            raise
-        if self.on_open is not None:
-            self.on_open(execution.execution_id)
-        return run_id
+            self.opener.open(execution_id, OpenOptions(unless_ended=True))
 
     # --- an open run --------------------------------------------------------------------------------------
 
@@ -424,6 +256,13 @@ class RunManager:
             return 1
         with execution.lock:
             return execution.next_attempt(task)
+
+    def count_attempts(self, execution_id: str, attempts: Mapping[str, int]) -> None:
+        """Count the attempts that the open run has made in other processes, by task: see `next_attempt`."""
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            with execution.lock:
+                execution.count_attempts(attempts)
 
     def note_message(self, execution_id: str, message_id: str, namespace: str | None) -> None:
         """Remember the namespace in which a message was streamed."""
@@ -484,7 +323,7 @@ class RunManager:
         if status is not None and status.type == "workflow_interrupted":
             self._interrupt_run(execution, run_id, status, interrupts, prompts)
         elif status is not None:
-            self.finish_run(execution, run_id, status, unless=lambda: execution.participants > 0)
+            self.statuses.finish(execution, run_id, status, unless=lambda: execution.participants > 0)
         if not execution.running:
             self.run_listeners.close_execution(execution_id)
 
@@ -513,7 +352,10 @@ class RunManager:
 
         outcome = RunOutcome(status.type, {**rest, **shown})
         unless = lambda: execution.participants > 0  # noqa: E731
-        if self.finish_run(execution, run_id, outcome, ends=False, unless=unless, before=publish_prompts) and asked:
+        if (
+            self.statuses.finish(execution, run_id, outcome, ends=False, unless=unless, before=publish_prompts)
+            and asked
+        ):
             self.on_interrupt(execution, asked)
 
     async def close_run(self, execution_id: str, result: object = None, *, reason: str | None = None) -> None:
@@ -532,7 +374,7 @@ class RunManager:
             self.run_listeners.flush_execution(execution_id)
             execution = self._executions.get(execution_id)
             if execution is not None:
-                self.finish_run(execution, execution.run_id, RunOutcome("error", described), ends=False)
+                self.statuses.finish(execution, execution.run_id, RunOutcome("error", described), ends=False)
         await self.writer.flush()
 
     def end_run(self, execution_id: str, outcome: RunOutcome, run_id: str | None = None) -> None:
@@ -540,103 +382,23 @@ class RunManager:
         self.run_listeners.close_execution(execution_id)
         execution = self._executions.get(execution_id)
         if execution is not None:
-            self.finish_run(execution, run_id or execution.run_id, outcome)
+            self.statuses.finish(execution, run_id or execution.run_id, outcome)
 
-    def abandon_run(self, execution: Execution, run_id: str) -> bool:
-        """Close the run of ``run_id`` without an update, if it is open; return whether it was.
+    def disown_run(self, execution_id: str, run_id: str) -> None:
+        """Close a run of `RunOpener.adopt` without an update, because another process has taken it over."""
+        execution = self._executions.get(execution_id)
+        if execution is not None:
+            self.statuses.abandon(execution, run_id)
 
-        The log refuses the run's updates. A later `open` begins another run.
-        """
-        with execution.lock:
-            if execution.run_id != run_id:
-                return False
-            if self.writer.encoder.trace is not None:
-                self.writer.encoder.trace.on_update(
-                    execution.execution_id, "workflow_abandoned", execution.run_scope, None
-                )
-            self._close_run(execution, "workflow_abandoned")
-        self.run_listeners.close_execution(execution.execution_id)
-        return True
-
-    def finish_run(
-        self,
-        execution: Execution,
-        run_id: str | None,
-        outcome: RunOutcome,
-        *,
-        ends: bool = True,
-        unless: Callable[[], bool] = lambda: False,
-        before: Callable[[], None] = lambda: None,
-    ) -> bool:
-        """Publish the outcome of the run of ``run_id``, if it is open and ``unless()`` is false.
-
-        Args:
-            execution: The execution.
-            run_id: The run.
-            outcome: Its outcome, or another status update.
-            ends: Whether this closes the run.
-            unless: Called under the execution's lock.
-            before: Called under the execution's lock just before the outcome is appended.
-
-        Returns:
-            Whether the outcome was published.
-        """
-        if run_id is None or execution.run_id != run_id:
-            return False
-        nodes = execution.still_running if outcome.type == "workflow_cancelled" else ()
-        if nodes:
-            outcome = RunOutcome(outcome.type, {**outcome.data, "still_running": list(nodes)})
-        status = self._encode(outcome)
-        try:
-            with execution.lock:
-                if execution.run_id != run_id or unless():
-                    return False
-                before()
-                self._append_status(execution, status, ends=ends)
-        except BaseException:
-            release_owned(self._lock)
-            release_owned(execution.lock)
-            raise
-        self.writer.counters.drops.report()
-        if nodes:
-            logger.warning(
-                "the run of execution %r is cancelled, but code in a thread goes on until it returns: node %s",
-                execution.execution_id,
-                ", ".join(map(repr, nodes)),
-            )
-        return True
-
-    def _encode(self, outcome: RunOutcome) -> PreparedStatus:
-        """Redact and encode a status update. Must not be called under the execution's lock."""
-        return PreparedStatus(outcome.type, self.writer.encoder.codec.encode_data(outcome.type, outcome.data))
-
-    def _append_status(
-        self, execution: Execution, status: PreparedStatus, *, ends: bool, opening: Opening = "any"
-    ) -> None:
-        """Append a status update of the open run, and close the run if it ``ends``. Requires the execution's lock."""
-        if self.registry.closed:
-            raise HubClosedError
-        scope, priority = execution.run_scope, clamp_priority("high", execution.priority)
-        number = execution.number
-        try:
-            drafts = self.writer.encoder.encode(execution, status.type, status.data, scope, priority, by_hub=True)
-            if opening != "any":
-                drafts[0] = drafts[0]._replace(opening=opening)
-            self.writer.append(execution, drafts)
-            if ends:
-                self._close_run(execution, status.type)
-        except Exception:
-            raise
-        except BaseException:  # an interrupt: the run has ended if the log has its final update
-            if ends and execution.number != number:
-                self._close_run(execution, status.type)
-            raise
-
-    def _close_run(self, execution: Execution, type: str) -> None:
-        execution.end(state_after("running", type))
-        self.registry.open_runs.pop(execution.execution_id, None)
-        self._idle.forget(execution)
-        self.registry.run_ended.notify()
+    def is_abandoned(self, execution_id: str, run_id: str) -> bool:
+        """Return whether a run was closed here as abandoned: the log refused it, or it was idle."""
+        execution = self._executions.get(execution_id)
+        return (
+            execution is not None
+            and execution.run_id is None
+            and execution.run_scope.run_id == run_id
+            and execution.outcome == "abandoned"
+        )
 
     def _end_if_idle(self, execution: Execution, timeout: float, now: float) -> bool:
         """End the open run if it was idle for ``timeout`` seconds; return whether it ended."""
@@ -648,7 +410,7 @@ class RunManager:
         with execution.lock:
             idle = execution.idle_for(now)
         abandoned = RunOutcome("workflow_abandoned", {"reason": "idle_timeout", "idle_s": round(idle, 3)})
-        if not self.finish_run(execution, run_id, abandoned, unless=lambda: execution.idle_for(now) < timeout):
+        if not self.statuses.finish(execution, run_id, abandoned, unless=lambda: execution.idle_for(now) < timeout):
             return False
         self.run_listeners.close_execution(execution.execution_id)
         return True

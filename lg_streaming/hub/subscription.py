@@ -140,6 +140,11 @@ class Subscription:
         """True after `close`."""
         return self._closed
 
+    @property
+    def read_to_end(self) -> bool:
+        """True after the final update of the run at which reading ends."""
+        return self._ended and not self.at_interruption
+
     def lag_at(self, state: LogState) -> int:
         """Return the number of updates up to the head of ``state`` that were not read yet."""
         if self._ended or self._attached is None:

@@ -313,7 +313,7 @@ class RunRecovery:
         execution_id, run_id, runs = record.execution_id, record.run_id, self._hub.runs
         graph = self._graph_of(record)
         owner, metadata = state.owner or record.owner, record.metadata
-        if graph is None or not runs.adopt_run(execution_id, run_id, owner=owner, metadata=metadata):
+        if graph is None or not runs.opener.adopt(execution_id, run_id, owner=owner, metadata=metadata):
             return False
         taken = False
         try:

@@ -15,7 +15,8 @@ from tests.log.drafts import read_now
 from tests.log.interrupts import interrupted
 
 PACKAGE = Path(lg_streaming.__file__).parent
-STATE = [str(PACKAGE / f"hub/{name}.py") for name in ("runs", "registry", "execution", "writer")] + [f"{PACKAGE}/log/"]
+PARTS = ("runs", "run_opener", "status_writer", "registry", "execution", "writer")
+STATE = [str(PACKAGE / f"hub/{name}.py") for name in PARTS] + [f"{PACKAGE}/log/"]
 """Files that have the state of runs."""
 assert all(Path(each).exists() for each in STATE)
 

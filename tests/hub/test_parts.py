@@ -28,6 +28,7 @@ from lg_streaming.hub.runs import RunManager
 from lg_streaming.hub.statistics import Counters
 from lg_streaming.hub.writer import UpdateWriter
 from lg_streaming.log.memory import MemoryLog
+from lg_streaming.prompts import Prompt
 from lg_streaming.publisher import NO_SCOPE, RunOutcome, publishers
 from lg_streaming.sinks import QueueSink
 from tests.hub.helpers import collect, settings_of, soon, types
@@ -183,6 +184,26 @@ async def test_prompts_are_answered_once() -> None:
         await prompts.respond("e", "p", 8)
     assert answers == [("p", 7)]
     assert (await types_in(log))[-1] == "human_response"
+    runs.close()
+
+
+async def test_a_handler_of_answers_stays_when_others_are_removed() -> None:
+    runs = runs_on(MemoryLog())
+    callbacks, taken = CallbackRunner(), list[object]()
+    prompts, canceller = PromptManager(runs.registry, runs.writer, callbacks), RunCanceller(runs, callbacks)
+    runs.on_interrupt = prompts.watch
+    stop_cancel = canceller.on_cancel("e", lambda reason: None)
+    stop_responses = prompts.on_response("e", lambda prompt_id, answer: None)
+    stop_answers = prompts.on_answers("e", lambda _execution_id, answers: taken.append(answers))
+    run_id = runs.join_run("e")
+    asked = [Prompt(prompt_id="p", data={"prompt_id": "p"}, kind="interrupt")]
+    runs.leave_run("e", run_id, RunOutcome("workflow_interrupted", {}), prompts=asked)
+    stop_cancel()
+    stop_responses()
+    await prompts.respond("e", "p", "yes")
+    assert taken == [{"p": "yes"}]
+    stop_answers()
+    assert runs.registry.executions["e"].handlers is None
     runs.close()
 
 

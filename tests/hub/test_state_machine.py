@@ -164,8 +164,7 @@ class HubMachine(RuleBasedStateMachine):
             reader.owed, reader.seq = "future_position", state.head
         elif state.oldest > reader.seq + 1:
             reader.owed = "evicted"
-        if reader.owed != "epoch_changed":
-            reader.epoch = state.epoch
+        reader.epoch = state.epoch
         moved = reader.owed in {"epoch_changed", "evicted"}
         place = (state.head if reader.on_gap == "tail" else state.oldest - 1) if moved else reader.seq
         reader.over = not reader.follow and state.ended and place >= state.final_seq
@@ -243,7 +242,7 @@ class HubMachine(RuleBasedStateMachine):
         if reader.epoch != page.position.epoch:
             assert reader.epoch is None or gap.reason == "epoch_changed"
             if reader.epoch is not None:
-                reader.end_from = 1  # any end in the new epoch is one after the reader's
+                reader.end_from = 1  # it had begun to read another epoch: any end in this one comes after that
             reader.epoch = page.position.epoch
         reader.seq = page.records[0].seq - 1 if page.records else page.position.seq
         if gap.reason == "epoch_changed":
@@ -290,3 +289,20 @@ class HubMachine(RuleBasedStateMachine):
 
 TestHub = HubMachine.TestCase
 TestHub.settings = settings(max_examples=300 if os.environ.get("CI") else 100, stateful_step_count=40, deadline=None)
+
+
+def test_a_reader_from_another_epoch_ends_with_the_run_that_was_open_when_it_began() -> None:
+    machine = HubMachine()
+    try:
+        machine.open_run()
+        machine.end_run("close")
+        reader = machine.subscribe("other epoch", 0, "oldest", follow=False)
+        assert isinstance(reader, Reader)
+        machine.open_run()
+        machine.read(reader, 5)
+        assert not reader.done, "the earlier end is history"
+        machine.end_run("close")
+        machine.read(reader, 5)
+        assert reader.done
+    finally:
+        machine.teardown()

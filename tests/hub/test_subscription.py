@@ -267,6 +267,23 @@ async def test_closing_one_reader_leaves_the_others(hub: StreamHub) -> None:
     assert [record.seq for record in (await soon(task)).records] == [1, 2]
 
 
+async def test_the_last_reader_of_an_open_run_is_remembered_when_it_leaves(hub: StreamHub) -> None:
+    last_read = hub.readers.last_read
+    hub.open("e")
+    assert last_read("e") is None
+    first, second = hub.subscribe("e"), hub.subscribe("e")
+    await page(first)
+    first.close()
+    assert last_read("e") == 0
+    second.close()
+    assert (last_read("e") or 0) > 0
+    reader = hub.subscribe("e")
+    assert last_read("e") == 0
+    await hub.close("e")
+    await collect(reader)
+    assert last_read("e") is None, "it did not leave: it read the run to the end"
+
+
 @pytest.mark.row("PYEV-08")
 @pytest.mark.row("AOS-15")
 async def test_readers_get_their_own_execution_and_no_other(hub: StreamHub) -> None:
