@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import uvicorn
 from fastapi import FastAPI, Response
+from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 
@@ -24,9 +25,9 @@ async def write(state: MessagesState) -> dict[str, Any]:
 
 
 async def approve(state: MessagesState) -> dict[str, Any]:
-    question = str(state["messages"][-2].text)
-    is_sent = "approve" not in question or await human_prompt("Shall it be sent?", type="approval")
-    return {"messages": [("ai", "Sent." if is_sent else "It was not sent.")]}
+    asks = "approve" in str(state["messages"][-2].text)
+    is_sent = await human_prompt("Shall it be sent?", type="approval") if asks else True
+    return {"messages": [AIMessage("Sent." if is_sent else "It was not sent.")]}
 
 
 steps = StateGraph(MessagesState).add_sequence([write, approve]).add_edge(START, "write")
@@ -36,19 +37,20 @@ app.add_api_route("/api/v1/chatflows-streaming/write", lambda: {"isStreaming": T
 
 @app.post("/api/v1/prediction/write", response_model=None)
 async def predict(asked: dict[str, Any]) -> Response | dict[str, Any]:
-    question, session_id = asked.get("question", ""), asked.get("overrideConfig", {}).get("sessionId")
-    chat_id = asked.get("chatId") or session_id or str(uuid4())
-    about = {"question": question, "chatId": chat_id, "chatMessageId": str(uuid4()), "sessionId": session_id or chat_id}
+    chat_id = asked.get("chatId") or asked.get("overrideConfig", {}).get("sessionId") or str(uuid4())
+    about = {"question": asked["question"], "chatId": chat_id, "chatMessageId": str(uuid4()), "sessionId": chat_id}
     known = await streaming.hub.describe(chat_id)
     if known and (human := asked.get("humanInput")):
         after = Position(known.epoch, known.head)
         streaming.hub.publish(chat_id, "metadata", about)
         for prompt in (await streaming.runs.state(chat_id)).interrupts:
             await streaming.hub.respond(chat_id, prompt.id, human)
-    else:  # a question in place of an answer ends the run that waits
-        run = await streaming.runs.start(flow, {"messages": question}, execution_id=chat_id, if_running="cancel")
-        streaming.hub.publish(chat_id, "metadata", about)
+    else:  # a question in place of an answer cancels the run that waits
+        run = await streaming.runs.start(
+            flow, {"messages": about["question"]}, execution_id=chat_id, if_running="cancel"
+        )
         after = run.after
+        streaming.hub.publish(chat_id, "metadata", about)
     if asked.get("streaming") in {True, "true"}:
         return sse_response(streaming.hub, chat_id, after=after, dialect="flowise")
     tokens = streaming.hub.subscribe(chat_id, after=after, until="interrupted", types=["token"])

@@ -1,7 +1,4 @@
-"""Start a graph of a server over HTTP, and answer its prompt: `python examples/15_start_over_http.py`.
-
-It needs `pip install '.[client]'`. The server and the client are one program here; the client needs only the address.
-"""
+"""Start a graph of a server over HTTP, and answer its prompt: `python examples/15_start_over_http.py`."""
 
 import asyncio
 import socket
@@ -15,7 +12,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 
 from lg_streaming import StreamingModule, human_prompt
-from lg_streaming.client import SSEClient
+from lg_streaming.client import SSEClient  # pip install '.[client]'
 from lg_streaming.serving import HTTPProtocol, WebSocketProtocol
 
 
