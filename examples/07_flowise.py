@@ -1,36 +1,33 @@
 """Answer Flowise's clients: `python examples/07_flowise.py`, and give them http://127.0.0.1:8000 and the flow `write`.
 
-A question with "approve" in it makes the run wait for a human; a request with `humanInput` goes on where it waits.
+A question with "approve" in it makes the run wait for a human; a request with `humanInput` answers.
 """
 
-import asyncio
 from typing import Any
 from uuid import uuid4
 
 import uvicorn
 from fastapi import FastAPI, Response
+from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.types import Command, interrupt
 
-from lg_streaming import StreamingModule, current_emitter, sse_response, stream_event, stream_token
+from lg_streaming import Position, StreamingModule, human_prompt, sse_response
 from lg_streaming.testing import ScriptedChatModel
 
 model = ScriptedChatModel(answers=["Rain is water that falls from clouds."], delay=0.02)
-streaming, app, running = StreamingModule(), FastAPI(), set[asyncio.Task[Any]]()
+streaming, app = StreamingModule(), FastAPI()
+streaming.install(app)
 
 
-@stream_token
-@stream_event
 async def write(state: MessagesState) -> dict[str, Any]:
     return {"messages": [await model.ainvoke(state["messages"])]}
 
 
-@stream_event
 async def approve(state: MessagesState) -> dict[str, Any]:
-    human = interrupt("Shall it be sent?") if "approve" in str(state["messages"][-2].text) else {"type": "proceed"}
-    current_emitter().token(answer := "Sent." if human["type"] == "proceed" else "It was not sent.")
-    return {"messages": [("ai", answer)]}
+    asks = "approve" in str(state["messages"][-2].text)
+    is_sent = await human_prompt("Shall it be sent?", type="approval") if asks else True
+    return {"messages": [AIMessage("Sent." if is_sent else "It was not sent.")]}
 
 
 steps = StateGraph(MessagesState).add_sequence([write, approve]).add_edge(START, "write")
@@ -40,19 +37,24 @@ app.add_api_route("/api/v1/chatflows-streaming/write", lambda: {"isStreaming": T
 
 @app.post("/api/v1/prediction/write", response_model=None)
 async def predict(asked: dict[str, Any]) -> Response | dict[str, Any]:
-    question, session_id = asked.get("question", ""), asked.get("overrideConfig", {}).get("sessionId")
-    chat_id = asked.get("chatId") or session_id or str(uuid4())
-    about = {"question": question, "chatId": chat_id, "chatMessageId": str(uuid4()), "sessionId": session_id or chat_id}
+    chat_id = asked.get("chatId") or asked.get("overrideConfig", {}).get("sessionId") or str(uuid4())
+    about = {"question": asked["question"], "chatId": chat_id, "chatMessageId": str(uuid4()), "sessionId": chat_id}
     known = await streaming.hub.describe(chat_id)
-    streaming.hub.open(chat_id)  # a reader that subscribes before the graph starts waits for this run
-    streaming.hub.publish(chat_id, "metadata", about)
-    config = streaming.config({"configurable": {"thread_id": chat_id}}, execution_id=chat_id)
-    human, said = asked.get("humanInput"), {"messages": [("user", question)]}
-    running.add(run := asyncio.create_task(flow.ainvoke(Command(resume=human) if human else said, config)))
-    run.add_done_callback(running.discard)
-    if asked.get("streaming") not in {True, "true"}:
-        return {"text": str((await run)["messages"][-1].text), **about}
-    return sse_response(streaming.hub, chat_id, after=known and f"{known.epoch}:{known.head}", dialect="flowise")
+    if known and (human := asked.get("humanInput")):
+        after = Position(known.epoch, known.head)
+        streaming.hub.publish(chat_id, "metadata", about)
+        for prompt in (await streaming.runs.state(chat_id)).interrupts:
+            await streaming.hub.respond(chat_id, prompt.id, human)
+    else:  # a question in place of an answer cancels the run that waits
+        run = await streaming.runs.start(
+            flow, {"messages": about["question"]}, execution_id=chat_id, if_running="cancel"
+        )
+        after = run.after
+        streaming.hub.publish(chat_id, "metadata", about)
+    if asked.get("streaming") in {True, "true"}:
+        return sse_response(streaming.hub, chat_id, after=after, dialect="flowise")
+    tokens = streaming.hub.subscribe(chat_id, after=after, until="interrupted", types=["token"])
+    return {"text": "".join([token.text async for token in tokens]), **about}
 
 
 if __name__ == "__main__":

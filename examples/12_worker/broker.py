@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from redis.exceptions import RedisError
 from taskiq_redis import ListQueueBroker
 
-REDIS = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+REDIS = os.environ.get("LG_STREAMING_LOG", "redis://127.0.0.1:6379/0")
 
 
 class Broker(ListQueueBroker):

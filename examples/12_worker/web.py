@@ -1,21 +1,4 @@
-"""A web process that runs no graph: it takes jobs, and serves what the workers publish.
-
-With a Redis on this machine, start in the folder of this file:
-
-    pip install 'lg-streaming[redis]' 'taskiq-redis>=1.2.4,<2'
-    taskiq worker worker:broker
-    python -m lg_streaming serve web:app
-
-Each may be started several times, on several machines. Then, in another terminal:
-
-    curl -X POST 'http://127.0.0.1:8000/jobs?topic=rain'
-    curl -N http://127.0.0.1:8000/executions/EXECUTION_ID/stream
-    curl -X POST -H 'Content-Type: application/json' -d '{"prompt_id": "PROMPT_ID", "response": true}' \
-        http://127.0.0.1:8000/executions/EXECUTION_ID/responses
-    curl -X DELETE http://127.0.0.1:8000/executions/EXECUTION_ID
-
-The last one cancels a run.
-"""
+"""A web process that runs no graph: it takes jobs, and serves what the workers publish. See README.md."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager

@@ -9,20 +9,18 @@ Needs no key and no other host. In this folder:
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypedDict
-from uuid import uuid4
 
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel, Field
 
-from lg_streaming import StreamingModule, current_emitter, current_progress, stream_event, stream_progress, stream_token
+from lg_streaming import StreamingModule, current_progress, human_prompt, stream_event, stream_progress, stream_token
 from lg_streaming.testing import ScriptedChatModel
 
 HERE = Path(__file__).resolve().parent
@@ -61,10 +59,10 @@ def build_app(*, delay: float = 0.03, pause: float = 0.3) -> FastAPI:
     """Build the application, whose model takes `delay` seconds a token; sending takes `pause` seconds a step."""
     streaming = StreamingModule()
     model = ScriptedChatModel(answers=lambda messages: messages[-1].text, delay=delay)
-    return serve_graph(streaming, build_graph(streaming, model, pause=pause))
+    return serve_graph(streaming, build_graph(model, pause=pause))
 
 
-def build_graph(streaming: StreamingModule, model: ScriptedChatModel, *, pause: float) -> Any:
+def build_graph(model: ScriptedChatModel, *, pause: float) -> Any:
     """Build the graph: plan → write → review → (send | write again | end)."""
 
     @stream_token
@@ -87,7 +85,7 @@ def build_graph(streaming: StreamingModule, model: ScriptedChatModel, *, pause: 
 
     @stream_event
     async def review(state: State) -> State:  # noqa: ARG001 (LangGraph calls it with the state)
-        return {"choice": await ask(streaming, QUESTION, CHOICES)}
+        return {"choice": await human_prompt(QUESTION, choices=CHOICES)}
 
     @stream_event
     @stream_progress(interval=0.2)
@@ -108,30 +106,12 @@ def build_graph(streaming: StreamingModule, model: ScriptedChatModel, *, pause: 
     graph.add_edge("write", "review")
     graph.add_conditional_edges("review", after_review, ["send", "write", END])
     graph.add_edge("send", END)
-    return graph.compile()
+    return graph.compile(checkpointer=InMemorySaver())  # a graph that asks a human keeps its state
 
 
 def after_review(state: State) -> str:
     """Return the node that follows the answer."""
     return {"Send it": "send", "Make it shorter": "write"}.get(state.get("choice", ""), END)
-
-
-async def ask(streaming: StreamingModule, prompt: str, choices: list[str]) -> Any:
-    """Ask the readers, and wait for the first answer."""
-    emitter = current_emitter()
-    prompt_id = str(uuid4())
-    answer = asyncio.get_running_loop().create_future()
-
-    def on_response(answered: str, response: Any) -> None:
-        if answered == prompt_id and not answer.done():
-            answer.set_result(response)
-
-    stop_listening = streaming.hub.on_response(emitter.execution_id, on_response)
-    try:
-        emitter.event("human_prompt", {"prompt_id": prompt_id, "prompt": prompt, "type": "choice", "choices": choices})
-        return await answer
-    finally:
-        stop_listening()
 
 
 class RunRequest(BaseModel):
@@ -142,32 +122,14 @@ class RunRequest(BaseModel):
 
 def serve_graph(streaming: StreamingModule, graph: Any) -> FastAPI:
     """Return an application that starts runs of the graph, and serves the page that shows them."""
-    running: set[asyncio.Task[None]] = set()
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        yield
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
     app = FastAPI()
     streaming.install(app)
-    app.include_router(APIRouter(lifespan=lifespan))  # after the module: the last to start is the first to stop
     app.state.streaming = streaming
-
-    async def run(execution_id: str, topic: str) -> None:
-        with suppress(asyncio.CancelledError):  # a reader pressed Cancel, and the block has ended the run
-            async with streaming.execution(execution_id):
-                await graph.ainvoke({"topic": topic})
 
     @app.post("/runs", status_code=201)
     async def start(request: RunRequest) -> dict[str, str]:
-        execution_id = str(uuid4())
-        task = asyncio.create_task(run(execution_id, request.topic))
-        running.add(task)  # asyncio keeps no reference to a task
-        task.add_done_callback(running.discard)
-        return {"execution_id": execution_id}
+        run = await streaming.runs.start(graph, {"topic": request.topic})
+        return {"execution_id": run.execution_id}
 
     @app.get("/")
     async def page() -> FileResponse:

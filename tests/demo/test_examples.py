@@ -28,6 +28,9 @@ SHOWN = {
     "09_activity.py",
     "10_sinks.py",
     "11_client.py",
+    "13_runs.py",
+    "14_human.py",
+    "15_start_over_http.py",
 }
 
 
@@ -193,3 +196,36 @@ def test_client() -> None:
     assert len(beginning) > 20
     assert beginning + rest[1] == "Rain is water that falls from clouds in drops."
     assert third == "all of it: Rain is water that falls from clouds in drops."
+
+
+@pytest.mark.row("HIVE-77", "HIVE-81")
+def test_runs() -> None:
+    *progress, report, stopped, end, status = run("13_runs.py").splitlines()
+    percents = [float(line.split("%")[0]) for line in progress]
+    assert percents == sorted(percents)
+    assert (percents[0], percents[-1]) == (0, 100)
+    assert {line.split("%")[1].strip() for line in progress} == {"search", "write", ""}
+    assert report == "Rain is water that falls from clouds in drops."
+    assert stopped.endswith(" … that is enough")
+    assert end == "workflow_cancelled {'reason': 'the reader has seen enough'}"
+    assert status == "cancelled: the reader has seen enough"
+
+
+def test_a_human_decides_about_a_tool() -> None:
+    assert run("14_human.py").splitlines() == [
+        "asked: refund {'customer': 'Ada', 'amount': 120}",
+        "answered by ann",
+        "tool: Ada got 20 back",
+        "Ada has the money.",
+    ]
+
+
+def test_a_start_over_http() -> None:
+    done = warm.run(str(EXAMPLES / "15_start_over_http.py"))
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["authentication is not set up"]
+    assert done.stdout.splitlines() == [
+        "graphs: ['order']",
+        "Which color of pencils? ['red', 'blue']",
+        "workflow_complete {'item': 'pencils', 'color': 'blue'}",
+    ]

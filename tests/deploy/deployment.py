@@ -73,7 +73,7 @@ class Deployment:
     @property
     def redis(self) -> str:
         """URL of Redis, as in the compose file."""
-        url: str = self.services["worker"]["environment"]["REDIS_URL"]
+        url: str = self.services["worker"]["environment"]["LG_STREAMING_LOG"]
         return _replaced(url, ("@redis:6379", f"@127.0.0.1:{self.ports['redis']}"))
 
     def start(self, name: str) -> None:

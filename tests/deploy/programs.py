@@ -39,7 +39,7 @@ def free_port() -> int:
 
 def environment(redis: str, **more: str) -> dict[str, str]:
     """The environment of a web process or a worker."""
-    return {**os.environ, "PYTHONPATH": f"{ROOT}:{WORKER}", "PYTHONUNBUFFERED": "1", "REDIS_URL": redis, **more}
+    return {**os.environ, "PYTHONPATH": f"{ROOT}:{WORKER}", "PYTHONUNBUFFERED": "1", "LG_STREAMING_LOG": redis, **more}
 
 
 @contextmanager

@@ -87,9 +87,7 @@ async def test_a_run_of_a_worker_is_cancelled_through_a_web_process(
     assert len(text_of(updates)) < len(REPORT)
     assert updates[-1].type == "workflow_cancelled"
     assert updates[-1].data["reason"] == reason
-    async with asyncio.timeout(20):
-        while f"CancelledError: {reason}" not in (folder / "worker.log").read_text():  # of the job, which ends too
-            await asyncio.sleep(0.05)
+    assert "Traceback" not in (folder / "worker.log").read_text()
 
 
 async def test_the_worker_on_the_page_on_scaling(tmp_path: Path) -> None:

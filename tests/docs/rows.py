@@ -1,7 +1,7 @@
 """The page with a row for each feature of other systems, its counterpart here, and the tests that show it.
 
 A test that shows a row bears its id: `@pytest.mark.row("HIVE-29")`. The last column of the page is written from these
-marks by `tools/rows`. Where no test bears a row's mark, the cell is written by hand: `left out: why`, or `not yet`.
+marks by `tools/rows`. Where no test bears a row's mark, the cell is written by hand: `left out: why`.
 """
 
 import argparse
@@ -24,8 +24,6 @@ IDS = {
     *(f"{system}-{number:02}" for system, (rows, _) in SIZES.items() for number in range(1, rows + 1)),
     *(f"{system}-D{number}" for system, (_, mistakes) in SIZES.items() for number in range(1, mistakes + 1)),
 }
-# What a later release brings.
-NOT_YET = {"HIVE-75", "HIVE-77", "HIVE-78", "HIVE-79", "HIVE-80", "HIVE-81"}
 # Further tests of a row are counted: `tools/rows ID` has them all.
 SHOWN = 3
 
@@ -55,7 +53,7 @@ class Row:
     @property
     def by_hand(self) -> str:
         """The handwritten text of the last cell: the whole cell, or empty."""
-        return self.shown_by if re.match(r"left out: \S|not yet$", self.shown_by) else ""
+        return self.shown_by if re.match(r"left out: \S", self.shown_by) else ""
 
 
 # ---------------------------------------------------------------- the marks
@@ -164,14 +162,9 @@ def problems(text: str, tests: Mapping[str, Sequence[str]]) -> list[str]:
             if mark not in counts
         ),
         *(
-            f"{row.id} (line {row.line}): no test bears its mark, and it says neither 'left out: why' nor 'not yet'"
+            f"{row.id} (line {row.line}): no test bears its mark, and it does not say 'left out: why'"
             for row in rows
             if not tests.get(row.id) and not row.by_hand
-        ),
-        *(
-            f"{row.id} (line {row.line}): 'not yet' is for what a later release brings"
-            for row in rows
-            if not tests.get(row.id) and row.by_hand == "not yet" and row.id not in NOT_YET
         ),
         *(f"{row.id} (line {row.line}): a cell is empty" for row in rows if not all(row.cells)),
     ]
