@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -18,31 +20,45 @@ from rich.console import Console
 
 from lg_streaming import StreamingModule
 from lg_streaming.cli import formatting
+from lg_streaming.cli.answer_line import AnswerLine
+from lg_streaming.cli.keyboard import has_keyboard, read_keys
 from lg_streaming.cli.render import Renderer, make_renderer
 from lg_streaming.cli.run_view import RunView
 from lg_streaming.cli.signals import signal_handlers
 from lg_streaming.client import ClientSubscription, SocketIOClient
-from lg_streaming.demo.graph import Graph, build_graph
+from lg_streaming.demo.graph import build_graph
 from lg_streaming.demo.models import ModelNotAvailableError, make_model
 from lg_streaming.demo.prompts import DEFAULT_QUESTION
 from lg_streaming.demo.server import run_server
 from lg_streaming.demo.tools import demo_tools
 from lg_streaming.demo.watch import watch_router
-from lg_streaming.errors import StreamingError
+from lg_streaming.errors import RunCancelledError, StreamingError
 from lg_streaming.escaping import escape_controls
 from lg_streaming.serving.listener import AddressInUseError
-from lg_streaming.settings import AuthSettings, StreamingSettings
+from lg_streaming.settings import AuthSettings, RunSettings, StreamingSettings
 
-__all__ = ["DemoError", "DemoOptions", "make_app", "run_demo", "subscribe"]
+if TYPE_CHECKING:
+    from lg_streaming.runs import GraphRun
+
+__all__ = ["DemoError", "DemoOptions", "DemoStoppedError", "make_app", "run_demo", "subscribe"]
 
 _FRAME_INTERVAL: Final = 0.08
 _TOOL_CALL_DURATION: Final = 0.9
 _FINISH_TIMEOUT: Final = 5.0
+_ATTENDED_TIMEOUT: Final = 600.0
+_UNATTENDED_TIMEOUT: Final = 3.0
+"""Seconds that the graph waits for an answer without a keyboard, at the speed 1: a page may answer."""
+_GRAPH: Final = "research"
+_RESPONDER: Final = "the terminal"
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class DemoError(Exception):
     """Failure of the demo; the message has the reason and the remedy."""
+
+
+class DemoStoppedError(Exception):
+    """Ctrl-C ended the run or the program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +79,13 @@ class DemoOptions:
 async def run_demo(options: DemoOptions, console: Console) -> None:
     """Run the assistant once and show it on `console`; with `keep_open`, stay until Ctrl-C.
 
+    The keyboard answers the graph's prompts if `console` and the standard input are a terminal. Without a keyboard,
+    a prompt that no page answers takes its default after a few seconds. Ctrl-C cancels the run; again, it stops.
+
     Raises:
-        DemoError: If the model or the port is not available, a package is missing, or the run failed.
+        DemoError: If the model or the port is not available, a package is missing, or the run failed or was cancelled
+            by a page.
+        DemoStoppedError: If Ctrl-C cancelled the run.
     """
     if find_spec("aiohttp") is None:
         raise DemoError("the demo's client needs the package aiohttp: pip install 'lg-streaming[demo]'")
@@ -76,10 +97,16 @@ async def run_demo(options: DemoOptions, console: Console) -> None:
     gateway_log.setLevel(logging.ERROR)
     try:
         model = make_model(options.model, speed=options.speed)
-        graph = build_graph(model, demo_tools(pause=_TOOL_CALL_DURATION / options.speed))
-        streaming = StreamingModule(StreamingSettings(auth=AuthSettings(enabled=None)))
+        settings = StreamingSettings(auth=AuthSettings(enabled=None), runs=RunSettings(shutdown_grace=0))
+        streaming = StreamingModule(settings)
+        attended = console.is_terminal and has_keyboard()
+        streaming.graphs[_GRAPH] = build_graph(
+            model,
+            demo_tools(pause=_TOOL_CALL_DURATION / options.speed),
+            answer_timeout=_ATTENDED_TIMEOUT if attended else _UNATTENDED_TIMEOUT / options.speed,
+        )
         async with run_server(make_app(streaming, watch=options.watch), host=options.host, port=options.port) as url:
-            await _Demo(options=options, console=console, graph=graph, streaming=streaming, url=url).play()
+            await _Demo(options=options, console=console, attended=attended, streaming=streaming, url=url).play()
     except (ModelNotAvailableError, AddressInUseError) as error:
         raise DemoError(str(error)) from error
     finally:
@@ -118,67 +145,111 @@ async def subscribe(url: str, execution_id: str) -> AsyncGenerator[ClientSubscri
         yield subscription
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Demo:
     """One run behind the server at `url`."""
 
-    options: DemoOptions
-    console: Console
-    graph: Graph
-    streaming: StreamingModule
-    url: str
+    def __init__(
+        self, *, options: DemoOptions, console: Console, attended: bool, streaming: StreamingModule, url: str
+    ) -> None:
+        self._options = options
+        self._console = console
+        self._attended = attended
+        self._streaming = streaming
+        self._url = url
+        self._interrupts = 0
 
     async def play(self) -> None:
         """Run, show, sum up; with `keep_open`, stay until Ctrl-C."""
-        question = self.options.question or DEFAULT_QUESTION
+        console, options = self._console, self._options
+        question = options.question or DEFAULT_QUESTION
         execution_id = f"demo-{uuid4().hex[:6]}"
-        page = f"{self.url}/watch/{quote(execution_id)}" if self.options.watch else None
-        self.console.print(escape_controls(question), style="bold", markup=False)
+        page = f"{self._url}/watch/{quote(execution_id)}" if options.watch else None
+        console.print(escape_controls(question), style="bold", markup=False)
         if page is not None:
-            self.console.print(f"Watch in a browser: {page}", soft_wrap=True)
-        self.console.print()
-        run = RunView()
-        failure = await self._show(question, execution_id, run, make_renderer(self.console, run, address=page))
-        self.console.print()
-        self.console.print(formatting.summary(run), style="bold")
-        if failure is not None:
+            console.print(f"Watch in a browser: {page}", soft_wrap=True)
+        console.print()
+        view = RunView()
+        failure = await self._show(question, execution_id, view, page)
+        console.print()
+        console.print(formatting.summary(view), style="bold")
+        if failure is not None and not isinstance(failure, RunCancelledError):
             raise DemoError(f"the run failed: {failure}")
-        if self.options.keep_open:
-            self.console.print(f"Still served at {page or self.url} until Ctrl-C.", soft_wrap=True)
+        if options.keep_open:
+            console.print(f"Still served at {page or self._url} until Ctrl-C.", soft_wrap=True)
             await _wait_for_interrupt()
+        if self._interrupts:
+            raise DemoStoppedError
+        if failure is not None:
+            raise DemoError(f"the run was cancelled: {failure}")
 
-    async def _show(self, question: str, execution_id: str, run: RunView, renderer: Renderer) -> BaseException | None:
+    async def _show(self, question: str, execution_id: str, view: RunView, page: str | None) -> BaseException | None:
         """Run the graph and show it until its last update has arrived; return the error of the run."""
-        config = self.streaming.config(execution_id=execution_id)
-        async with subscribe(self.url, execution_id) as subscription:
-            working = asyncio.create_task(self.graph.ainvoke({"question": question}, config))
-            reading = asyncio.create_task(_read(subscription, run, renderer))
+        async with subscribe(self._url, execution_id) as subscription:
+            run = await self._streaming.runs.start(_GRAPH, {"question": question}, execution_id=execution_id)
+            working = asyncio.create_task(_outcome(run))
+            answers = AnswerLine(view, partial(self._streaming.hub.respond, execution_id, responder=_RESPONDER))
+            renderer = make_renderer(self._console, view, address=page, answers=answers if self._attended else None)
+            reading = asyncio.create_task(_read(subscription, view, renderer))
             try:
-                with renderer:
+                with (
+                    self._cancel_on_interrupt(run),
+                    read_keys(answers.on_keys) if self._attended else contextlib.nullcontext(),
+                    renderer,
+                ):
                     while not reading.done() and not await _is_overdue(reading, after=working):
                         renderer.tick()
                         await asyncio.wait({reading}, timeout=_FRAME_INTERVAL)
+                        if self._interrupts > 1:
+                            raise DemoStoppedError
                 await asyncio.wait({working}, timeout=_FINISH_TIMEOUT)
             finally:
+                await answers.aclose()
                 reading.cancel()
                 working.cancel()
                 await asyncio.wait({reading, working})
-        failure = None if working.cancelled() else working.exception()
+        failure = None if working.cancelled() else working.result()
         if failure is None and reading.cancelled():
             raise DemoError("the run has ended, but its last update did not arrive")
         if not reading.cancelled():
             reading.result()
         return failure
 
+    @contextlib.contextmanager
+    def _cancel_on_interrupt(self, run: GraphRun) -> Generator[None]:
+        """Cancel the run on the first Ctrl-C; the second one is counted."""
+        cancels: set[asyncio.Task[None]] = set()
 
-async def _read(subscription: ClientSubscription, run: RunView, renderer: Renderer) -> None:
+        def on_interrupt(_: signal.Signals) -> None:
+            self._interrupts += 1
+            if self._interrupts == 1:
+                cancels.add(asyncio.create_task(_cancel(run)))
+
+        with signal_handlers([signal.SIGINT], on_interrupt):
+            yield
+
+
+async def _cancel(run: GraphRun) -> None:
+    with contextlib.suppress(StreamingError):  # it has ended
+        await run.cancel("Ctrl-C in the terminal")
+
+
+async def _outcome(run: GraphRun) -> Exception | None:
+    """Wait for the end of a run, and return its error."""
+    try:
+        await run
+    except Exception as error:  # noqa: BLE001 (the program's caller reports it)
+        return error
+    return None
+
+
+async def _read(subscription: ClientSubscription, view: RunView, renderer: Renderer) -> None:
     """Pass updates to the picture until the run has ended."""
     try:
         async for update in subscription:
             if update.type == "gap":
-                run.mark_gap(update.data)
+                view.mark_gap(update.data)
             else:
-                renderer.on_update(run.apply(update.to_dict()))
+                renderer.on_update(view.apply(update.to_dict()))
     except StreamingError as error:
         raise DemoError(f"the subscription was closed: {error.message}") from error
 

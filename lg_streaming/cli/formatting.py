@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+from lg_streaming.cli.prompt_view import PromptView
 from lg_streaming.cli.run_view import NodeView, Progress, RunView
 from lg_streaming.escaping import escape_line
 
@@ -24,7 +25,7 @@ def format_seconds(value: float) -> str:
 
 def label(node: NodeView) -> str:
     """Return a node's name, with its number if it runs more than once, and its attempt after a retry."""
-    return _name(node) + (f" (attempt {node.attempt})" if node.attempt > 1 else "")
+    return _name(node) + (f" (attempt {node.tries})" if node.tries > 1 else "")
 
 
 def full_label(node: NodeView) -> str:
@@ -46,6 +47,28 @@ def shorten(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(shorten(item) for item in cast("Mapping[str, Any]", value).values())
     return escape_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+
+
+def question(prompt: PromptView) -> str:
+    """Return a prompt in one line, with what may be answered."""
+    return "  ".join([shorten(prompt.text), *(escape_line(option) for option in prompt.options)])
+
+
+def outcome(prompt: PromptView) -> str:
+    """Return the answer to a closed prompt in one line, with the person who gave it."""
+    if prompt.state == "closed":
+        return "not answered"
+    answer = shorten("yes" if prompt.answer is True else "no" if prompt.answer is False else prompt.answer)
+    if prompt.timed_out:
+        return f"{answer} (no answer in time)"
+    return f"{answer} (by {escape_line(prompt.responded_by)})" if prompt.responded_by else answer
+
+
+def run_state(run: RunView) -> str:
+    """Return the state of a run, with its place in the queue."""
+    if run.state == "interrupted" and run.next_prompt is not None:
+        return "waits for you"
+    return f"queued, place {run.place}" if run.state == "queued" and run.place is not None else run.state
 
 
 def progress_text(progress: Progress, *, now: float) -> str:

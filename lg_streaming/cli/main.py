@@ -44,10 +44,11 @@ def demo(
     """Run a research assistant and watch it in the terminal and in a browser.
 
     The assistant is a LangGraph graph: it plans, researches three questions in parallel with tools, writes a report,
-    and reviews it. It runs behind a real server in this process. The terminal shows the updates that a Socket.IO client
-    of that server receives.
+    reviews it, and asks whether to publish it. Answer in the terminal or on the page. It runs behind a real server in
+    this process. The terminal shows the updates that a Socket.IO client of that server receives. Ctrl-C cancels the
+    run; again, it ends the program.
     """
-    from lg_streaming.cli.demo import DemoError, DemoOptions, run_demo
+    from lg_streaming.cli.demo import DemoError, DemoOptions, DemoStoppedError, run_demo
 
     console = Console(highlight=False)
     demo_options = DemoOptions(
@@ -63,7 +64,7 @@ def demo(
         asyncio.run(run_demo(demo_options, console))
     except DemoError as error:
         raise _print_error(error) from error
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, DemoStoppedError):
         console.print("Stopped.")
         raise typer.Exit(_EXIT_INTERRUPTED) from None
     except BrokenPipeError:

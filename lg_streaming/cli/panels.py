@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -15,8 +16,13 @@ from lg_streaming.cli import formatting
 from lg_streaming.cli.run_view import NodeView, Progress, RunView, TextPart, ToolPart
 from lg_streaming.escaping import escape_controls, escape_line
 
+if TYPE_CHECKING:
+    from lg_streaming.cli.answer_line import AnswerLine
+
 _COLORS = {
     "waiting": "bright_black",
+    "queued": "yellow",
+    "paused": "yellow",
     "asked": "bright_black",
     "running": "cyan",
     "complete": "green",
@@ -50,20 +56,36 @@ def row_panels(row: Sequence[NodeView], *, console: Console, now: float, height:
     return grid
 
 
-def footer(run: RunView, *, now: float, address: str | None, width: int) -> RenderableType:
-    """Return the state of the run and the address for a browser: in one line if it fits."""
+def footer(run: RunView, *, now: float, address: str | None, width: int, answers: AnswerLine | None) -> RenderableType:
+    """Return the open prompts, the state of the run, and the address for a browser: in one line if it fits."""
     elapsed = formatting.format_seconds(formatting.elapsed(run, now=now))
     figures = Text.assemble(
         (f" {_spinner(now)} " if run.ended_at is None else " ", _COLORS[run.state]),
-        (run.state, f"bold {_COLORS[run.state]}"),
+        (formatting.run_state(run), f"bold {_COLORS[run.state]}"),
         f"  {run.tokens:,} tokens · {run.updates:,} updates · {elapsed}",
     )
+    if run.progress is not None and run.state == "running":
+        figures.append(f" · {formatting.progress_text(run.progress, now=now)}")
     link = Text(f" {escape_line(address)} " if address else "", style="bright_black", no_wrap=True, overflow="ellipsis")
-    questions = [Text(f" ‖ {formatting.shorten(question)}", style=_COLORS["interrupted"]) for question in run.questions]
+    questions = list(_question_lines(run, now=now, answers=answers))
     if figures.cell_len + link.cell_len > width:
         return Group(*questions, "", figures, link)
     figures.pad_right(width - figures.cell_len - link.cell_len)
     return Group(*questions, "", Text.assemble(figures, link))
+
+
+def _question_lines(run: RunView, *, now: float, answers: AnswerLine | None) -> Iterator[Text]:
+    """Yield the open prompts, and below the oldest the line on which it is answered."""
+    for prompt in run.prompts:
+        if prompt.state != "open":
+            continue
+        left = "" if prompt.expires_at is None else formatting.format_seconds(max(0.0, prompt.expires_at - now))
+        fallback = f"  {formatting.shorten(prompt.default)} in {left}" if left and prompt.default is not None else ""
+        question = (f" ‖ {formatting.question(prompt)}", f"bold {_COLORS['interrupted']}")
+        yield Text.assemble(question, (fallback, "bright_black"))
+        if answers is not None and prompt is answers.prompt:
+            hint = (f"  {escape_line(answers.error)}", "red") if answers.error else ("  Enter answers", "bright_black")
+            yield Text.assemble(("   > ", "bold"), f"{escape_line(answers.text)}▏", hint)
 
 
 def _panel(node: NodeView, *, console: Console, now: float, width: int, height: int | None) -> RenderableType:
@@ -115,6 +137,9 @@ def _node_lines(node: NodeView, *, console: Console, width: int, now: float) -> 
         else:
             yield from _wrap_text(part, console=console, width=width)
     yield from _inner_rows(node.rows, console=console, width=width, now=now)
+    for prompt in node.prompts:
+        answer = "" if prompt.state == "open" else f"  → {formatting.outcome(prompt)}"
+        yield from Text.assemble(formatting.shorten(prompt.text), (answer, "bold")).wrap(console, width)
     if node.error is not None:
         yield from Text(escape_controls(node.error), style="red").wrap(console, width)
 

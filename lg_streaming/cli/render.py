@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import IO, Protocol, Self
+from typing import IO, TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,7 +12,11 @@ from rich.live import Live
 from lg_streaming.cli import formatting
 from lg_streaming.cli.panels import footer, row_panels
 from lg_streaming.cli.run_view import NodeView, RunView, TextPart, ToolPart
-from lg_streaming.escaping import escape_controls
+from lg_streaming.escaping import escape_controls, escape_line
+
+if TYPE_CHECKING:
+    from lg_streaming.cli.answer_line import AnswerLine
+    from lg_streaming.cli.prompt_view import PromptView
 
 _FOOTER_HEIGHT = 4
 """Lines of the terminal that the panels leave free."""
@@ -35,21 +39,43 @@ class Renderer(Protocol):
 
 
 def make_renderer(
-    console: Console, run: RunView, *, address: str | None, clock: Callable[[], float] = time.time
+    console: Console,
+    run: RunView,
+    *,
+    address: str | None,
+    answers: AnswerLine | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Renderer:
-    """Return panels if `console` is a terminal, else lines."""
+    """Return panels if `console` is a terminal, else lines.
+
+    Args:
+        console: The output.
+        run: The run.
+        address: Address of the page for a browser; None without one.
+        answers: The line on which prompts are answered; None if the keyboard is not read.
+        clock: Returns the time, in seconds since 1970.
+    """
     if console.is_terminal:
-        return PanelRenderer(console, run, address=address, clock=clock)
+        return PanelRenderer(console, run, address=address, answers=answers, clock=clock)
     return LineRenderer(console.file, run)
 
 
 class PanelRenderer:
     """Running nodes as panels at the bottom of the terminal. A finished row moves up into the terminal's history."""
 
-    def __init__(self, console: Console, run: RunView, *, address: str | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        console: Console,
+        run: RunView,
+        *,
+        address: str | None,
+        clock: Callable[[], float],
+        answers: AnswerLine | None = None,
+    ) -> None:
         self._console = console
         self._run = run
         self._address = address
+        self._answers = answers
         self._clock = clock
         self._printed = 0
         self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
@@ -75,7 +101,8 @@ class PanelRenderer:
         rows = [row for row in self._run.rows[self._printed :] if row]
         height = (self._console.height - _FOOTER_HEIGHT) // max(1, len(rows))
         shown = [row_panels(row, console=self._console, now=now, height=height) for row in rows]
-        shown.append(footer(self._run, now=now, address=self._address, width=self._console.width))
+        width = self._console.width
+        shown.append(footer(self._run, now=now, address=self._address, width=width, answers=self._answers))
         self._live.update(Group(*shown), refresh=True)
 
     def _is_next_done(self) -> bool:
@@ -100,6 +127,7 @@ class LineRenderer:
         self._file = file
         self._run = run
         self._printed_states: dict[NodeView | ToolPart, str] = {}
+        self._prompt_states: dict[PromptView, str] = {}
         self._quarters: dict[NodeView, int] = {}
         self._texts: dict[TextPart, int] = {}
         self._shown: dict[NodeView, list[TextPart]] = {}
@@ -112,9 +140,12 @@ class LineRenderer:
             self._print_texts(node, whole=True)
 
     def on_update(self, node: NodeView | None) -> None:
-        """Print the changes of `node`."""
-        if node is None:
-            return
+        """Print the changes of `node`, and of prompts."""
+        if node is not None:
+            self._print_node(node)
+        self._print_prompts()
+
+    def _print_node(self, node: NodeView) -> None:
         if node.state == "cached":
             self._print_state(node, "cached", "answered from the cache")
             return
@@ -129,6 +160,17 @@ class LineRenderer:
 
     def tick(self) -> None:
         """Do nothing: lines are printed with the updates."""
+
+    def _print_prompts(self) -> None:
+        for prompt in self._run.prompts:
+            if self._prompt_states.get(prompt) != prompt.state:
+                self._prompt_states[prompt] = prompt.state
+                line = (
+                    f"asks: {formatting.question(prompt)}"
+                    if prompt.state == "open"
+                    else f"answer: {formatting.outcome(prompt)}"
+                )
+                self._print(prompt.node_id or "run", line)
 
     def _print_state(self, node: NodeView, state: str, line: str) -> None:
         current = f"{node.attempt} {state}"
@@ -173,6 +215,9 @@ class LineRenderer:
             self._print_line(node, formatting.progress_text(node.progress, now=node.progress.at))
 
     def _print_line(self, node: NodeView, text: str) -> None:
+        self._print(formatting.full_label(node), text)
+
+    def _print(self, label: str, text: str) -> None:
         elapsed = formatting.elapsed(self._run, now=self._run.newest_at)
         line = escape_controls(text).replace("\n", "\\n")
-        print(f"{elapsed:6.1f} s  {formatting.full_label(node):<12}  {line}", file=self._file, flush=True)
+        print(f"{elapsed:6.1f} s  {escape_line(label):<12}  {line}", file=self._file, flush=True)

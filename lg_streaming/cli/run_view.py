@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
+from lg_streaming.cli.node_view import NodeView, Progress, State, TextPart, ToolPart, is_same_node
+from lg_streaming.cli.prompt_view import PromptView, as_list, as_mapping, prompts_in_interruption, question_of
 from lg_streaming.events import node_path
 from lg_streaming.texts import is_below, namespaces_above
 
-State = Literal["running", "complete", "cached", "failed", "interrupted", "cancelled", "abandoned"]
+RunState = Literal["waiting", "queued", "paused"] | State
+
+__all__ = ["NodeView", "Progress", "RunState", "RunView", "TextPart", "ToolPart"]
 
 _RUN_END: Mapping[str, State] = {
     "workflow_complete": "complete",
@@ -30,129 +34,22 @@ _TOOL_END: Mapping[str, State] = {
     "tool_interrupted": "interrupted",
 }
 _TOOL_TYPES = frozenset({"tool_args", "tool_start", *_TOOL_END})
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class TextPart:
-    """One message of a model, or its thinking, so far."""
-
-    kind: Literal["token", "thinking"]
-    message: str
-    text: str = ""
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class ToolPart:
-    """One call of a tool; its state is ``asked`` while the model writes the arguments."""
-
-    id: str | None
-    name: str
-    message: str | None
-    index: int | None
-    state: Literal["asked"] | State = "asked"
-    args: str = ""
-    input: Any = None
-    output: Any = None
-    started_at: float = 0.0
-    duration: float = 0.0
-    error: str | None = None
-    question: Any = None
-    """Question to a human, if the tool waits for an answer."""
-    rows: list[list[NodeView]] = field(default_factory=list["list[NodeView]"])
-    """Nodes that run inside this call, in rows, such as those of an agent that is used as a tool."""
-
-    @property
-    def arguments(self) -> Any:
-        """Arguments of the call, as far as they are known."""
-        return self.args if self.input is None else self.input
-
-    @property
-    def was_called(self) -> bool:
-        """True once the tool was called; before, the model has only requested it."""
-        return self.state != "asked"
-
-    @property
-    def is_done(self) -> bool:
-        """True if the tool has returned or failed, or waits for a human."""
-        return self.state not in ("asked", "running")
-
-
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """Progress of a node: `percent` from 0 to 100, `eta` in seconds as of the time `at`."""
-
-    percent: float
-    eta: float | None
-    at: float
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class NodeView:
-    """One run of one node, and the nodes inside it. Times are seconds since the epoch, by the server's clock."""
-
-    id: str
-    key: str
-    """Namespace of the node, or its id without a namespace."""
-    path: tuple[str, ...]
-    """Names that the label shows before the node's name: hidden enclosing nodes, and the agent."""
-    agent: str | None
-    name: str
-    outer: NodeView | None = field(repr=False)
-    """Enclosing node, if it is known."""
-    call: str | None
-    """Tool of the enclosing node inside which this node runs."""
-    siblings: list[list[NodeView]] = field(repr=False)
-    """Rows that show the node and its siblings."""
-    number: int
-    attempt: int
-    started_at: float
-    state: State = "running"
-    duration: float = 0.0
-    error: str | None = None
-    progress: Progress | None = None
-    parts: list[TextPart | ToolPart] = field(default_factory=list[TextPart | ToolPart])
-    rows: list[list[NodeView]] = field(default_factory=list["list[NodeView]"])
-    """Inner nodes, in rows, without those inside a call of a tool."""
-
-    @property
-    def is_single(self) -> bool:
-        """True if no other run of the same node is known."""
-        return sum(_is_same_node(one, self.id, self.path) for row in self.siblings for one in row) == 1
-
-    @property
-    def subtree(self) -> Iterator[NodeView]:
-        """The node and all its inner nodes."""
-        yield self
-        calls = [row for part in self.parts if isinstance(part, ToolPart) for row in part.rows]
-        for row in (*calls, *self.rows):
-            for node in row:
-                yield from node.subtree
-
-    def restart(self, attempt: int, at: float) -> None:
-        """Begin a new attempt: retract its text. Inner nodes stay, with their calls."""
-        self.attempt, self.started_at, self.state = attempt, at, "running"
-        self.error, self.progress = None, None
-        self.parts = [part for part in self.parts if isinstance(part, ToolPart) and any(part.rows)]
-
-    def retract(self, message: str) -> bool:
-        """Drop the parts of a failed model call; return whether there were any."""
-        kept = [
-            part for part in self.parts if part.message != message or (isinstance(part, ToolPart) and part.was_called)
-        ]
-        dropped, self.parts = len(kept) < len(self.parts), kept
-        return dropped
-
-    def end(self, state: State, at: float, duration: float | None = None) -> None:
-        """Set the final state of the node, and its duration."""
-        self.state = state
-        self.duration = at - self.started_at if duration is None else duration
+_STATUSES: Mapping[str, RunState] = {
+    "queued": "queued",
+    "paused": "paused",
+    "running": "running",
+    "resumed": "running",
+}
+_HALTED = frozenset({"queued", "paused", "interrupted"})
 
 
 @dataclass(slots=True, kw_only=True)
 class RunView:
     """State of a run. Nodes that ran in parallel share a row; inner nodes are rows of the enclosing node."""
 
-    state: Literal["waiting"] | State = "waiting"
+    state: RunState = "waiting"
+    place: int | None = None
+    """Place in the queue, while the run is queued."""
     error: str | None = None
     updates: int = 0
     tokens: int = 0
@@ -162,8 +59,10 @@ class RunView:
     ended_at: float | None = None
     rows: list[list[NodeView]] = field(default_factory=list[list[NodeView]])
     gaps: list[str] = field(default_factory=list[str])
-    questions: list[Any] = field(default_factory=list[Any])
-    """Questions to a human, while the run waits."""
+    prompts: list[PromptView] = field(default_factory=list[PromptView])
+    """Questions to a human, oldest first."""
+    progress: Progress | None = None
+    """Progress of the whole run."""
     _current: dict[str, NodeView] = field(default_factory=dict[str, NodeView])
 
     @property
@@ -178,23 +77,68 @@ class RunView:
         self.newest_at = at
         if self.started_at is None:
             self.started_at = at
-        if self.state in ("waiting", "interrupted"):
-            self.state, self.questions = "running", []
-        kind, data = update["type"], _as_mapping(update["data"])
+        kind, data, metadata = update["type"], as_mapping(update["data"]), update["metadata"]
+        if self.state == "waiting" or (kind == "node_start" and self.state in _HALTED):
+            self._set_state("running")
         if kind in _RUN_END:
             return self._finish(kind, data, at)
-        if kind == "workflow_interrupted":
-            self.state, self.questions = "interrupted", _get_questions(data)
-        return self._apply_to_node(kind, data, update["metadata"], at)
+        if "node_id" not in metadata:
+            self._apply_to_run(kind, data, at)
+        if kind in ("human_prompt", "human_response"):
+            return self._apply_prompt(kind, data, metadata)
+        return self._apply_to_node(kind, data, metadata, at)
+
+    @property
+    def next_prompt(self) -> PromptView | None:
+        """The oldest open prompt; None without one."""
+        return next((each for each in self.prompts if each.state == "open"), None)
 
     def mark_gap(self, gap: Mapping[str, Any]) -> None:
         """Note updates that the server could not deliver."""
         self.gaps.append(f"updates {gap.get('from')} to {gap.get('to')} are missing ({gap.get('reason')})")
 
+    def _set_state(self, state: RunState, place: int | None = None) -> None:
+        """Set the state of the run; one that goes on has no open prompts for which it waits."""
+        if state == "running":
+            for prompt in self.prompts:
+                if prompt.pauses and prompt.state == "open":
+                    prompt.state = "closed"
+        self.state, self.place = state, place
+
+    def _apply_to_run(self, kind: str, data: Mapping[str, Any], at: float) -> None:
+        if kind == "status" and data.get("status") in _STATUSES:
+            self._set_state(_STATUSES[data["status"]], data.get("place"))
+        elif kind == "workflow_interrupted":
+            for prompt in prompts_in_interruption(data):
+                known = self._open_prompt(prompt.prompt_id)
+                (known or prompt).pauses = True
+                if known is None:
+                    self.prompts.append(prompt)
+            self._set_state("paused" if data.get("paused") else "interrupted")
+        elif kind == "workflow_progress":
+            self.progress = Progress(percent=data["progress"], eta=data.get("eta_s"), at=at)
+
+    def _open_prompt(self, prompt_id: Any) -> PromptView | None:
+        return next((each for each in self.prompts if each.prompt_id == prompt_id and each.state == "open"), None)
+
+    def _apply_prompt(self, kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> NodeView | None:
+        node = self._find_node(metadata)
+        prompt = self._open_prompt(data.get("prompt_id"))
+        if prompt is not None and kind == "human_response":
+            prompt.close(data)
+        elif prompt is None and kind == "human_prompt":
+            self.prompts.append(prompt := PromptView.from_data(data))
+            if node is not None:
+                node.prompts.append(prompt)
+        return node
+
     def _finish(self, kind: str, data: Mapping[str, Any], at: float) -> None:
         self.state = state = _RUN_END[kind]
         self.ended_at = at
         self.error = _error_message(data) if state == "failed" else None
+        for prompt in self.prompts:
+            if prompt.state == "open":
+                prompt.state = "closed"
         for node in self.nodes:
             if node.state == "running":
                 node.end(state, at)
@@ -284,13 +228,13 @@ class RunView:
             outer=outer,
             call=call.name if call is not None else None,
             siblings=rows,
-            number=sum(_is_same_node(one, node_id, path) for row in rows for one in row) + 1,
+            number=sum(is_same_node(one, node_id, path) for row in rows for one in row) + 1,
             attempt=metadata.get("attempt", 1),
             started_at=at,
         )
         self._current[key] = node
         row_of_parallel = next(
-            (row for row in rows if any(_is_same_node(n, node_id, path) and n.state == "running" for n in row)), None
+            (row for row in rows if any(is_same_node(n, node_id, path) and n.state == "running" for n in row)), None
         )
         if row_of_parallel is None:
             rows.append([node])
@@ -360,10 +304,6 @@ def _update_tool(part: ToolPart, kind: str, data: Mapping[str, Any], at: float) 
     part.question = questions[0] if len(questions) == 1 else questions or None
 
 
-def _is_same_node(node: NodeView, node_id: str, path: tuple[str, ...]) -> bool:
-    return (node.id, node.path) == (node_id, path)
-
-
 def _find_call(node: NodeView, call: str | None) -> ToolPart | None:
     parts = (part for part in node.parts if isinstance(part, ToolPart))
     return next((part for part in parts if part.id == call), None) if call else None
@@ -380,26 +320,14 @@ def _shown_path(metadata: Mapping[str, Any], outer: NodeView | None, call: ToolP
 
 
 def _get_questions(data: Mapping[str, Any]) -> list[Any]:
-    """Return the questions to a human in an interruption."""
-    interrupts = data.get("interrupts")
-    items = cast("list[Any]", interrupts) if isinstance(interrupts, list) else []
-    return [_text_of(_as_mapping(each).get("value", each)) for each in items]
-
-
-def _text_of(question: Any) -> Any:
-    """Return the text of a `human_prompt` in a node; any other question unchanged."""
-    fields = _as_mapping(question)
-    return fields.get("prompt", question) if "human_prompt" in fields else question
+    """Return the questions to a human of a tool that was interrupted."""
+    return [question_of(each) for each in as_list(data.get("interrupts"))]
 
 
 def _node_key(metadata: Mapping[str, Any]) -> str:
     return metadata.get("namespace") or metadata.get("node_id") or ""
 
 
-def _as_mapping(data: Any) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", data) if isinstance(data, Mapping) else {}
-
-
 def _error_message(data: Mapping[str, Any]) -> str:
     error = data.get("error") or data.get("message") or "failed"
-    return str(_as_mapping(error).get("message", error))
+    return str(as_mapping(error).get("message", error))

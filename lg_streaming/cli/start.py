@@ -99,9 +99,10 @@ def _report(view: RunView, console: Console) -> int:
     """Print the outcome, and return its exit code."""
     if view.state == "complete":
         return 0
-    if view.state == "interrupted":
-        for question in view.questions:
-            console.print(escape_controls(f"Waits for an answer: {question}"), markup=False, soft_wrap=True)
+    if view.state in ("interrupted", "paused"):
+        for prompt in view.prompts:
+            if prompt.state == "open":
+                console.print(escape_controls(f"Waits for an answer: {prompt.text}"), markup=False, soft_wrap=True)
         return _EXIT_WAITS
     if view.error is not None:
         console.print(escape_controls(view.error), style="red", markup=False, soft_wrap=True)

@@ -78,6 +78,11 @@ def _extract(results: Sequence[ToolMessage]) -> str:
 
 
 def _write(prompt: str) -> str:
+    remark = prompts.editor_remark_in(prompt)
+    return f"{_report(prompt)}\n\n{script.EDITOR_NOTE}{remark}" if remark else _report(prompt)
+
+
+def _report(prompt: str) -> str:
     findings = _FINDING.findall(prompt.partition("\n\nEarlier draft:")[0])
     revising = "\n\nRemarks:\n" in prompt
     if findings == [study.finding for study in script.STUDIES]:

@@ -13,6 +13,10 @@ TARGET_WORDS = 190
 FINDING_WORDS = 70
 """Usual length of a finding."""
 
+APPROVAL_QUESTION = "Publish the report?"
+REMARK_QUESTION = "What should be changed?"
+_EDITOR = "The editor asks: "
+
 PLANNER = (
     "You plan research. Write exactly three short questions whose answers together answer the user's question: "
     "one a line, numbered 1. to 3., and nothing else."
@@ -57,6 +61,16 @@ def review_prompt(draft: str, findings: Sequence[str], *, remarks: str) -> list[
     if remarks:
         parts.append(f"Your remarks on the draft before:\n{remarks}")
     return [SystemMessage(REVIEWER), HumanMessage("\n\n".join(parts))]
+
+
+def editor_remarks(remark: str) -> str:
+    """Return a human's remark as the remarks for the writer."""
+    return f"{_EDITOR}{remark}"
+
+
+def editor_remark_in(prompt: str) -> str:
+    """Return the human's remark in a writer's prompt; empty without one."""
+    return prompt.partition(f"\n\nRemarks:\n{_EDITOR}")[2]
 
 
 def questions_in(plan: str, *, fallback: str) -> list[str]:

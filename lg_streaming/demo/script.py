@@ -92,6 +92,8 @@ None of the three needs power to run."""
 
 APPROVAL = "APPROVED. The unfounded sentence is gone, the measures come in order, and each has its reason."
 
+EDITOR_NOTE = "The offline model cannot rewrite freely, so it adds what the editor asked for: "
+
 NOTHING_KNOWN = (
     "The offline model knows only its small library, on how cities stay cool, and that holds nothing on this question. "
     "Name a model with --model provider:name for an answer."

@@ -13,7 +13,8 @@ from lg_streaming.events import check_execution_id
 
 _STATIC = files("lg_streaming") / "static"
 _PAGE = Template((_STATIC / "watch.html").read_text(encoding="utf-8"))
-_MEDIA_TYPES = {"watch.css": "text/css", **dict.fromkeys(("watch.js", "view.js", "run.js"), "text/javascript")}
+_SCRIPTS = ("watch.js", "view.js", "run.js", "prompts.js", "controls.js", "dom.js")
+_MEDIA_TYPES = {"watch.css": "text/css", **dict.fromkeys(_SCRIPTS, "text/javascript")}
 _ASSETS = {name: (_STATIC / name).read_text(encoding="utf-8") for name in _MEDIA_TYPES}
 _HEADERS = {
     "Cache-Control": "no-cache",

@@ -216,13 +216,67 @@ export interface ClientOptions {
   WebSocket?: typeof globalThis.WebSocket;
 }
 
+/** Options of a start. */
+export interface StartOptions {
+  /** The execution. Default: a new one. */
+  executionId?: string;
+  /** LangGraph's thread. Default: the execution's id. */
+  threadId?: string;
+  /** `configurable` with keys that the graph declares, `recursion_limit`, `tags`, `metadata`. */
+  config?: Record<string, unknown>;
+  /** The graph's static context. */
+  context?: unknown;
+  /** Kept with the run, and sent with its `workflow_start`. */
+  metadata?: Record<string, unknown>;
+  /** Handling of an execution that has an open run. Default: "reject". */
+  ifRunning?: "reject" | "enqueue" | "cancel" | "rollback";
+  /** "cancel": the run is cancelled when all its readers have left. Default: "continue". */
+  onDisconnect?: "continue" | "cancel";
+  /** Time after which the run fails, with its waits. */
+  deadline?: number;
+  /** A repeated start with the same key returns the run of the first one. */
+  idempotencyKey?: string;
+}
+
+/** A run that was started. */
+export interface StartedRun {
+  execution_id: string;
+  run_id: string;
+  thread_id: string;
+  state: string;
+  /** A subscription with this position as `after` begins with the run; null: with the execution. */
+  position: string | null;
+  /** Path of the run's event stream. */
+  stream_url: string | null;
+}
+
+/** A graph that may be started, with JSON Schemas. */
+export interface Graph {
+  name: string;
+  input_schema?: any;
+  context_schema?: any;
+}
+
 export interface Client {
+  /** Starts a run of a graph that the server has registered. Rejects with a StreamingError. */
+  start(graph: string, input: unknown, options?: StartOptions): Promise<StartedRun>;
+  /** Returns the graphs that the page may start. Rejects with a StreamingError. */
+  graphs(): Promise<Graph[]>;
   /** Subscribes to an execution. Throws a TypeError for an unknown option. */
   subscribe(executionId: string, options?: SubscribeOptions): Subscription;
   /** Answers a prompt. Rejects with a StreamingError. */
   respond(executionId: string, promptId: string, response: unknown): Promise<{ execution_id: string; prompt_id: string }>;
   /** Cancels the open run. Rejects with a StreamingError. */
   cancel(executionId: string, reason?: string): Promise<{ execution_id: string; cancelled: boolean }>;
+  /** Pauses the open run after the nodes that are at work. Rejects with a StreamingError. */
+  pause(executionId: string, reason?: string): Promise<{ execution_id: string; paused: boolean }>;
+  /** Continues a paused run. Rejects with a StreamingError. */
+  resume(executionId: string): Promise<{ execution_id: string; resumed: boolean }>;
+  /** Updates the state of the open run before its next step, as if `asNode` had returned it. Rejects with a
+      StreamingError. */
+  inject(
+    executionId: string, input: unknown, options?: { asNode?: string },
+  ): Promise<{ execution_id: string; injected: boolean }>;
   /** Closes all subscriptions. */
   close(): void;
 }

@@ -5,7 +5,7 @@
 import { StreamingError, refused } from "./lg-streaming/errors.js";
 import { EventSourceTransport } from "./lg-streaming/event-source.js";
 import { Link } from "./lg-streaming/link.js";
-import { BACKOFF_OPTIONS, CLIENT_OPTIONS, SUBSCRIBE_OPTIONS, checked, checkedId } from "./lg-streaming/options.js";
+import { BACKOFF_OPTIONS, CLIENT_OPTIONS, SUBSCRIBE_OPTIONS, checked, checkedId, startFields } from "./lg-streaming/options.js";
 import { PollingTransport } from "./lg-streaming/polling.js";
 import { SocketIoTransport } from "./lg-streaming/socketio.js";
 import { Subscription } from "./lg-streaming/subscription.js";
@@ -38,7 +38,7 @@ class Client {
     this.backoff = checked(backoff, BACKOFF_OPTIONS, "backoff");
     Object.assign(this, { maxAttempts, upgradeInterval, storage: storageOf(options.storage) });
     this.renews = this.#link.renews || socket !== undefined;
-    this.url = this.#link.address("").replace(/\/executions\/$/, "");
+    this.url = this.#link.addressOf("").replace(/\/$/, "");
   }
 
   subscribe(executionId, options = {}) {
@@ -48,6 +48,15 @@ class Client {
     this.#stopListening ??= this.#listen();
     queueMicrotask(() => subscription.begin()); // so that the page has the subscription before its callbacks are called
     return subscription;
+  }
+
+  async start(graph, input, options = {}) {
+    const payload = { graph, input, ...startFields(options) };
+    return this.#send("start_execution", payload, this.#link.addressOf("executions"), { method: "POST", body: payload });
+  }
+
+  async graphs() {
+    return (await this.#link.json(this.#link.addressOf("graphs"))).graphs;
   }
 
   async respond(executionId, promptId, response) {
@@ -60,6 +69,24 @@ class Client {
     const payload = { execution_id: checkedId(executionId), ...(reason !== undefined && { reason }) };
     const address = this.#link.address(executionId, "", { reason });
     return this.#send("cancel_execution", payload, address, { method: "DELETE" });
+  }
+
+  async pause(executionId, reason) {
+    const payload = { execution_id: checkedId(executionId), ...(reason !== undefined && { reason }) };
+    const address = this.#link.address(executionId, "pause", { reason });
+    return this.#send("pause_execution", payload, address, { method: "POST" });
+  }
+
+  async resume(executionId) {
+    const payload = { execution_id: checkedId(executionId) };
+    const address = this.#link.address(executionId, "resume");
+    return this.#send("resume_execution", payload, address, { method: "POST" });
+  }
+
+  async inject(executionId, input, { asNode } = {}) {
+    const body = { input, ...(asNode !== undefined && { as_node: asNode }) };
+    const address = this.#link.address(executionId, "inputs");
+    return this.#send("inject_input", { execution_id: checkedId(executionId), ...body }, address, { method: "POST", body });
   }
 
   close() {

@@ -21,6 +21,9 @@ const TOOL_STATES = {
   tool_interrupted: "interrupted",
 };
 
+const STATUSES = { queued: "queued", paused: "paused", running: "running", resumed: "running" };
+const HALTED = ["queued", "paused", "interrupted"];
+
 const MISSED = {
   evicted: "are no longer kept by the server",
   epoch_changed: "belong to a log that the server no longer has",
@@ -42,8 +45,9 @@ export class Run {
     this.firstTokenAt = null;
     this.endedAt = null;
     this.overall = null;
-    this.questions = []; // questions to a human, while the run waits
-    this.rows = []; // rows of the page, top to bottom: {kind: "nodes", nodes} or {kind: "gap", text}
+    this.place = null; // in the queue
+    this.prompts = []; // questions to a human, oldest first
+    this.rows = []; // rows of the page, top to bottom: {kind: "nodes", nodes}, {kind: "prompt", prompt} or {kind: "gap", text}
     this.position = null; // {epoch, seq} of the last applied update
     this.current = new Map(); // key -> the newest node of that key
   }
@@ -51,6 +55,10 @@ export class Run {
   // All nodes, each before its inner nodes.
   get nodes() {
     return nodesIn(this.rows);
+  }
+
+  get openPrompts() {
+    return this.prompts.filter(({ state }) => state === "open");
   }
 
   // Applies one update. Returns false for a duplicate.
@@ -89,13 +97,15 @@ export class Run {
     const { type, data } = update;
     if (type in FINAL_STATES) return this.#finish(type, data, at);
     if (type === "workflow_start") return undefined;
-    if (type === "workflow_interrupted") {
-      this.state = "interrupted";
-      this.questions = questionsOf(data);
+    if (type === "workflow_interrupted") return this.#interrupt(data);
+    if (type === "workflow_progress") {
+      this.overall = { ...data, at };
       return undefined;
     }
-    if (type === "workflow_progress") {
-      this.overall = data;
+    if (type === "human_prompt") return this.#ask(data);
+    if (type === "human_response") return this.#answer(data, at);
+    if (type === "status" && update.metadata.node_id === undefined) {
+      if (Object.hasOwn(STATUSES, data?.status)) this.#enter(STATUSES[data.status], data.place);
       return undefined;
     }
     if (type === "node_start") return this.#start(update, at);
@@ -120,7 +130,46 @@ export class Run {
     return [...key.matchAll(/[|/]/g)].map(({ index }) => this.current.get(key.slice(0, index)));
   }
 
+  // A run that goes on has no open prompts for which it waits.
+  #enter(state, place = null) {
+    if (state === "running") this.#close(({ pauses }) => pauses);
+    this.state = state;
+    this.place = place;
+  }
+
+  #close(fits) {
+    for (const prompt of this.openPrompts) if (fits(prompt)) prompt.state = "closed";
+  }
+
+  #interrupt(data) {
+    for (const prompt of promptsOf(data)) this.#ask(prompt).pauses = true;
+    this.#enter(data?.paused ? "paused" : "interrupted");
+  }
+
+  // Returns the open prompt, which is added if it is new.
+  #ask(data) {
+    const known = this.openPrompts.find(({ id }) => id === data.prompt_id);
+    if (known) return known;
+    const prompt = {
+      id: data.prompt_id, text: data.prompt, type: data.type, choices: data.choices ?? null, node: data.node_id ?? null,
+      schema: data.schema ?? null, required: data.required !== false, value: data.value ?? null, error: data.error ?? null,
+      expiresAt: data.expires_at === undefined ? null : data.expires_at * 1000, fallback: data.default,
+      pauses: false, state: "open", answer: null, by: null, timedOut: false, answeredAt: null,
+    };
+    this.prompts.push(prompt);
+    this.rows.push({ kind: "prompt", prompt });
+    return prompt;
+  }
+
+  #answer(data, at) {
+    const prompt = this.openPrompts.find(({ id }) => id === data.prompt_id);
+    if (!prompt) return;
+    const { response: answer = null, responded_by: by = null, timed_out: timedOut = false } = data;
+    Object.assign(prompt, { state: "answered", answer, by, timedOut, answeredAt: at });
+  }
+
   #finish(type, data, at) {
+    this.#close(() => true);
     this.state = FINAL_STATES[type];
     this.endedAt = at;
     this.error = this.state === "failed" ? messageOf(data) : null;
@@ -130,8 +179,7 @@ export class Run {
   }
 
   #start(update, at) {
-    if (this.state === "interrupted") this.state = "running";
-    this.questions = [];
+    if (HALTED.includes(this.state)) this.#enter("running");
     const { namespace, attempt = 1 } = update.metadata;
     const known = this.current.get(keyOf(update.metadata));
     if (known?.state !== "interrupted") this.#dropInside(namespace);
@@ -166,7 +214,9 @@ export class Run {
     const among = () => siblings.flatMap(({ nodes = [] }) => nodes).filter(isSame);
     const node = {
       alone: () => among().length === 1, key, id, name: data?.node_name ?? (id || "run"), path, siblings,
-      agent: metadata.agent_type, number: among().length + 1, attempt: metadata.attempt ?? 1, rows: [], ...blank(at),
+      agent: metadata.agent_type, number: among().length + 1, attempt: metadata.attempt ?? 1, rows: [],
+      resumes: 0, // attempts that went on after an answer
+      ...blank(at),
     };
     const isBeside = (one) => isSame(one) && one.state === "running";
     const beside = siblings.find(({ nodes = [] }) => nodes.some(isBeside));
@@ -241,7 +291,8 @@ function pathOf({ namespace, node_id: id, agent_type: agent }, outer, call) {
 // Begins a new attempt: retracts the text. Inner nodes stay, with their calls.
 function beginAgain(node, attempt, at) {
   const parts = node.parts.filter((part) => part.kind === "tool" && nodesIn(part.rows).length > 0);
-  return Object.assign(node, blank(at), { attempt, parts });
+  const resumes = node.resumes + (node.state === "interrupted" ? 1 : 0);
+  return Object.assign(node, blank(at), { attempt, parts, resumes });
 }
 
 // Drops the parts of a message; returns whether there were any. A tool that was called stays.
@@ -250,6 +301,13 @@ function takeBack(node, message) {
   const isChanged = kept.length < node.parts.length;
   if (isChanged) node.parts = kept;
   return isChanged;
+}
+
+// The prompts of an interruption; of an older server, its interrupts.
+function promptsOf(data) {
+  if (Array.isArray(data?.prompts) && data.prompts.length > 0) return data.prompts;
+  const interrupts = Array.isArray(data?.interrupts) ? data.interrupts : [];
+  return interrupts.map((one) => ({ prompt_id: one?.id, prompt: textOf(one?.value ?? one), type: "input" }));
 }
 
 function questionsOf(data) {

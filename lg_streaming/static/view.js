@@ -1,5 +1,8 @@
 // Shows a Run. Draws at most once a frame, and inserts text as text, never as markup.
 
+import { gist, make, readable, seconds, setText, showText } from "./dom.js";
+import { PromptCard } from "./prompts.js";
+
 const CONNECTIONS = {
   connecting: "connecting",
   connected: "live",
@@ -13,18 +16,22 @@ export class RunView {
   #run;
   #document;
   #parts = {};
+  #actions;
   #rows = new Map(); // row of the run -> its element
+  #prompts = new Map(); // prompt of the run -> its card
   #cards = new Map(); // node of the run -> its card
-  #count = 0; // number of created cards
+  #count = 0; // number of created cards, which names them
   #first = null; // the run's first row, to detect a reset
   #drawing = false;
   #lag = -Infinity; // estimated offset of the server's clock, in milliseconds
 
-  constructor(run, document) {
+  // actions: respond(promptId, answer) sends an answer; onDraw() is called after each frame.
+  constructor(run, document, actions) {
     this.#run = run;
+    this.#actions = actions;
     this.#document = document;
     for (const { id } of document.querySelectorAll("[id]")) this.#parts[id] = document.getElementById(id);
-    setInterval(() => run.state === "running" && this.changed(), 500);
+    setInterval(() => run.startedAt !== null && run.endedAt === null && this.changed(), 500);
   }
 
   connection(state, detail = "") {
@@ -57,11 +64,14 @@ export class RunView {
     this.#drawHead(now);
     this.#drawRows(run.rows, this.#parts.nodes, 0, now);
     this.#dropGone();
-    if (stuck && run.state === "running") page.scrollTop = page.scrollHeight;
+    this.#drawPrompts(now);
+    this.#actions.onDraw();
+    if (stuck && run.endedAt === null) page.scrollTop = page.scrollHeight;
   }
 
   #clear() {
     this.#rows.clear();
+    this.#prompts.clear();
     this.#cards.clear();
     this.#parts.nodes.replaceChildren(this.#parts.empty);
     this.#first = this.#run.rows[0];
@@ -69,27 +79,45 @@ export class RunView {
 
   #drawHead(now) {
     const run = this.#run;
-    const { "run-state": pill, empty, overall } = this.#parts;
-    if (pill.dataset.state !== run.state) {
+    const { "run-state": pill, empty } = this.#parts;
+    const state = stateText(run);
+    if (pill.textContent !== state) {
       pill.dataset.state = run.state;
-      setText(pill, run.state);
-      this.#document.title = `${this.#document.body.dataset.execution} · ${run.state}`;
-      if (run.state !== "waiting") this.announce(`Run ${run.state}`);
+      setText(pill, state);
+      this.#document.title = `${this.#document.body.dataset.execution} · ${state}`;
+      if (run.state !== "waiting") this.announce(`Run ${state}`);
     }
     setText(this.#parts.updates, run.updates.toLocaleString("en"));
     setText(this.#parts.tokens, run.tokens.toLocaleString("en"));
     if (run.firstTokenAt !== null) setText(this.#parts["first-token"], seconds((run.firstTokenAt - run.startedAt) / 1000));
     if (run.startedAt !== null) setText(this.#parts.duration, seconds(Math.max(0, now - run.startedAt) / 1000));
-    setText(this.#parts.questions, run.questions.map((question) => `Waiting for you: ${gist(question)}`).join("\n"));
-    this.#parts.questions.hidden = run.questions.length === 0;
-    setText(this.#parts["run-error"], run.error ?? "");
-    this.#parts["run-error"].hidden = !run.error;
+    showText(this.#parts["run-error"], run.error);
     empty.hidden = run.rows.length > 0;
-    overall.hidden = run.overall === null;
-    if (run.overall !== null) {
-      this.#parts["overall-bar"].value = run.overall.progress;
-      setText(this.#parts["overall-text"], `${run.overall.completed_nodes} of ${run.overall.total_nodes} nodes`);
-    }
+    this.#drawOverall(run.overall, now);
+  }
+
+  #drawOverall(overall, now) {
+    this.#parts.overall.hidden = overall === null;
+    if (overall === null) return;
+    this.#parts["overall-bar"].value = overall.progress;
+    const parts = [`${Math.round(overall.progress)} %`, `${overall.completed_nodes} of ${overall.total_nodes} nodes`];
+    if (this.#run.state === "running" && overall.progress < 100) parts.push(...timeLeft(overall, now));
+    setText(this.#parts["overall-text"], parts.join(" · "));
+  }
+
+  // Draws the prompts, and links to the open ones in the head.
+  #drawPrompts(now) {
+    for (const card of this.#prompts.values()) card.draw(now);
+    const open = this.#run.openPrompts;
+    const { questions } = this.#parts;
+    questions.hidden = open.length === 0;
+    const links = [...questions.children];
+    if (links.length === open.length && links.every((link, index) => link.prompt === open[index])) return;
+    questions.replaceChildren(...open.map((prompt) => {
+      const link = make("a", "", `Waits for you: ${gist(prompt.text)}`);
+      link.href = `#${this.#prompts.get(prompt).element.id}`;
+      return Object.assign(link, { prompt });
+    }));
   }
 
   #drawRows(rows, into, depth, now) {
@@ -108,12 +136,24 @@ export class RunView {
   #row(row, into) {
     let element = this.#rows.get(row);
     if (!element) {
-      element = row.kind === "gap" ? make("p", "gap", row.text) : make("div", "row");
-      if (row.kind === "gap") element.setAttribute("role", "note");
+      element = this.#make(row);
       this.#rows.set(row, element);
       into.append(element);
     }
     return element;
+  }
+
+  #make({ kind, text, prompt }) {
+    if (kind === "prompt") {
+      this.#count += 1;
+      const card = new PromptCard(prompt, `prompt-${this.#count}`, this.#actions.respond);
+      this.#prompts.set(prompt, card);
+      return card.element;
+    }
+    if (kind === "nodes") return make("div", "row");
+    const gap = make("p", "gap", text);
+    gap.setAttribute("role", "note");
+    return gap;
   }
 
   #card(node, row, depth) {
@@ -185,8 +225,7 @@ class NodeCard {
     const news = this.#drawHead(now);
     this.#drawProgress(now);
     for (const part of node.parts) this.#drawPart(part);
-    setText(this.error, node.error ?? "");
-    this.error.hidden = !node.error;
+    showText(this.error, node.error);
     if (stuck) this.body.scrollTop = this.body.scrollHeight;
     if (this.body.scrollHeight > this.body.clientHeight + 1) this.body.tabIndex = 0; // scrollable by keyboard
     else this.body.removeAttribute("tabindex");
@@ -202,7 +241,8 @@ class NodeCard {
     const node = this.#node;
     const took = node.state === "running" ? (now - node.startedAt) / 1000 : node.duration;
     setText(this.number, node.alone() ? "" : `#${node.number}`);
-    setText(this.attempt, node.attempt > 1 ? `attempt ${node.attempt}` : "");
+    const tries = node.attempt - node.resumes;
+    setText(this.attempt, tries > 1 ? `attempt ${tries}` : "");
     setText(this.state, node.state === "cached" ? "cached" : `${node.state} · ${seconds(Math.max(0, took))}`);
     if (this.element.dataset.state === node.state && this.#drawnAttempt === node.attempt) return null;
     this.element.dataset.state = node.state;
@@ -218,9 +258,7 @@ class NodeCard {
     const parts = [`${Math.round(progress.progress)} %`];
     const counted = Number.isFinite(progress.current) && Number.isFinite(progress.total) && progress.total !== 100;
     if (counted) parts.push(`${progress.current.toLocaleString("en")} of ${progress.total.toLocaleString("en")}`);
-    if (state === "running" && progress.eta_s !== undefined && progress.eta_s !== null && progress.progress < 100) {
-      parts.push(`about ${seconds(Math.max(0, progress.eta_s - (now - progress.at) / 1000))} left`);
-    }
+    if (state === "running" && progress.progress < 100) parts.push(...timeLeft(progress, now));
     if (progress.text) parts.push(progress.text);
     setText(this.figures, parts.join(" · "));
     this.bar.title = milestones.length ? `Milestones passed: ${milestones.join(", ")}` : "";
@@ -280,34 +318,18 @@ class ToolPart {
   }
 }
 
-function make(tag, name = "", text = "") {
-  const element = document.createElement(tag);
-  if (name) element.className = name;
-  if (text) element.textContent = text;
-  return element;
+function stateText({ state, place, openPrompts }) {
+  if (state === "interrupted" && openPrompts.length > 0) return "waits for you";
+  return state === "queued" && place !== null ? `queued, place ${place}` : state;
 }
 
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-function seconds(value) {
-  if (value >= 60) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
-  return `${value >= 10 ? Math.round(value) : value.toFixed(1)} s`;
-}
-
-function readable(value) {
-  if (value === null || value === undefined) return "";
-  return typeof value === "string" ? value : JSON.stringify(value, null, 2);
+function timeLeft({ eta_s: eta, at }, now) {
+  if (eta === undefined || eta === null) return [];
+  return [`about ${seconds(Math.max(0, eta - (now - at) / 1000))} left`];
 }
 
 function toolState({ state, duration }) {
   if (state === "interrupted") return "waits for an answer";
   if (duration === null) return state;
   return `${state === "complete" ? "✓" : state} ${seconds(duration)}`;
-}
-
-function gist(input) {
-  if (input === null || typeof input !== "object") return String(input ?? "");
-  return Object.values(input).map((value) => (typeof value === "string" ? value : JSON.stringify(value))).join(", ");
 }

@@ -224,6 +224,41 @@ test("filters travel under their names on the wire, and an id may hold anything"
   });
 });
 
+test("a page starts, steers and answers by HTTP requests", async () => {
+  const { asked, fetch } = answering(json(200, { execution_id: "acme/1", graphs: [{ name: "research" }] }));
+  const client = createClient({ ...quick, fetch, url: `${url}/live/` });
+  const started = await client.start("research", { question: "Why?" }, {
+    executionId: "acme/1", threadId: "t", config: { tags: ["a"] }, context: null, metadata: { a: 1 },
+    ifRunning: "enqueue", onDisconnect: "cancel", deadline: 1500, idempotencyKey: "k",
+  });
+  assert.equal(started.execution_id, "acme/1");
+  assert.deepEqual(await client.graphs(), [{ name: "research" }]);
+  await client.respond("acme/1", "p", { any: "thing" });
+  await client.cancel("acme/1", "a & b");
+  await client.pause("acme/1", "a look");
+  await client.pause("acme/1");
+  await client.resume("acme/1");
+  await client.inject("acme/1", { tone: "short" }, { asNode: "plan" });
+  const place = "/live/executions/acme%2F1";
+  const sent = asked.map(({ method, address, body }) => [method, address.pathname + address.search, body && JSON.parse(body)]);
+  assert.deepEqual(sent, [
+    ["POST", "/live/executions", {
+      graph: "research", input: { question: "Why?" }, execution_id: "acme/1", thread_id: "t", config: { tags: ["a"] },
+      context: null, metadata: { a: 1 }, if_running: "enqueue", on_disconnect: "cancel", deadline: 1.5, idempotency_key: "k",
+    }],
+    ["GET", "/live/graphs", undefined],
+    ["POST", `${place}/responses`, { prompt_id: "p", response: { any: "thing" } }],
+    ["DELETE", `${place}?reason=a+%26+b`, undefined],
+    ["POST", `${place}/pause?reason=a+look`, undefined],
+    ["POST", `${place}/pause`, undefined],
+    ["POST", `${place}/resume`, undefined],
+    ["POST", `${place}/inputs`, { input: { tone: "short" }, as_node: "plan" }],
+  ]);
+  await assert.rejects(client.start("research", {}, { execution_id: "a" }), /start has no option "execution_id"/);
+  await assert.rejects(client.start("research", {}, { ifRunning: "wait" }), /ifRunning of start is "reject"/);
+  await assert.rejects(client.pause("exec 1"), /execution id/);
+});
+
 // A WebSocket whose server is the test: `said` is what the client sends, `say` what it hears.
 class FakeWebSocket {
   static all = [];
@@ -281,4 +316,34 @@ test("what was on its way to an earlier subscription is not taken for the next o
   other.close();
   assert.equal(socket.closedWith, 1000);
   assert.equal(FakeWebSocket.all.length, 1);
+});
+
+test("over an open WebSocket a page starts and steers by messages", async () => {
+  FakeWebSocket.all = [];
+  const client = createClient({ url, transport: "websocket", WebSocket: FakeWebSocket });
+  client.subscribe("exec-1");
+  await soon();
+  const [socket] = FakeWebSocket.all;
+  const answers = [
+    client.start("research", { question: "Why?" }, { deadline: 2000 }),
+    client.respond("exec-1", "p", true),
+    client.cancel("exec-1", "enough"),
+    client.pause("exec-1"),
+    client.resume("exec-1"),
+    client.inject("exec-1", { tone: "short" }),
+  ];
+  const sent = socket.said.slice(1);
+  const here = { execution_id: "exec-1" };
+  assert.deepEqual(sent.map(({ type, payload }) => [type, payload]), [
+    ["start_execution", { graph: "research", input: { question: "Why?" }, deadline: 2 }],
+    ["respond", { ...here, prompt_id: "p", response: true }],
+    ["cancel_execution", { ...here, reason: "enough" }],
+    ["pause_execution", here],
+    ["resume_execution", here],
+    ["inject_input", { ...here, input: { tone: "short" } }],
+  ]);
+  sent.forEach((_, index) => socket.answer(index + 1, { execution_id: `exec-${index}` }));
+  const ids = (await Promise.all(answers)).map(({ execution_id: id }) => id);
+  assert.deepEqual(ids, sent.map((_, index) => `exec-${index}`));
+  client.close();
 });

@@ -127,7 +127,7 @@ def compiled(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_types_are_those_of_the_module(tmp_path: Path) -> None:
     code = (HERE / "usage.ts").read_text(encoding="utf-8")
-    for name in ("CLIENT_OPTIONS", "SUBSCRIBE_OPTIONS"):
+    for name in ("CLIENT_OPTIONS", "SUBSCRIBE_OPTIONS", "START_OPTIONS"):
         code = code.replace(name, " | ".join(json.dumps(option) for option in options_of_the_module()[name]))
     done = compiled(tmp_path, code)
     assert done.returncode == 0, done.stdout

@@ -1,8 +1,8 @@
 // Uses all of lg-streaming.d.ts; it is compiled, and never run. Each line under @ts-expect-error must not compile.
 import {
   Backoff, StreamingError, TextAssembly, createClient, messageTree, nodePath, subscribe,
-  type Branch, type Client, type ClientOptions, type Gap, type Message, type State, type StateDetail, type SubscribeOptions,
-  type Subscription, type Update,
+  type Branch, type Client, type ClientOptions, type Gap, type Graph, type Message, type StartOptions, type StartedRun,
+  type State, type StateDetail, type SubscribeOptions, type Subscription, type Update,
 } from "lg-streaming";
 
 const client: Client = createClient({
@@ -50,6 +50,16 @@ subscribe("exec-1", { ...options, url: "/", pollInterval: 500, openTimeout: 1, u
 console.log(position, done, subscription.executionId, subscription.messages.at(-1)?.complete);
 
 const answered: Promise<{ prompt_id: string }> = client.respond("exec-1", "prompt-1", { any: ["thing"] });
+const graphs: Promise<Graph[]> = client.graphs();
+const startOptions: StartOptions = {
+  executionId: "alice/1", threadId: "alice", config: { tags: ["a"] }, context: { any: "thing" }, metadata: { a: 1 },
+  ifRunning: "enqueue", onDisconnect: "cancel", deadline: 60_000, idempotencyKey: "order-7",
+};
+const started: Promise<StartedRun> = client.start("research", { question: "Why?" }, startOptions);
+const steered: Promise<{ execution_id: string }>[] = [
+  client.pause("exec-1", "a look"), client.resume("exec-1"), client.inject("exec-1", { tone: "short" }, { asNode: "plan" }),
+];
+console.log(graphs, started, steered);
 const cancelled: Promise<{ cancelled: boolean }> = client.cancel("exec-1", "enough");
 console.log(answered, cancelled, new Backoff({ jitter: 0 }).next(100).toFixed());
 
@@ -65,6 +75,8 @@ console.log(tree[0]?.inside[0]?.messages[0]?.path, tree[0]?.agentType, nodePath(
 createClient({ tokne: "t" });
 // @ts-expect-error: an option that there is not
 client.subscribe("exec-1", { event: ["token"] });
+// @ts-expect-error: an option that there is not
+client.start("research", {}, { execution_id: "alice/1" });
 // @ts-expect-error: not a list
 client.subscribe("exec-1", { events: "token" });
 // @ts-expect-error: no such transport
@@ -81,3 +93,4 @@ console.log(state);
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 export const sameClientOptions: Same<keyof ClientOptions, CLIENT_OPTIONS> = true;
 export const sameSubscribeOptions: Same<keyof SubscribeOptions, SUBSCRIBE_OPTIONS> = true;
+export const sameStartOptions: Same<keyof StartOptions, START_OPTIONS> = true;

@@ -26,6 +26,10 @@ export class Link {
     return `${this.#base}/executions/${encodeURIComponent(executionId)}${last && `/${last}`}${search}`;
   }
 
+  addressOf(resource) {
+    return `${this.#base}/${resource}`;
+  }
+
   socketAddress(ticket) {
     const search = ticket === undefined ? "" : `?${new URLSearchParams({ ticket })}`;
     return `${this.#base.replace(/^http/, "ws")}/ws${search}`;

@@ -6,6 +6,8 @@ const FUNCTION = kind("function");
 const BOOLEAN = kind("boolean");
 const LIST = ["a list of texts", (value) => Array.isArray(value) && value.every((one) => typeof one === "string")];
 const COUNT = ["a number, 0 or more", (value) => typeof value === "number" && value >= 0];
+const OBJECT = ["an object", (value) => typeof value === "object" && value !== null];
+const ANY = ["any value", () => true];
 // A browser treats a longer time as 0.
 const DURATION = ["a number, 0 to 2147483647", (value) => COUNT[1](value) && value < 2 ** 31];
 
@@ -63,6 +65,29 @@ export const SUBSCRIBE_OPTIONS = {
   onState: FUNCTION,
   onError: FUNCTION,
 };
+
+// Options of a start: the name on the wire, and the valid values.
+const STARTS = {
+  executionId: ["execution_id", kind("string")],
+  threadId: ["thread_id", kind("string")],
+  config: ["config", OBJECT],
+  context: ["context", ANY],
+  metadata: ["metadata", OBJECT],
+  ifRunning: ["if_running", anyOf("reject", "enqueue", "cancel", "rollback")],
+  onDisconnect: ["on_disconnect", anyOf("continue", "cancel")],
+  deadline: ["deadline", COUNT],
+  idempotencyKey: ["idempotency_key", kind("string")],
+};
+
+export const START_OPTIONS = Object.fromEntries(Object.entries(STARTS).map(([name, [, fits]]) => [name, fits]));
+
+// Returns the options of a start as fields of its message.
+export function startFields(options) {
+  const wanted = Object.entries(checked(options, START_OPTIONS, "start"));
+  const fields = Object.fromEntries(wanted.map(([name, value]) => [STARTS[name][0], value]));
+  if (fields.deadline !== undefined) fields.deadline /= 1000; // the wire has seconds
+  return fields;
+}
 
 // Returns validated options; an unknown name throws.
 export function checked(given, known, what) {

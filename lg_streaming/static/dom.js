@@ -1,0 +1,34 @@
+// Elements and texts of the page. Text is inserted as text, never as markup.
+
+export function make(tag, name = "", text = "") {
+  const element = document.createElement(tag);
+  if (name) element.className = name;
+  if (text) element.textContent = text;
+  return element;
+}
+
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// Shows an element with a text; without one, hides it.
+export function showText(element, text) {
+  setText(element, text ?? "");
+  element.hidden = !text;
+}
+
+export function seconds(value) {
+  if (value >= 60) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
+  return `${value >= 10 ? Math.round(value) : value.toFixed(1)} s`;
+}
+
+export function readable(value) {
+  if (value === null || value === undefined) return "";
+  return typeof value === "string" ? value : JSON.stringify(value, null, 2);
+}
+
+// A value in one line: of an object, its values.
+export function gist(input) {
+  if (input === null || typeof input !== "object") return String(input ?? "");
+  return Object.values(input).map((value) => (typeof value === "string" ? value : JSON.stringify(value))).join(", ");
+}
