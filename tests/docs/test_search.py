@@ -35,7 +35,7 @@ FOUND = {
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What the site finds for each query: addresses, the best first."""
+    """Addresses that the site finds for each query, the best first."""
     site = tmp_path_factory.mktemp("docs") / "site"
     built = subprocess.run([ROOT / "tools/build-docs", site], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
