@@ -93,6 +93,7 @@ class RunRecovery:
     def _start_empty(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stops: list[Callable[[], None]] = []
+        self._scans = False
         self._attempts: dict[str, asyncio.Task[bool]] = {}
         self._jobs: set[asyncio.Task[Any]] = set()
 
@@ -117,6 +118,13 @@ class RunRecovery:
                 self._fleet.on_message(RUN_RELEASED, lambda payload: self._begin(payload["execution_id"])),
                 self._fleet.on_lease_lost(lambda _: self._on_loop(self._lose_lease)),
             ]
+            self._graphs.on_register = self._start_scan
+            self._start_scan()
+
+    def _start_scan(self) -> None:
+        """Look for runs without a process, from the first graph on: a process that has none need not connect."""
+        if self._fleet is not None and self._loop is not None and self._graphs and not self._scans:
+            self._scans = True
             scanning = _Scan(self._scan)
             self._stops.append(scanning.stop)
             self._fleet.spawn(scanning.run)
@@ -127,7 +135,7 @@ class RunRecovery:
             return
         self._loop = None
         self._hub.control.recover = self._hub.control.look_up = None
-        stops, self._stops = self._stops, []
+        stops, self._stops, self._scans = self._stops, [], False
         for stop in stops:
             stop()
 
@@ -182,7 +190,7 @@ class RunRecovery:
 
     async def _scan(self) -> None:
         """Take up runs whose process is not alive, on the fleet's event loop."""
-        if self.records is None or self._fleet is None or not self._graphs:
+        if self.records is None or self._fleet is None:
             return
         live = {each.process_id for each in await self._fleet.processes()}
         for record in await self.records.all():

@@ -9,6 +9,8 @@ from lg_streaming.capture import is_graph
 from lg_streaming.errors import BadRequestError, GraphNotFoundError, StreamingConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from langgraph.pregel import Pregel
 
 __all__ = ["AnyGraph", "GraphRegistry"]
@@ -27,6 +29,8 @@ class GraphRegistry(MutableMapping[str, AnyGraph]):
 
     def __init__(self) -> None:
         self._graphs: dict[str, AnyGraph] = {}
+        self.on_register: Callable[[], None] = lambda: None
+        """Called after each registration of a graph."""
 
     def __getitem__(self, name: str) -> AnyGraph:
         """Return the graph of a name. Raises `GraphNotFoundError`, a KeyError, without one."""
@@ -46,6 +50,7 @@ class GraphRegistry(MutableMapping[str, AnyGraph]):
                 f"{name!r} is a {type(graph).__name__}, not a compiled graph: call compile() of a StateGraph first"
             )
         self._graphs[name] = graph
+        self.on_register()
 
     def __delitem__(self, name: str) -> None:
         """Remove a graph. Runs of it go on."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypedDict, cast
 
 import pytest
+from blockbuster import BlockBuster
 from langchain.agents import create_agent  # pyright: ignore[reportUnknownVariableType]
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
@@ -516,8 +517,11 @@ async def test_a_sync_block(streaming: StreamingModule, work: Work) -> None:
     await nothing_left()
 
 
-async def test_a_sync_graph_that_holds_up_its_loop(streaming: StreamingModule, work: Work) -> None:
+async def test_a_sync_graph_that_holds_up_its_loop(
+    streaming: StreamingModule, work: Work, blocking_calls: BlockBuster
+) -> None:
     """The cancel comes on another thread; the coroutine that called the graph is not cancelled."""
+    blocking_calls.functions["threading.Lock.acquire"].deactivate()  # the node waits on the thread of a running loop
     graph = work.graph("one", "two", sync=True)
 
     async def caller() -> str:
