@@ -74,6 +74,7 @@ class StreamHub:
     - `readers`: subscriptions and observers.
     - `sinks`: attached sinks.
     - `prompts`: opens prompts, checks and publishes their answers.
+    - `control`: requests to runs, in this process and in others.
     - `metrics`: lists executions, reports health and statistics.
     - `lifespan`: shuts down, closes, reopens and restarts the hub.
     """
@@ -404,16 +405,6 @@ class StreamHub:
             LogUnavailableError: If the log cannot be reached.
         """
         return await self.readers.describe(execution_id)
-
-    async def restore(self, execution_id: str) -> bool:
-        """Take up a run that no process has, if ``streaming.runs`` can; return whether its state may have changed.
-
-        After a restart these are runs that wait for a human, and whose graph has a persistent checkpointer.
-
-        Raises:
-            LogUnavailableError: If the log cannot be reached.
-        """
-        return await self.control.restore(execution_id)
 
     # --- sinks --------------------------------------------------------------------------------------------
 

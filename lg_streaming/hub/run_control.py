@@ -43,7 +43,13 @@ class RunControl:
         """Takes as long as `recover` does for an unknown execution; None without a runner."""
 
     async def restore(self, execution_id: str) -> bool:
-        """Take up a run that no process has, as after a restart; see `Recover`."""
+        """Take up a run that no process has, if ``streaming.runs`` can; return whether its state may have changed.
+
+        After a restart these are runs that wait for a human, and whose graph has a persistent checkpointer.
+
+        Raises:
+            LogUnavailableError: If the log cannot be reached.
+        """
         return self.recover is not None and await self.recover(execution_id)
 
     async def opens(self, execution_id: str, prompt_id: str) -> bool:

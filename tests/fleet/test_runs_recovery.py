@@ -209,7 +209,7 @@ async def test_killed_while_it_works_with_a_memory_log(alone: Durable, e: str) -
     await until(lambda: saved(one, e), "the checkpoint")
     one.kill()
     two = await alone.start()
-    assert await two.do(f"return await hub.restore({e!r})") is False, "another process may work on the thread"
+    assert await two.do(f"return await hub.control.restore({e!r})") is False, "another process may work on the thread"
     run = await two.do(f"return str(await streaming.runs.recover({e!r}))")
     assert e in run
     await alone.reach("work", 2)

@@ -304,7 +304,7 @@ async def test_the_lifespan_closes_and_reopens_the_parts() -> None:
 
 # --- the face ---------------------------------------------------------------------------------------------
 
-PARTS = {"registry", "writer", "runs", "publisher", "readers", "sinks", "prompts", "metrics", "lifespan"}
+PARTS = {"registry", "writer", "runs", "publisher", "readers", "sinks", "prompts", "control", "metrics", "lifespan"}
 FILES = {path.stem: path for path in Path(lg_streaming.hub.__file__).parent.glob("*.py")}
 
 

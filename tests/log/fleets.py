@@ -122,6 +122,13 @@ async def stop(member: Member, seconds: float) -> None:
     signal.sigtimedwait([], seconds)
 
 
+async def stop_until(event: threading.Event) -> None:
+    """Stop the thread of a member, as SIGSTOP and SIGCONT stop and continue a process."""
+    deadline = time.monotonic() + PATIENCE
+    while not event.is_set() and time.monotonic() < deadline:
+        signal.sigtimedwait([], 0.01)
+
+
 @contextmanager
 def members(url: str, prefix: str) -> Generator[Callable[..., Member]]:
     """Make members of a fleet, which leave it at the end."""

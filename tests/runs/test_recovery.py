@@ -73,8 +73,8 @@ async def test_an_answer_restores_the_run(graph: Any) -> None:
 async def test_it_is_restored_again_after_a_second_end(graph: Any) -> None:
     _, prompt_id = await wait_at_prompt(graph)
     async with process(graph) as streaming:
-        assert await streaming.hub.restore("e")
-        assert not await streaming.hub.restore("e")
+        assert await streaming.hub.control.restore("e")
+        assert not await streaming.hub.control.restore("e")
         handle = streaming.runs.get("e")
         assert handle is not None
         assert handle.status == "interrupted"
@@ -96,15 +96,15 @@ async def test_at_once_and_from_several_sides_it_is_restored_once(graph: Any) ->
 async def test_what_is_not_restored(graph: Any, caplog: pytest.LogCaptureFixture) -> None:
     _, prompt_id = await wait_at_prompt(graph)
     async with process(asking(checkpointer=LastingSaver())) as streaming:
-        assert not await streaming.hub.restore("e"), "another database"
+        assert not await streaming.hub.control.restore("e"), "another database"
     async with process(graph, "renamed") as streaming:
-        assert not await streaming.hub.restore("e"), "no graph of this name"
+        assert not await streaming.hub.control.restore("e"), "no graph of this name"
     async with process(graph) as streaming:
-        assert not await streaming.hub.restore("unknown")
+        assert not await streaming.hub.control.restore("unknown")
         await streaming.hub.respond("e", prompt_id, "yes")
         await read(streaming)
     async with process(graph) as streaming:
-        assert not await streaming.hub.restore("e"), "it has ended"
+        assert not await streaming.hub.control.restore("e"), "it has ended"
     assert "cannot" not in caplog.text
 
 
@@ -112,8 +112,8 @@ async def test_a_thread_with_another_name_is_not_restored(graph: Any) -> None:
     """Only a thread that has the execution's id shows whose execution it is."""
     await wait_at_prompt(graph, thread_id="thread-1")
     async with process(graph) as streaming:
-        assert not await streaming.hub.restore("e")
-        assert not await streaming.hub.restore("thread-1")
+        assert not await streaming.hub.control.restore("e")
+        assert not await streaming.hub.control.restore("thread-1")
 
 
 async def test_a_breakpoint_is_restored() -> None:
@@ -125,7 +125,7 @@ async def test_a_breakpoint_is_restored() -> None:
             if update.type == "workflow_interrupted" and "breakpoint" in str(update.data):
                 break
     async with process(graph) as streaming:
-        assert await streaming.hub.restore("e")
+        assert await streaming.hub.control.restore("e")
         seen = await read(streaming, until="interrupted")
         (prompt,) = [each for each in seen if each.type == "human_prompt"]
         await streaming.hub.respond("e", prompt.data["prompt_id"], True)
@@ -135,7 +135,7 @@ async def test_a_breakpoint_is_restored() -> None:
 async def test_the_deadline_holds_after_a_restart(graph: Any) -> None:
     await wait_at_prompt(graph, deadline=0.5)
     async with process(graph) as streaming:
-        assert await streaming.hub.restore("e")
+        assert await streaming.hub.control.restore("e")
         handle = streaming.runs.get("e")
         assert handle is not None
         with pytest.raises(DeadlineError):
@@ -148,7 +148,7 @@ async def test_a_context_that_is_no_json(caplog: pytest.LogCaptureFixture) -> No
         await wait_at_prompt(graph, config={"configurable": {"client": object()}})
     assert "cannot go on in another process" in caplog.text
     async with process(graph) as streaming:
-        assert not await streaming.hub.restore("e")
+        assert not await streaming.hub.control.restore("e")
 
 
 async def test_a_checkpointer_that_fails_restores_nothing(graph: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -183,7 +183,7 @@ async def test_a_run_at_work_goes_on_only_when_asked() -> None:
     entered.clear()
     gate.set()
     async with process(graph) as streaming:
-        assert not await streaming.hub.restore("e")
+        assert not await streaming.hub.control.restore("e")
         assert not entered.is_set()
         handle = await streaming.runs.recover("e")
         assert handle is not None

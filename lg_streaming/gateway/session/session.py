@@ -388,7 +388,7 @@ class Session:
             LogUnavailableError: If the log cannot be reached.
         """
         state = await self.hub.describe(execution_id)
-        if state is None and await self.hub.restore(execution_id):
+        if state is None and await self.hub.control.restore(execution_id):
             state = await self.hub.describe(execution_id)
         return state
 

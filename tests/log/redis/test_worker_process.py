@@ -1,10 +1,13 @@
 """A module in a process that serves nothing: it publishes to Redis, and others read."""
 
 import asyncio
+import threading
 
 from lg_streaming import StreamingModule, StreamingSettings
 from lg_streaming.log.redis import RedisLog
+from lg_streaming.settings import RedisSettings
 from tests.log.redis.conftest import RedisServer
+from tests.runs.graphs import Gate, gated
 from tests.support.forks import run_program
 
 PROGRAM = """
@@ -38,3 +41,15 @@ async def test_a_worker_that_serves_nothing_publishes(redis_of_this_test: RedisS
         assert isinstance(streaming.hub.log, RedisLog)
         found = [update async for update in streaming.hub.subscribe("job")]
     assert [update.type for update in found] == ["workflow_start", "token", "workflow_complete"]
+
+
+async def test_the_first_graph_connects(shared_redis: RedisServer, redis_prefix: str) -> None:
+    def connections() -> int:
+        return sum(thread.name == "lg-streaming-redis" for thread in threading.enumerate())
+
+    before = connections()
+    settings = StreamingSettings(log=shared_redis.url, redis=RedisSettings(prefix=redis_prefix))
+    async with StreamingModule(settings) as streaming:
+        assert connections() == before
+        streaming.graphs["chat"] = gated(Gate())
+        assert connections() == before + 1, "runs of other processes may be left"
