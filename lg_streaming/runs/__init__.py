@@ -9,6 +9,8 @@
 - `queue`: bounded concurrency, fair by owner; `disconnect`: runs whose readers left; `shutdown`: stops all runs.
 - `human`: prompts from the state of a paused graph, and the wait for their answers; `asking`: `human_prompt`.
 - `steering`: one run between the steps of its graph; `commands`: pause, resume, inject, edit, fork, from any process.
+- `recovery`: takes up runs whose process is gone; `takeover`: one such run; `records`, `recording`: their facts.
+- `attempts`: attempts of nodes in other processes; `partial_answers`: answers that outlive the process.
 - `progress`: progress of a whole run; `estimate`: its figures; `structure`: the graph; `history`: earlier runs.
 - `remote`: starts for callers on the network; `schemas`: checks of what they send.
 """
