@@ -1,4 +1,4 @@
-"""Answer Flowise's clients: run `python examples/07_flowise.py`, give them http://127.0.0.1:8000 and the flow `write`."""
+"""Answer Flowise's clients: `python examples/07_flowise.py`, with http://127.0.0.1:8000 and the flow `write`."""
 
 from typing import Any
 from uuid import uuid4
