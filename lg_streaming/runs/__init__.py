@@ -10,6 +10,9 @@
 - `human`: prompts from the state of a paused graph, and the wait for their answers; `asking`: `human_prompt`.
 - `steering`: one run between the steps of its graph; `commands`: pause, resume, inject, edit, fork, from any process.
 - `progress`: progress of a whole run; `estimate`: its figures; `structure`: the graph; `history`: earlier runs.
+- `recovery`: takes up runs whose process is gone; `takeover`: one such run; `attempts`: its attempts of nodes.
+- `records`: the facts with which another process goes on with a run; `recording`: writes those of a run that begins.
+- `partial_answers`: answers to some of the prompts of a pause.
 - `remote`: starts for callers on the network; `schemas`: checks of what they send.
 """
 
