@@ -3,8 +3,8 @@
 A line has the graph's name and the content coding of the event stream: `write identity`, `write gzip`. The server is
 ours, or with the kind `langgraph` LangGraph's own development server, on a thread that was made before.
 
-It prints one line of JSON for each run: the bytes of the event stream, its tokens, and the seconds from the request to
-the first token and to the last byte.
+It prints one line of JSON for each run, with the bytes and the tokens of the event stream. `first_s` and `all_s` are
+the seconds from the request to the first token, and to the last byte.
 """
 
 import http.client
