@@ -1,7 +1,4 @@
-"""Answer Flowise's clients: `python examples/07_flowise.py`, and give them http://127.0.0.1:8000 and the flow `write`.
-
-A question with "approve" in it makes the run wait for a human; a request with `humanInput` answers.
-"""
+"""Answer Flowise's clients: `python examples/07_flowise.py`, with http://127.0.0.1:8000 and the flow `write`."""
 
 from typing import Any
 from uuid import uuid4
@@ -25,7 +22,7 @@ async def write(state: MessagesState) -> dict[str, Any]:
 
 
 async def approve(state: MessagesState) -> dict[str, Any]:
-    asks = "approve" in str(state["messages"][-2].text)
+    asks = "approve" in str(state["messages"][-2].text)  # of the question; the answer comes as `humanInput`
     is_sent = await human_prompt("Shall it be sent?", type="approval") if asks else True
     return {"messages": [AIMessage("Sent." if is_sent else "It was not sent.")]}
 
@@ -38,7 +35,8 @@ app.add_api_route("/api/v1/chatflows-streaming/write", lambda: {"isStreaming": T
 @app.post("/api/v1/prediction/write", response_model=None)
 async def predict(asked: dict[str, Any]) -> Response | dict[str, Any]:
     chat_id = asked.get("chatId") or asked.get("overrideConfig", {}).get("sessionId") or str(uuid4())
-    about = {"question": asked["question"], "chatId": chat_id, "chatMessageId": str(uuid4()), "sessionId": chat_id}
+    question = asked["question"]
+    about = {"question": question, "chatId": chat_id, "chatMessageId": str(uuid4()), "sessionId": chat_id}
     known = await streaming.hub.describe(chat_id)
     if known and (human := asked.get("humanInput")):
         after = Position(known.epoch, known.head)
@@ -46,9 +44,7 @@ async def predict(asked: dict[str, Any]) -> Response | dict[str, Any]:
         for prompt in (await streaming.runs.state(chat_id)).interrupts:
             await streaming.hub.respond(chat_id, prompt.id, human)
     else:  # a question in place of an answer cancels the run that waits
-        run = await streaming.runs.start(
-            flow, {"messages": about["question"]}, execution_id=chat_id, if_running="cancel"
-        )
+        run = await streaming.runs.start(flow, {"messages": question}, execution_id=chat_id, if_running="cancel")
         after = run.after
         streaming.hub.publish(chat_id, "metadata", about)
     if asked.get("streaming") in {True, "true"}:

@@ -12,6 +12,9 @@
 - `recovery`: takes up runs whose process is gone; `takeover`: one such run; `records`, `recording`: their facts.
 - `attempts`: attempts of nodes in other processes; `partial_answers`: answers that outlive the process.
 - `progress`: progress of a whole run; `estimate`: its figures; `structure`: the graph; `history`: earlier runs.
+- `recovery`: takes up runs whose process is gone; `takeover`: one such run; `attempts`: its attempts of nodes.
+- `records`: the facts with which another process goes on with a run; `recording`: writes those of a run that begins.
+- `partial_answers`: answers to some of the prompts of a pause.
 - `remote`: starts for callers on the network; `schemas`: checks of what they send.
 """
 

@@ -11,84 +11,73 @@ import operator
 import statistics
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import uvloop
-from langchain_core.outputs import ChatGenerationChunk
-from langgraph.graph import START, StateGraph
 from starlette.applications import Starlette
 
 from lg_streaming import StreamingModule
 from lg_streaming.settings import TokenDefaults
-from tests.bench.bench_capture import ReadyModel, model_of
-from tests.bench.graphs import State
 from tests.bench.stage import ROOT, serving, settings, tell
+from tests.bench.start_graph import SHORT, TOKENS, graph, short
 
-TOKENS = 5_000
 ROUNDS = 7
-SHORT, SHORT_ROUNDS = 20, 30
-"""Tokens, and rounds, in which the time to the first token is measured."""
+SHORT_ROUNDS = 30
+"""Rounds in which the time to the first token is measured."""
 FIRST_MS = 5.0
 UNBATCHED = (60.0, 300.0)
 """Microseconds over `astream`, and bytes, of each token."""
 BATCHED = (20.0, 60.0)
 ONE_EACH = TokenDefaults(buffer_size=1, batch_size=1)
 
-
-class TurningModel(ReadyModel):
-    """Gives the event loop a turn after each chunk, as a network does."""
-
-    async def _astream(self, *arguments: Any, **options: Any) -> AsyncIterator[ChatGenerationChunk]:
-        async for chunk in super()._astream(*arguments, **options):
-            yield chunk
-            await asyncio.sleep(0)
-
-
-def graph_of(model: ReadyModel) -> Any:
-    async def write(state: State) -> dict[str, str]:
-        chunks = [chunk.text async for chunk in model.astream(state["topic"])]
-        return {"text": "".join(chunks)[:100]}
-
-    builder = StateGraph(State)
-    builder.add_node("write", write)
-    builder.add_edge(START, "write")
-    return builder.compile()
+Process = asyncio.subprocess.Process
 
 
 @asynccontextmanager
-async def client_of(graph: Any, tokens: TokenDefaults) -> AsyncGenerator[asyncio.subprocess.Process]:
+async def client_of(tokens: TokenDefaults) -> AsyncGenerator[Process]:
     """A client in another process of a server in this one."""
-    chosen = settings().model_copy(update={"token_defaults": tokens})
-    module = StreamingModule(chosen)
-    module.graphs["write"] = graph
+    module = StreamingModule(settings().model_copy(update={"token_defaults": tokens}))
+    module.graphs["write"], module.graphs["short"] = graph, short
     app = Starlette()
     module.install(app)
-    async with serving(app) as port:
-        client = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.bench.starter", str(port)),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            yield client
-        finally:
-            client.kill()
-            await client.wait()
+    async with serving(app) as port, client_process(port) as client:
+        yield client
     await module.aclose()
 
 
-async def start(client: asyncio.subprocess.Process, coding: str = "identity", tokens: int = TOKENS) -> dict[str, float]:
+@asynccontextmanager
+async def client_process(port: int, kind: str = "ours") -> AsyncGenerator[Process]:
+    """A client in another process; see `tests.bench.starter`."""
+    client = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.starter", str(port), kind),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield client
+    finally:
+        client.kill()
+        await client.wait()
+
+
+async def start(
+    client: Process,
+    coding: str = "identity",
+    name: str = "write",
+    *,
+    busy: Callable[[], float] = time.process_time,
+) -> dict[str, float]:
     """The client's report of one run, with `us`: microseconds of the server's processor for each token."""
     assert client.stdin is not None
     assert client.stdout is not None
-    began = time.process_time()
-    client.stdin.write(coding.encode() + b"\n")
+    tokens, began = SHORT if name == "short" else TOKENS, busy()
+    client.stdin.write(f"{name} {coding}\n".encode())
     report: dict[str, float] = json.loads(await client.stdout.readline())
     assert report["tokens"] == tokens, report
-    return {**report, "us": (time.process_time() - began) / TOKENS * 1e6, "size": report["bytes"] / TOKENS}
+    return {**report, "us": (busy() - began) / tokens * 1e6, "size": report["bytes"] / tokens}
 
 
 async def plain(graph: Any) -> dict[str, float]:
@@ -101,20 +90,19 @@ async def plain(graph: Any) -> dict[str, float]:
 
 async def measure() -> dict[str, list[dict[str, float]]]:
     """All ways in turn, several times over."""
-    graph, short = (graph_of(TurningModel(ready=model_of(tokens).ready)) for tokens in (TOKENS, SHORT))
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ("plain", "unbatched", "batched")}
     found |= {f"{name}, gzip": [] for name in ("unbatched", "batched")}
-    async with client_of(graph, ONE_EACH) as unbatched, client_of(graph, TokenDefaults()) as batched:
+    async with client_of(ONE_EACH) as unbatched, client_of(TokenDefaults()) as batched:
         for _ in range(ROUNDS):
             found["plain"].append(await plain(graph))
             for name, client in {"unbatched": unbatched, "batched": batched}.items():
                 found[name].append(await start(client))
                 found[f"{name}, gzip"].append(await start(client, "gzip"))
     found |= {"short": [], "short plain": []}
-    async with client_of(short, TokenDefaults()) as client:
+    async with client_of(TokenDefaults()) as client:
         for _ in range(SHORT_ROUNDS):
             found["short plain"].append(await plain(short))
-            found["short"].append(await start(client, tokens=SHORT))
+            found["short"].append(await start(client, name="short"))
     return found
 
 

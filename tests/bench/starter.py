@@ -1,9 +1,10 @@
-"""A client in another process: `python -m tests.bench.starter PORT`. For each line of stdin it starts a run over HTTP.
+"""A client in another process: `python -m tests.bench.starter PORT [KIND]`. Each line of stdin starts a run over HTTP.
 
-The line is the content coding of the event stream: `identity` or `gzip`.
+A line has the graph's name and the content coding of the event stream: `write identity`, `write gzip`. The server is
+ours, or with the kind `langgraph` LangGraph's own development server, on a thread that was made before.
 
-It prints one line of JSON for each run, with the bytes of the event stream and its tokens. The line also has the
-seconds from the request to the first token, and to the last byte.
+It prints one line of JSON for each run, with the bytes and the tokens of the event stream. `first_s` and `all_s` are
+the seconds from the request to the first token, and to the last byte.
 """
 
 import http.client
@@ -12,39 +13,69 @@ import re
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from typing import Any, Final
 
-FIRST: Final = b'"type":"token"'
 SIZES: Final = re.compile(rb'"batch_size":(\d+)')
+JSON: Final = {"Content-Type": "application/json"}
+
+Connection = http.client.HTTPConnection
 
 
-def start(port: int, coding: str) -> dict[str, Any]:
-    """Start a run, and read it to its end; `coding` is the content coding of its stream."""
-    began = time.perf_counter()
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    body = json.dumps({"graph": "write", "input": {"topic": "t"}})
-    connection.request("POST", "/executions", body, {"Content-Type": "application/json"})
-    answer = json.loads(connection.getresponse().read())
+def post(connection: Connection, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer, as JSON."""
+    connection.request("POST", path, json.dumps(body), JSON)
+    return json.loads(connection.getresponse().read())
+
+
+def start_ours(connection: Connection, graph: str, coding: str) -> None:
+    """Start a run, and ask for its event stream."""
+    answer = post(connection, "/executions", {"graph": graph, "input": {"topic": "t"}})
     connection.request("GET", answer["stream_url"], headers={"Accept-Encoding": coding})
+
+
+def start_langgraph(connection: Connection, graph: str, coding: str, thread: str) -> None:
+    """Start a run whose answer is its event stream."""
+    body = json.dumps({"assistant_id": graph, "input": {"topic": "t"}, "stream_mode": ["messages-tuple"]})
+    connection.request("POST", f"/threads/{thread}/runs/stream", body, {**JSON, "Accept-Encoding": coding})
+
+
+def read(connection: Connection, begin: Callable[[], None], first_of: bytes) -> dict[str, Any]:
+    """Start a run, and read it to its end; `first_of` is in each frame with text."""
+    began = time.perf_counter()
+    begin()
     response = connection.getresponse()
-    unpack = zlib.decompressobj(wbits=31).decompress if coding == "gzip" else bytes
+    packed = response.getheader("Content-Encoding") == "gzip"
+    unpack = zlib.decompressobj(wbits=31).decompress if packed else bytes
     parts, first, size = bytearray(), 0.0, 0
     while data := response.read1(262_144):
         size += len(data)
         parts += unpack(data)
-        if not first and FIRST in parts:
+        if not first and first_of in parts:
             first = time.perf_counter()
     ended = time.perf_counter()
-    connection.close()
     sizes = [int(each) for each in SIZES.findall(parts)]
-    tokens = parts.count(FIRST) + sum(sizes) - len(sizes)
+    tokens = parts.count(first_of) + sum(sizes) - len(sizes)
     return {"first_s": first - began, "all_s": ended - began, "bytes": size, "tokens": tokens}
+
+
+def start(port: int, kind: str, graph: str, coding: str) -> dict[str, Any]:
+    """Start a run, and read it to its end; `coding` is the content coding of its stream."""
+    connection = Connection("127.0.0.1", port)
+    try:
+        if kind == "langgraph":
+            thread = post(connection, "/threads", {})["thread_id"]
+            return read(connection, lambda: start_langgraph(connection, graph, coding, thread), b'[{"content":"word')
+        return read(connection, lambda: start_ours(connection, graph, coding), b'"type":"token"')
+    finally:
+        connection.close()
 
 
 def main() -> None:
     """Start a run for each line."""
+    port, kind = int(sys.argv[1]), (*sys.argv[2:], "ours")[0]
     for line in sys.stdin:
-        print(json.dumps(start(int(sys.argv[1]), line.strip())), flush=True)
+        print(json.dumps(start(port, kind, *line.split())), flush=True)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ async def watch(
 
 async def test_the_runs_of_a_killed_worker_are_abandoned_by_another_process(place: Place) -> None:
     async with running_worker(place) as process:
-        updates = await watch(place, at="human_prompt", action=lambda: os.killpg(process.pid, signal.SIGKILL))
+        updates = await watch(place, at="token", action=lambda: os.killpg(process.pid, signal.SIGKILL))
     assert updates[-1].type == "workflow_abandoned"
 
 

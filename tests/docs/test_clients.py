@@ -261,9 +261,9 @@ async def test_the_programs_of_other_guides(name: str, first: str, then: str, fo
 
 
 def curls() -> list[str]:
-    """The curl commands of the page about curl."""
+    """The commands of the page about curl that read a stream."""
     text = "".join(block.code for block in blocks_of(GUIDES / "clients/curl.md"))
-    return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ curl")]
+    return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ curl -N")]
 
 
 @pytest.mark.parametrize("command", curls())
