@@ -38,8 +38,8 @@ export class PromptCard {
     if (this.element.dataset.state !== state) this.#enter(state);
     if (state !== "open" || expiresAt === null) return;
     const left = seconds(Math.max(0, expiresAt - now) / 1000);
-    const then = fallback === undefined ? "The question closes" : `Without an answer: ${readable(fallback) || "none"}`;
-    showText(this.hint, `${then} in ${left}`);
+    const then = fallback === undefined ? "closes" : `answers itself with “${readable(fallback) || "nothing"}”`;
+    showText(this.hint, `The question ${then} in ${left}`);
   }
 
   #enter(state) {
