@@ -43,10 +43,10 @@ def demo(
 ) -> None:
     """Run a research assistant and watch it in the terminal and in a browser.
 
-    The assistant is a LangGraph graph. It plans, researches three questions in parallel with tools, and writes a report.
-    It reviews the report, and asks whether to publish it. Answer in the terminal or on the page. It runs behind a real server in
-    this process. The terminal shows the updates that a Socket.IO client of that server receives. Ctrl-C cancels the
-    run; again, it ends the program.
+    The assistant is a LangGraph graph: it plans, researches three questions in parallel with tools, and writes a
+    report. It reviews the report, and asks whether to publish it: answer in the terminal or on the page. It runs behind
+    a real server in this process. The terminal shows the updates that a Socket.IO client of that server receives.
+    Ctrl-C cancels the run; again, it ends the program.
     """
     from lg_streaming.cli.demo import DemoError, DemoOptions, DemoStoppedError, run_demo
 
