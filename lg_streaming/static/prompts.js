@@ -55,8 +55,9 @@ export class PromptCard {
     const { state, answer, by, timedOut, answeredAt } = this.#prompt;
     if (state === "closed") return "Not answered";
     const at = new Date(answeredAt).toLocaleTimeString("en-GB");
-    const who = timedOut ? "no answer in time," : `answered by ${this.#isMine ? "you" : (by ?? "somebody")} at`;
-    return `${this.#label(answer)} · ${who} ${at}`;
+    const person = this.#isMine ? "you" : by;
+    const how = timedOut ? "no answer in time," : person ? `answered by ${person} at` : "answered at";
+    return `${this.#label(answer)} · ${how} ${at}`;
   }
 
   #label(answer) {
@@ -97,6 +98,7 @@ export class PromptCard {
     } catch (error) {
       this.#isMine = false;
       if (this.#prompt.state === "open") this.#fail(error.message);
+      else showText(this.outcome, this.#outcome()); // another reader was first
       this.#enable(true);
     }
   }

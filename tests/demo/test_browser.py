@@ -396,7 +396,7 @@ async def test_the_pictures_of_the_readme() -> None:
             await expect(writer.locator(".token")).to_contain_text("Roofs and roads", timeout=PATIENCE)
             await page.screenshot(path=PICTURES / "watch.png")
             await page.set_viewport_size({"width": 1280, "height": 620})
-            await page.get_by_role("link", name="Waits for you").click(timeout=PATIENCE)
+            await page.get_by_role("link", name="Waits for you").click(timeout=5 * PATIENCE)
             await page.screenshot(path=PICTURES / "approve.png")
             await run.cancel()
             await has_ended(page)

@@ -79,7 +79,7 @@ def fold(request: pytest.FixtureRequest) -> Fold:
 
 
 def test_nothing_yet(fold: Fold) -> None:
-    nothing = {"state": "waiting", "error": None, "updates": 0, "tokens": 0, "rows": [], "gaps": []}
+    nothing: dict[str, Any] = {"state": "waiting", "error": None, "updates": 0, "tokens": 0, "rows": [], "gaps": []}
     assert fold([]) == {**nothing, "place": None, "prompts": []}
 
 
