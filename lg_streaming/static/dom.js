@@ -18,8 +18,9 @@ export function showText(element, text) {
 }
 
 export function seconds(value) {
-  if (value >= 60) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
-  return `${value >= 10 ? Math.round(value) : value.toFixed(1)} s`;
+  const whole = Math.round(value);
+  if (whole >= 60) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${value >= 10 ? whole : value.toFixed(1)} s`;
 }
 
 export function readable(value) {

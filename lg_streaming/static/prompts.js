@@ -38,8 +38,8 @@ export class PromptCard {
     if (this.element.dataset.state !== state) this.#enter(state);
     if (state !== "open" || expiresAt === null) return;
     const left = seconds(Math.max(0, expiresAt - now) / 1000);
-    const then = fallback === undefined ? "The question closes" : `Without an answer: ${readable(fallback) || "none"}`;
-    showText(this.hint, `${then} in ${left}`);
+    const then = fallback === undefined ? "closes" : `answers itself with “${readable(fallback) || "nothing"}”`;
+    showText(this.hint, `The question ${then} in ${left}`);
   }
 
   #enter(state) {
@@ -55,8 +55,9 @@ export class PromptCard {
     const { state, answer, by, timedOut, answeredAt } = this.#prompt;
     if (state === "closed") return "Not answered";
     const at = new Date(answeredAt).toLocaleTimeString("en-GB");
-    const who = timedOut ? "no answer in time," : `answered by ${this.#isMine ? "you" : (by ?? "somebody")} at`;
-    return `${this.#label(answer)} · ${who} ${at}`;
+    const person = this.#isMine ? "you" : by;
+    const how = timedOut ? "no answer in time," : person ? `answered by ${person} at` : "answered at";
+    return `${this.#label(answer)} · ${how} ${at}`;
   }
 
   #label(answer) {
@@ -97,6 +98,7 @@ export class PromptCard {
     } catch (error) {
       this.#isMine = false;
       if (this.#prompt.state === "open") this.#fail(error.message);
+      else showText(this.outcome, this.#outcome()); // another reader was first
       this.#enable(true);
     }
   }

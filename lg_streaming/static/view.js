@@ -100,7 +100,7 @@ export class RunView {
     this.#parts.overall.hidden = overall === null;
     if (overall === null) return;
     this.#parts["overall-bar"].value = overall.progress;
-    const parts = [`${Math.round(overall.progress)} %`, `${overall.completed_nodes} of ${overall.total_nodes} nodes`];
+    const parts = [`${Math.floor(overall.progress)} %`, `${overall.completed_nodes} of ${overall.total_nodes} nodes`];
     if (this.#run.state === "running" && overall.progress < 100) parts.push(...timeLeft(overall, now));
     setText(this.#parts["overall-text"], parts.join(" · "));
   }

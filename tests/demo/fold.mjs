@@ -16,6 +16,7 @@ const card = (node) => ({
   number: node.number,
   alone: node.alone(),
   attempt: node.attempt,
+  tries: node.attempt - node.resumes,
   state: node.state,
   error: node.error,
   duration: node.duration ?? 0,
@@ -35,5 +36,8 @@ console.log(JSON.stringify({
   updates: run.updates,
   tokens: run.tokens,
   rows: rows(run.rows),
+  place: run.place,
+  prompts: run.prompts.map(({ id, text, choices, state, answer, by, timedOut }) =>
+    [id, text, choices ?? [], state, answer, by, timedOut]),
   gaps: run.rows.filter((row) => row.kind === "gap").map((row) => row.text),
 }));

@@ -23,13 +23,14 @@ from lg_streaming.demo.offline import offline_model
 from lg_streaming.demo.prompts import DEFAULT_QUESTION
 from lg_streaming.demo.tools import demo_tools
 from lg_streaming.demo.watch import watch_router
+from lg_streaming.errors import RunCancelledError
 from lg_streaming.settings import AuthSettings, RetentionSettings
 from tests.support.browser import chromium_page
 from tests.support.server import serve
 
 pytestmark = pytest.mark.browser
 
-PICTURE = Path(__file__).parents[2] / "docs/images/watch.png"
+PICTURES = Path(__file__).parents[2] / "docs/images"
 LIVE = 3.0
 """Pace of a run that the browser is to see in the middle of."""
 QUICK = 100.0
@@ -49,9 +50,16 @@ class Site:
     streaming: StreamingModule
     url: str
 
-    async def run_the_assistant(self, execution_id: str, *, speed: float) -> dict[str, Any]:
-        graph = build_graph(offline_model(speed=speed), demo_tools(pause=0.9 / speed))
-        return await graph.ainvoke({"question": DEFAULT_QUESTION}, self.streaming.config(execution_id=execution_id))
+    def register(self, *, speed: float, answer_timeout: float) -> None:
+        """Let pages start the assistant."""
+        model, tools = offline_model(speed=speed), demo_tools(pause=0.9 / speed)
+        self.streaming.graphs["research"] = build_graph(model, tools, answer_timeout=answer_timeout)
+
+    async def run_the_assistant(
+        self, execution_id: str, *, speed: float, answer_timeout: float = 0.05
+    ) -> dict[str, Any]:
+        self.register(speed=speed, answer_timeout=answer_timeout)
+        return await self.streaming.runs.run("research", {"question": DEFAULT_QUESTION}, execution_id=execution_id)
 
     async def texts_in_the_log(self, execution_id: str) -> dict[str, str]:
         """The text that every reader has in the end, message by message."""
@@ -122,7 +130,8 @@ async def test_a_run_is_watched_live_and_survives_a_reload() -> None:
 
             result = await working
             assert await texts_on(page) == await server.texts_in_the_log("acme/exec-1")
-            assert await page.locator(".card").last.locator(".token").text_content() == result["remarks"]
+            verdict = page.locator('.card[data-node="review"]').last
+            assert await verdict.locator(".token").text_content() == result["remarks"]
             await expect(page.locator("#run-state")).to_have_text("complete")
             await expect(page.locator('.card:not([data-state="complete"])')).to_have_count(0)
             await expect(page.locator('.tool[data-state="complete"]')).to_have_count(9)
@@ -250,25 +259,146 @@ async def test_a_refused_reader_is_told_why() -> None:
             assert "token" in (await connection.text_content() or "")
 
 
-async def test_the_page_fits_every_screen() -> None:
+async def test_a_page_starts_a_run_answers_its_prompts_and_cancels_another() -> None:
     with site() as server:
-        await server.run_the_assistant("exec-1", speed=QUICK)
+        server.register(speed=QUICK, answer_timeout=600)
+        async with browser() as page:
+            await page.goto(f"{server.url}/watch/none-yet")
+            await expect(page.locator("#cancel")).to_be_hidden()
+            await page.get_by_label("Ask a question").fill(DEFAULT_QUESTION)
+            await page.keyboard.press("Enter")
+
+            prompt = page.locator('.prompt[data-state="open"]')
+            await expect(prompt).to_contain_text("Publish the report?", timeout=PATIENCE)
+            await expect(prompt.locator(".hint")).to_contain_text("answers itself with “discard” in 9 min")
+            await expect(page.locator("#run-state")).to_have_text("waits for you")
+            await expect(page.locator("#overall-text")).to_contain_text("8 of 10 nodes")
+            link = page.get_by_role("link", name="Waits for you: Publish the report?")
+            await link.press("Enter")
+            await page.keyboard.press("Tab")
+            await page.keyboard.press("Tab")
+            assert await page.evaluate("document.activeElement.textContent") == "revise"
+            await page.keyboard.press("Enter")
+
+            await expect(prompt).to_contain_text("What should be changed?", timeout=PATIENCE)
+            await prompt.get_by_label("Answer").fill("Say <b>less</b>.")
+            await prompt.get_by_role("button", name="Send").click()
+            await expect(prompt).to_contain_text("Publish the report?", timeout=PATIENCE)
+            await page.reload()
+            await prompt.get_by_role("button", name="publish").click(timeout=PATIENCE)
+            await has_ended(page)
+            await expect(page.locator("#run-state")).to_have_text("complete")
+            await expect(page.locator(".token").nth(-2)).to_contain_text("Say <b>less</b>.")
+            outcomes = await page.locator(".prompt .outcome").all_text_contents()
+            assert [outcome.partition(" · ")[0] for outcome in outcomes] == ["revise", "Say <b>less</b>.", "publish"]
+            assert "answered by you at" in outcomes[-1]
+
+            await page.get_by_label("Ask a question").fill("Are planted roofs good?")
+            await page.get_by_role("button", name="Start a run").click()
+            await expect(prompt).to_be_visible(timeout=PATIENCE)
+            await page.get_by_role("button", name="Cancel the run").click()
+            await page.get_by_role("button", name="Keep it running").click()
+            await expect(prompt).to_be_visible()
+            await page.get_by_role("button", name="Cancel the run").click()
+            await page.get_by_role("dialog").get_by_role("button", name="Cancel the run").click()
+            await has_ended(page)
+            await expect(page.locator("#run-state")).to_have_text("cancelled")
+            await expect(page.locator(".prompt .outcome")).to_have_text("Not answered")
+            await expect(page.locator("#cancel")).to_be_hidden()
+
+
+async def test_every_kind_of_prompt_is_answered_and_a_wrong_answer_can_be_changed() -> None:
+    hostile = "<img src=x onerror=document.title=1>"
+    with site() as server:
+        hub = server.streaming.hub
+        prompts: list[dict[str, Any]] = [
+            {"prompt": "Ready?", "type": "confirmation"},
+            {"prompt": hostile, "type": "approval", "value": {"tool": hostile}},
+            {"prompt": "How many?", "type": "input", "schema": {"type": "integer"}},
+            {"prompt": "A name?", "type": "input", "required": False},
+            {"prompt": "Which?", "type": "choice", "choices": [{"size": 1}, hostile]},
+        ]
         async with browser() as page:
             await page.goto(f"{server.url}/watch/exec-1")
+            emitter = hub.emitter("exec-1", node_id="ask")
+            for number, data in enumerate(prompts):
+                emitter.event("human_prompt", {"prompt_id": f"p{number}", **data})
+            cards = page.locator(".prompt")
+            await expect(cards).to_have_count(5, timeout=PATIENCE)
+            await expect(page.locator("#questions a")).to_have_count(5)
+            await cards.nth(0).get_by_role("button", name="Yes").click()
+            await cards.nth(1).get_by_role("button", name="Reject").click()
+            await cards.nth(2).get_by_label("Answer, as JSON").fill("many")
+            await cards.nth(2).get_by_role("button", name="Send").click()
+            await expect(cards.nth(2).get_by_role("alert")).to_contain_text("JSON")
+            await cards.nth(2).get_by_label("Answer, as JSON").fill("12")
+            await cards.nth(2).get_by_role("button", name="Send").click()
+            await cards.nth(3).get_by_role("button", name="Skip").click()
+            await cards.nth(4).get_by_role("button", name=hostile).click()
+            await expect(page.locator('.prompt[data-state="answered"]')).to_have_count(5, timeout=PATIENCE)
+            await expect(page.locator("#questions")).to_be_hidden()
+            outcomes = await page.locator(".prompt .outcome").all_text_contents()
+            assert [each.partition(" · ")[0] for each in outcomes] == ["Yes", "Reject", "12", "No answer", hostile]
+            assert await page.locator("main img").count() == 0
+            await hub.close("exec-1")
             await has_ended(page)
+        answers = [
+            update.data["response"] async for update in hub.subscribe("exec-1") if update.type == "human_response"
+        ]
+        assert answers == [True, False, 12, None, hostile]
+
+
+async def test_a_page_shows_who_answered_elsewhere_and_why_a_request_fails() -> None:
+    with site() as server:
+        hub = server.streaming.hub
+        async with browser() as page:
+            await page.goto(f"{server.url}/watch/exec-1")
+            await expect(page.locator("#connection")).to_have_attribute("data-state", "connected", timeout=PATIENCE)
+            hub.emitter("exec-1").event("human_prompt", {"prompt_id": "p", "prompt": "Go?", "type": "approval"})
+            await expect(page.locator(".prompt")).to_contain_text("The run asks", timeout=PATIENCE)
+            refusal = {"error": {"name": "x", "message": "not now", "code": 4290, "retryable": True}}
+            await page.route("**/responses", lambda route: route.fulfill(status=429, json=refusal))
+            await page.get_by_role("button", name="Approve").click()
+            await expect(page.locator(".prompt").get_by_role("alert")).to_have_text("not now")
+            await expect(page.get_by_role("button", name="Approve")).to_be_enabled()
+            await hub.respond("exec-1", "p", False, responder="ann")
+            await expect(page.locator(".prompt .outcome")).to_contain_text("Reject · answered by ann at")
+            await expect(page.locator("#ask")).to_be_hidden()
+            await hub.close("exec-1")
+            await has_ended(page)
+
+
+async def test_the_page_fits_every_screen() -> None:
+    with site() as server:
+        server.register(speed=QUICK, answer_timeout=600)
+        run = await server.streaming.runs.start("research", {"question": DEFAULT_QUESTION}, execution_id="exec-1")
+        async with browser() as page:
+            await page.goto(f"{server.url}/watch/exec-1")
+            await expect(page.locator(".prompt")).to_be_visible(timeout=PATIENCE)
+            await expect(page.locator("#ask")).to_be_visible()
             for width in (320, 768, 1280, 2560):
                 await page.set_viewport_size({"width": width, "height": 800})
                 assert await page.evaluate("document.documentElement.scrollWidth") == width
+        await run.cancel()
+        with pytest.raises(RunCancelledError):
+            await run
 
 
-@pytest.mark.skipif(not os.environ.get("README_PICTURE"), reason="README_PICTURE=1 makes the README's picture anew")
-async def test_the_picture_of_the_readme() -> None:
+@pytest.mark.skipif(not os.environ.get("README_PICTURE"), reason="README_PICTURE=1 makes the README's pictures anew")
+async def test_the_pictures_of_the_readme() -> None:
     with site() as server:
+        await server.run_the_assistant("earlier", speed=1)  # the estimate of the time left learns from it
+        server.register(speed=1, answer_timeout=60)
+        run = await server.streaming.runs.start("research", {"question": DEFAULT_QUESTION}, execution_id="city-heat")
         async with browser(width=1280, height=1330) as page:
             await page.goto(f"{server.url}/watch/city-heat")
-            working = asyncio.create_task(server.run_the_assistant("city-heat", speed=1))
             writer = page.locator('.card[data-node="write"]').first
             await expect(writer.locator(".token")).to_contain_text("Roofs and roads", timeout=PATIENCE)
-            await page.screenshot(path=PICTURE)
-            await working
+            await page.screenshot(path=PICTURES / "watch.png")
+            await page.set_viewport_size({"width": 1280, "height": 620})
+            await page.get_by_role("link", name="Waits for you").click(timeout=5 * PATIENCE)
+            await page.screenshot(path=PICTURES / "approve.png")
+            await run.cancel()
             await has_ended(page)
+        with pytest.raises(RunCancelledError):
+            await run

@@ -35,12 +35,13 @@ class Terminal:
 
     def __init__(self, program: warm.Program | subprocess.Popen[str], descriptor: int) -> None:
         self.seen = ""
+        self._typed_at = 0
         self._program = program
         self._descriptor = descriptor
 
     def read_until(self, text: str) -> str:
-        """Everything written so far, once `text` is in it; control codes are left out."""
-        while text not in self.seen:
+        """Everything written so far, once `text` came after the last key; control codes are left out."""
+        while text not in self.seen[self._typed_at :]:
             if not self._read():
                 pytest.fail(f"{text!r} never came:\n{self.seen}")
         return self.seen
@@ -51,8 +52,12 @@ class Terminal:
             pass
         return self.seen
 
+    def press(self, keys: str) -> None:
+        self._typed_at = len(self.seen)
+        os.write(self._descriptor, keys.encode())
+
     def press_ctrl_c(self) -> None:
-        os.write(self._descriptor, b"\x03")
+        self.press("\x03")
 
     def exit_code(self) -> int:
         return self._program.wait()
@@ -118,6 +123,7 @@ def test_the_demo_in_plain_lines() -> None:
     assert lines[0] == "How can a city stay cool in summer without more air conditioning?"
     assert re.fullmatch(r"Watch in a browser: http://127\.0\.0\.1:\d+/watch/demo-[0-9a-f]{6}", lines[1])
     assert any("research #3   search_library(" in line for line in lines)
+    assert any("approve       answer: discard (no answer in time)" in line for line in lines)
     assert any("write #2      | None of the three needs power to run." in line for line in lines)
     assert re.fullmatch(r"Run complete: \d{2,4} updates, 648 tokens, first token after .*", lines[-1])
 
@@ -130,17 +136,48 @@ def test_a_question_of_ones_own_without_a_page() -> None:
 
 
 def test_the_demo_in_a_terminal() -> None:
-    with terminal("--once", "--speed=20") as screen:
+    with terminal("--once", "--speed=50") as screen:
+        screen.read_until("‖ Publish the report?  1 publish  2 revise  3 discard")
+        screen.press("4\r")
+        screen.read_until("> 4▏  type a number from 1 to 3")
+        screen.press("\x7f2\r")
+        screen.read_until("‖ What should be changed?")
+        screen.press("Nörgel\r")
+        screen.read_until("‖ Publish the report?")
+        screen.press("publish\r")
         seen = screen.read_to_end()
         assert screen.exit_code() == 0
     assert "╭─  research #3  ─" in seen
-    assert "complete · " in seen
+    assert "Publish the report?  → revise (by the terminal)" in seen
+    assert "What should be changed?  → Nörgel (by the terminal)" in seen
+    assert "Publish the report?  → publish (by the terminal)" in seen
+    assert "adds what the editor asked for: Nörgel" in seen
     assert "Run complete: " in seen
+    assert "Traceback" not in seen
 
 
-def test_ctrl_c_in_the_middle_of_a_run_ends_it_cleanly() -> None:
+def test_an_answer_on_the_page_counts_in_the_terminal() -> None:
+    with terminal("--once", "--speed=100") as screen:
+        seen = screen.read_until("‖ Publish the report?").replace("\r\n", "")
+        found = re.search(r"(http://127\.0\.0\.1:\d+)/watch/(demo-[0-9a-f]{6})", seen)
+        assert found is not None
+        screen.press("3")
+        execution = f"{found[1]}/executions/{found[2]}"
+        updates = httpx2.get(f"{execution}/updates", params={"events": "human_prompt"}).json()["updates"]
+        answer = {"prompt_id": updates[0]["data"]["prompt_id"], "response": "publish"}
+        assert httpx2.post(f"{execution}/responses", json=answer).status_code == 200
+        seen = screen.read_to_end()
+        assert screen.exit_code() == 0
+    assert "Publish the report?  → publish" in seen
+    assert "publish (by" not in seen
+
+
+def test_ctrl_c_in_the_middle_of_a_run_cancels_it_and_again_ends_the_program() -> None:
     with terminal("--speed=1", fresh=True) as screen:
         screen.read_until("running")
+        screen.press_ctrl_c()
+        screen.read_until("until Ctrl-C.")
+        assert "Run cancelled: " in screen.seen
         screen.press_ctrl_c()
         seen = screen.read_to_end()
         assert screen.exit_code() == 130
@@ -148,8 +185,21 @@ def test_ctrl_c_in_the_middle_of_a_run_ends_it_cleanly() -> None:
     assert "Traceback" not in seen
 
 
+def test_ctrl_c_cancels_a_run_that_waits_for_an_answer() -> None:
+    with terminal("--once", "--speed=100") as screen:
+        screen.read_until("‖ Publish the report?")
+        screen.press_ctrl_c()
+        seen = screen.read_to_end()
+        assert screen.exit_code() == 130
+    assert "Publish the report?  → not answered" in seen
+    assert "Run cancelled: " in seen
+    assert "Traceback" not in seen
+
+
 def test_the_page_stays_until_ctrl_c() -> None:
     with terminal("--keep-open", "--speed=100") as screen:
+        screen.read_until("‖ Publish the report?")
+        screen.press("1\r")
         seen = screen.read_until("until Ctrl-C.")
         address = re.findall(r"Still served at (http\S+)", seen.replace("\r\n", ""))[0]
         assert httpx2.get(address).status_code == 200

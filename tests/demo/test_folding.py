@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lg_streaming.cli.prompt_view import PromptView
 from lg_streaming.cli.run_view import NodeView, RunView, ToolPart
 from tests.demo.updates import Update, node, script
 
@@ -29,7 +30,13 @@ def fold_for_terminal(updates: Sequence[Update]) -> dict[str, Any]:
         "tokens": run.tokens,
         "rows": _rows(run.rows),
         "gaps": run.gaps,
+        "place": run.place,
+        "prompts": [_prompt(one) for one in run.prompts],
     }
+
+
+def _prompt(one: PromptView) -> list[Any]:
+    return [one.prompt_id, one.text, list(one.choices), one.state, one.answer, one.responded_by, one.timed_out]
 
 
 def _rows(rows: list[list[NodeView]]) -> list[list[dict[str, Any]]]:
@@ -48,6 +55,7 @@ def _card(one: NodeView) -> dict[str, Any]:
         "number": one.number,
         "alone": one.is_single,
         "attempt": one.attempt,
+        "tries": one.tries,
         "state": one.state,
         "error": one.error,
         "duration": one.duration,
@@ -71,7 +79,8 @@ def fold(request: pytest.FixtureRequest) -> Fold:
 
 
 def test_nothing_yet(fold: Fold) -> None:
-    assert fold([]) == {"state": "waiting", "error": None, "updates": 0, "tokens": 0, "rows": [], "gaps": []}
+    nothing: dict[str, Any] = {"state": "waiting", "error": None, "updates": 0, "tokens": 0, "rows": [], "gaps": []}
+    assert fold([]) == {**nothing, "place": None, "prompts": []}
 
 
 def test_a_node_speaks_and_ends(fold: Fold) -> None:
@@ -97,6 +106,7 @@ def test_a_node_speaks_and_ends(fold: Fold) -> None:
                 "number": 1,
                 "alone": True,
                 "attempt": 1,
+                "tries": 1,
                 "state": "complete",
                 "error": None,
                 "duration": 1.5,
@@ -217,6 +227,85 @@ def test_a_run_that_waits_for_a_human_goes_on(fold: Fold) -> None:
     resumed = [*asked, say("node_start", **node("ask", attempt=2))]
     assert (fold(asked)["state"], fold(asked)["rows"][0][0]["state"]) == ("interrupted", "interrupted")
     assert (fold(resumed)["state"], fold(resumed)["rows"][0][0]["state"]) == ("running", "running")
+
+
+def ask(prompt_id: str, **more: Any) -> dict[str, Any]:
+    return {"prompt_id": prompt_id, "prompt": f"{prompt_id}?", "type": "choice", "choices": ["a", "b"], **more}
+
+
+def test_prompts_are_open_until_they_are_answered(fold: Fold) -> None:
+    say = script()
+    asked = [
+        say("node_start", **node("ask")),
+        say("node_interrupted", **node("ask")),
+        say("human_prompt", ask("p1"), **node("ask")),
+        say("human_prompt", ask("p2"), **node("ask")),
+        say("workflow_interrupted", {"prompts": [ask("p1"), ask("p2")]}),
+    ]
+    assert fold(asked)["state"] == "interrupted"
+    assert [prompt[3] for prompt in fold(asked)["prompts"]] == ["open", "open"]
+    answered = [
+        *asked,
+        say("human_response", {"prompt_id": "p2", "response": "b", "responded_by": "ann"}, **node("ask")),
+        say("human_response", {"prompt_id": "p1", "response": "a", "timed_out": True}, **node("ask")),
+    ]
+    assert fold(answered)["state"] == "interrupted"
+    assert fold(answered)["prompts"] == [
+        ["p1", "p1?", ["a", "b"], "answered", "a", None, True],
+        ["p2", "p2?", ["a", "b"], "answered", "b", "ann", False],
+    ]
+    resumed = [*answered, say("status", {"status": "resumed"}), say("node_start", **node("ask", attempt=2))]
+    again = [
+        *resumed,
+        say("node_interrupted", **node("ask")),
+        say("human_prompt", ask("p1", error="not a"), **node("ask")),
+    ]
+    card = fold(resumed)["rows"][0][0]
+    assert (fold(resumed)["state"], card["attempt"], card["tries"]) == ("running", 2, 1)
+    assert [prompt[3] for prompt in fold(again)["prompts"]] == ["answered", "answered", "open"]
+
+
+@pytest.mark.parametrize("end", ["workflow_cancelled", "workflow_complete"])
+def test_prompts_close_with_the_run(fold: Fold, end: str) -> None:
+    say = script()
+    run = fold([say("human_prompt", ask("p1")), say(end)])
+    assert [prompt[3] for prompt in run["prompts"]] == ["closed"]
+
+
+def test_only_prompts_that_pause_the_run_close_when_it_goes_on(fold: Fold) -> None:
+    say = script()
+    run = fold(
+        [
+            say("human_prompt", ask("published")),
+            say(
+                "workflow_interrupted", {"interrupts": [{"id": "paused", "value": {"human_prompt": 1, "prompt": "x"}}]}
+            ),
+            say("node_start", **node("ask")),
+        ]
+    )
+    assert [(prompt[0], prompt[1], prompt[3]) for prompt in run["prompts"]] == [
+        ("published", "published?", "open"),
+        ("paused", "x", "closed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("updates", "state", "place"),
+    [
+        ([("status", {"status": "queued", "place": 2})], "queued", 2),
+        ([("status", {"status": "queued", "place": 2}), ("status", {"status": "running"})], "running", None),
+        ([("status", {"status": "paused"}), ("workflow_interrupted", {"paused": True})], "paused", None),
+        ([("workflow_interrupted", {"paused": True}), ("status", {"status": "resumed"})], "running", None),
+        ([("status", {"status": "resting"})], "running", None),
+        ([("status", {"status": "queued"}), ("workflow_progress", {"progress": 0})], "queued", None),
+    ],
+)
+def test_the_state_of_a_run(
+    fold: Fold, updates: list[tuple[str, dict[str, Any]]], state: str, place: int | None
+) -> None:
+    say = script()
+    run = fold([say("workflow_start"), *(say(kind, data) for kind, data in updates)])
+    assert (run["state"], run["place"]) == (state, place)
 
 
 def test_a_reader_that_came_late_sees_a_node_without_its_start(fold: Fold) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -21,17 +20,17 @@ from lg_streaming.testing import ScriptedChatModel
 QUICK = 500.0
 
 
-async def watched(question: str) -> tuple[dict[str, Any], RunView]:
-    """The graph's result on `question`, and what a reader sees of the run."""
-    graph = build_graph(offline_model(speed=QUICK), demo_tools(pause=0))
-    run = RunView()
+async def watched(question: str, *answers: str) -> tuple[dict[str, Any], RunView]:
+    """The graph's result on `question`, and what a reader sees of the run; `answers` are those of a human."""
+    graph = build_graph(offline_model(speed=QUICK), demo_tools(pause=0), answer_timeout=60 if answers else 0.01)
+    view, given = RunView(), iter(answers)
     async with StreamingModule() as streaming:
-        result = await graph.ainvoke({"question": question}, streaming.config(execution_id="exec-1"))
-        async with streaming.hub.subscribe("exec-1") as subscription:
-            while not (page := await subscription.next_page()).ended or page.records:
-                for record in page.records:
-                    run.apply(json.loads(record.json))
-    return result, run
+        run = await streaming.runs.start(graph, {"question": question}, execution_id="exec-1")
+        async for update in run.updates():
+            view.apply(update.to_dict())
+            if update.type == "human_prompt" and answers:
+                await streaming.hub.respond("exec-1", update.data["prompt_id"], next(given), responder="ann")
+        return await run, view
 
 
 def texts(node: NodeView) -> list[str]:
@@ -51,13 +50,38 @@ async def test_it_plans_researches_in_parallel_writes_and_revises() -> None:
         (1, "review"),
         (1, "write"),
         (1, "review"),
+        (1, "approve"),
     ]
     assert (run.state, result["approved"], result["revisions"]) == ("complete", True, 2)
-    _, researchers, (first_draft,), _, (second_draft,), (verdict,) = run.rows
+    _, researchers, (first_draft,), _, (second_draft,), (verdict,), _ = run.rows
     assert [texts(node) for node in researchers] == [[finding] for finding in result["findings"]]
     assert texts(first_draft) == [script.FIRST_DRAFT]
     assert texts(second_draft) == [script.REVISED_DRAFT] == [result["draft"]]
     assert texts(verdict) == [script.APPROVAL]
+
+
+async def test_a_human_publishes_the_report() -> None:
+    result, run = await watched(prompts.DEFAULT_QUESTION, "publish")
+    assert (result["decision"], result["published"]) == ("publish", True)
+    assert [node.name for row in run.rows[-2:] for node in row] == ["approve", "publish"]
+    (prompt,) = run.prompts
+    assert (prompt.text, prompt.options) == ("Publish the report?", ["1 publish", "2 revise", "3 discard"])
+    assert (prompt.state, prompt.answer, prompt.responded_by) == ("answered", "publish", "ann")
+    assert [one.tries for row in run.rows for one in row if one.name == "approve"] == [1]
+
+
+async def test_a_humans_remark_reaches_the_writer() -> None:
+    result, run = await watched(prompts.DEFAULT_QUESTION, "revise", "Name a city.", "publish")
+    assert result["draft"] == f"{script.REVISED_DRAFT}\n\n{script.EDITOR_NOTE}Name a city."
+    assert result["published"]
+    assert [prompt.answer for prompt in run.prompts] == ["revise", "Name a city.", "publish"]
+
+
+@pytest.mark.parametrize("answers", [[], ["discard"]], ids=["no answer", "discard"])
+async def test_a_report_that_nobody_approves_is_not_published(answers: list[str]) -> None:
+    result, run = await watched(prompts.DEFAULT_QUESTION, *answers)
+    assert (run.state, result["decision"], result.get("published")) == ("complete", "discard", None)
+    assert run.prompts[0].timed_out is not bool(answers)
 
 
 async def test_readers_see_thinking_tools_and_progress() -> None:
@@ -89,7 +113,9 @@ async def test_a_question_the_library_knows_nothing_of_is_answered_honestly() ->
 
 async def test_a_model_that_never_approves_ends_all_the_same() -> None:
     model = ScriptedChatModel(answers=["REVISE. Again, please."])
-    result = await build_graph(model, demo_tools(pause=0)).ainvoke({"question": "What is rain?"})
+    graph = build_graph(model, demo_tools(pause=0), answer_timeout=0.01)
+    async with StreamingModule() as streaming:
+        result = await streaming.runs.run(graph, {"question": "What is rain?"})
     assert (result["approved"], result["questions"]) == (False, ["What is rain?"])
 
 

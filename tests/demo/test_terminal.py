@@ -259,6 +259,33 @@ def test_a_paused_tool_asks_and_so_does_the_whole_run() -> None:
     assert "✓ cached" in screen
 
 
+def test_a_run_shows_its_place_its_progress_and_its_prompts() -> None:
+    say = script()
+    waits: list[Update] = [say("workflow_start"), say("status", {"status": "queued", "place": 3})]
+    assert "queued, place 3" in plain(shown(terminal(), waits))
+    works = [*waits, say("status", {"status": "running"}), say("workflow_progress", {"progress": 40, "eta_s": 9})]
+    assert "running  0 tokens · 4 updates · 4.0 s · 40 %, about 8.0 s left" in plain(shown(terminal(), works))
+    data = {"prompt_id": "p", "prompt": "Send it?", "type": "approval", "default": False, "expires_at": at(30)}
+    asks = [
+        *works,
+        say("node_start", **node("ask")),
+        say("node_interrupted", **node("ask")),
+        say("human_prompt", data, **node("ask")),
+        say("workflow_interrupted", {"prompts": [data]}),
+    ]
+    screen = plain(shown(terminal(), asks))
+    assert "‖ Send it?  y yes  n no  false in 22 s" in screen
+    assert "waits for you" in screen
+    answered = [
+        *asks,
+        say("human_response", {"prompt_id": "p", "response": True, "responded_by": "ann"}, **node("ask")),
+    ]
+    assert "Send it?  → yes (by ann)" in plain(shown(terminal(), answered))
+    ended = plain(shown(terminal(), [*asks, say("workflow_cancelled")]))
+    assert "Send it?  → not answered" in ended
+    assert "‖ Send it?" not in ended
+
+
 def test_lines_of_inner_nodes_say_where_they_are() -> None:
     out, run = io.StringIO(), RunView()
     with LineRenderer(out, run) as renderer:
@@ -277,6 +304,7 @@ def test_lines_of_inner_nodes_say_where_they_are() -> None:
         "team/lead/tools/poet/model  | on roofs",
         "team/lead/tools/poet/model  interrupted after 2.0 s",
         "team/lead/tools  poet(rain) interrupted after 3.0 s: May it rhyme?",
+        "run           asks: May it rhyme?",
     ]
 
 

@@ -42,7 +42,7 @@ async def test_the_page_of_an_app_behind_a_path_uses_that_path() -> None:
         assert 'data-gateway="/inner/"' in (await client.get("/watch/run-1")).text
 
 
-@pytest.mark.parametrize("name", ["watch.js", "view.js", "run.js", "watch.css"])
+@pytest.mark.parametrize("name", ["watch.js", "view.js", "run.js", "prompts.js", "controls.js", "dom.js", "watch.css"])
 async def test_everything_the_page_needs_is_there(http: httpx2.AsyncClient, name: str) -> None:
     asset = await http.get(f"/watch-assets/{name}")
     assert asset.status_code == 200
