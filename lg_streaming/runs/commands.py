@@ -187,13 +187,15 @@ class RunCommands:
             checkpoint_id: The checkpoint that is changed; the newest one when not given.
 
         Raises:
-            TransitionError: If its run is at work, or waits for answers. If the graph has no checkpointer.
+            TransitionError: If its run is at work, waits for answers, or is paused in another process. If the graph has
+                no checkpointer.
             BadRequestError: If the graph does not take the update.
             GraphNotFoundError: If ``graph`` is needed, or is not registered.
         """
         thread = self._thread(execution_id, graph)
-        driver = self._open_driver(execution_id)
-        if driver is not None and not driver.steps.paused:
+        driver, state = self._open_driver(execution_id), await self._hub.describe(execution_id)
+        is_open = state is not None and state.state in _OPEN
+        if not driver.steps.paused if driver is not None else is_open:
             raise TransitionError(
                 "the run is at work, or waits for answers: pause it first, or call inject", execution_id=execution_id
             )
