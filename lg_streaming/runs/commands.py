@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -62,8 +63,8 @@ class RunCommands:
             hub.log.fleet.on_request("steer", self._on_request)
 
     def _start_empty(self) -> None:
-        self._threads: OrderedDict[str, Thread] = OrderedDict()
-        """Threads of the newest runs that have ended, by execution."""
+        self._threads: OrderedDict[str, tuple[weakref.ref[AnyGraph], str]] = OrderedDict()
+        """Graphs and threads of the newest runs that have ended, by execution. Graphs may be made for each run."""
 
     def after_fork(self) -> None:
         """Drop the runs of the parent process, which go on there."""
@@ -76,7 +77,7 @@ class RunCommands:
 
     def _remember(self, driver: RunDriver) -> None:
         execution_id = driver.run.execution_id
-        self._threads[execution_id] = Thread(driver.graph, driver.run.thread_id)
+        self._threads[execution_id] = weakref.ref(driver.graph), driver.run.thread_id
         self._threads.move_to_end(execution_id)
         if len(self._threads) > _MAX_THREADS:
             self._threads.popitem(last=False)
@@ -207,21 +208,23 @@ class RunCommands:
 
     def _thread(self, execution_id: str, graph: AnyGraph | str | None) -> Thread:
         driver = self._open_driver(execution_id)
-        known = Thread(driver.graph, driver.run.thread_id) if driver else self._threads.get(execution_id)
+        reference, thread_id = self._threads.get(execution_id, (None, execution_id))
+        found = reference() if reference is not None else None
+        if driver is not None:
+            found, thread_id = driver.graph, driver.run.thread_id
         if graph is not None:
             _, found, _ = self._graphs.find(graph)
-            known = Thread(found, known.thread_id if known is not None else execution_id)
-        if known is None:
+        if found is None:
             raise GraphNotFoundError(
-                f"this process has run no graph in execution {execution_id!r:.80}: pass graph=",
+                f"this process has no graph of execution {execution_id!r:.80}: pass graph=",
                 execution_id=execution_id,
             )
-        if known.graph.checkpointer is None:
+        if found.checkpointer is None:
             raise TransitionError(
                 "the graph has no checkpointer, so it keeps no state: pass one to compile(), such as InMemorySaver()",
                 execution_id=execution_id,
             )
-        return known
+        return Thread(found, thread_id)
 
 
 def _carry_out(driver: RunDriver, verb: str, arguments: dict[str, Any]) -> Any:
