@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from lg_streaming.errors import ExecutionNotFoundError, GraphNotFoundError, TransitionError
+from langchain_core.messages import BaseMessage
+
+from lg_streaming.errors import BadRequestError, ExecutionNotFoundError, GraphNotFoundError, TransitionError
 from lg_streaming.fork import restart_after_fork
 from lg_streaming.runs.order import RunOrder
+from lg_streaming.runs.schemas import GraphSchemas
 from lg_streaming.runs.steering import Injection, check_fields, check_node, update_state
 
 if TYPE_CHECKING:
@@ -103,7 +107,9 @@ class RunCommands:
         """Resume a paused run; return whether it was paused, or about to be. Raises like `pause`."""
         return bool(await self._command(execution_id, "resume", {}))
 
-    async def inject(self, execution_id: str, values: Any, *, as_node: str | None = None) -> None:
+    async def inject(
+        self, execution_id: str, values: Any, *, as_node: str | None = None, only_input: bool = False
+    ) -> None:
         """Update the state of the open run before its next step: ``{"messages": [("user", "Shorter, please")]}``.
 
         The nodes that are at work end first. An ``input_injected`` update follows the change. An update that the graph
@@ -115,15 +121,18 @@ class RunCommands:
             values: The update, as a node returns it.
             as_node: Node that seems to have made the update; the graph continues behind it. None: the last one that
                 updated the state.
+            only_input: Whether the values come from a caller who may change only what a start may set: they are checked
+                against the graph's input schema, and messages are those of the user.
 
         Raises:
             ExecutionNotFoundError: If no run of `GraphRunner` is open.
             TransitionError: If the graph has no checkpointer. If it waits for answers, and ``as_node`` is passed.
-            BadRequestError: If no node is called ``as_node``, or the state has no such field.
+            BadRequestError: If no node is called ``as_node``, the state has no such field, or the input no such value.
             NoAnswerError: If the process that holds the run did not answer in time.
             LogUnavailableError: If another process may hold the run, and the log cannot be reached.
         """
-        await self._command(execution_id, "inject", {"values": values, "as_node": as_node})
+        arguments = {"values": values, "as_node": as_node, "only_input": only_input}
+        await self._command(execution_id, "inject", arguments)
 
     async def _command(self, execution_id: str, verb: str, arguments: dict[str, Any]) -> Any:
         driver = self._open_driver(execution_id)
@@ -234,7 +243,24 @@ def _carry_out(driver: RunDriver, verb: str, arguments: dict[str, Any]) -> Any:
         case "resume":
             return driver.steps.resume()
         case _:
-            return driver.steps.inject(**arguments)
+            values = arguments["values"]
+            if arguments["only_input"]:
+                values = GraphSchemas(driver.graph).check_input(values)
+                _check_messages(values)
+            return driver.steps.inject(values, arguments["as_node"])
+
+
+def _check_messages(values: Any) -> None:
+    """Check that messages are those of a person: one of the model would call tools, and another removes messages.
+
+    Raises:
+        BadRequestError: If one is not.
+    """
+    fields = cast("Mapping[str, Any]", values).items() if isinstance(values, Mapping) else [("", values)]
+    for name, value in fields:
+        for each in cast("list[Any]", value) if isinstance(value, list) else ():
+            if isinstance(each, BaseMessage) and each.type != "human":
+                raise BadRequestError(f"input.{name}: a message may have the role user only, not {each.type:.80}")
 
 
 async def _on_loop_of(driver: RunDriver, call: Callable[[], Any]) -> Any:

@@ -29,7 +29,10 @@ def one_node(node: Any) -> Any:
 
 
 def leaf() -> Any:
-    return one_node(lambda state: {"text": f"{state.get('text', '')}."})
+    async def work(state: State) -> State:
+        return {"text": f"{state.get('text', '')}."}
+
+    return one_node(work)
 
 
 async def test_a_node_may_await_a_run_although_the_queue_is_full(streaming: StreamingModule) -> None:

@@ -225,10 +225,11 @@ async def test_injections_while_people_are_asked_all_count(streaming: StreamingM
 
 
 async def test_a_functional_graph_refuses_an_injection_with_answers_and_goes_on(streaming: StreamingModule) -> None:
-    @entrypoint(checkpointer=InMemorySaver())
-    async def flow(value: int) -> Any:
+    async def ask(value: int) -> Any:
         return interrupt("?")
 
+    make: Any = entrypoint
+    flow = make(checkpointer=InMemorySaver())(ask)
     run = await streaming.runs.start(flow, 1, execution_id="e")
     prompt_id = await prompt_of(streaming)
     await streaming.runs.inject("e", [1, 2])
