@@ -76,9 +76,9 @@ def root_config(config: RunnableConfig | None) -> RunnableConfig | None:
     """Return a config without what LangGraph adds to that of a node: a run is no part of the graph around it."""
     if config is not None and not isinstance(config, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise BadRequestError(f"a config is a dict, not {type(config).__name__}")
-    if not config or not config.get("configurable"):
+    if not config or "configurable" not in config:
         return config
-    configurable: dict[str, Any] = config["configurable"]
+    configurable: dict[str, Any] = config.get("configurable") or {}
     private = ("__pregel_", "checkpoint_ns", "checkpoint_map", "langgraph_")
     kept = {name: value for name, value in configurable.items() if not name.startswith(private)}
     return cast("RunnableConfig", {**config, "configurable": kept})

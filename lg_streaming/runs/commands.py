@@ -121,8 +121,8 @@ class RunCommands:
             values: The update, as a node returns it.
             as_node: Node that seems to have made the update; the graph continues behind it. None: the last one that
                 updated the state.
-            only_input: Whether the values have to fit the graph's input schema, and messages to be those of the user,
-                as for a caller on the network.
+            only_input: Whether the values have to fit the graph's input schema, with messages of the user only: for
+                callers on the network.
 
         Raises:
             ExecutionNotFoundError: If no run of `GraphRunner` is open.

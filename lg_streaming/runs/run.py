@@ -74,7 +74,9 @@ class GraphRun:
             Exception: If the graph raised it.
         """
         self.on_await()
-        return asyncio.shield(asyncio.wrap_future(self._result)).__await__()
+        result = asyncio.wrap_future(self._result)
+        result.add_done_callback(_retrieve)
+        return asyncio.shield(result).__await__()
 
     async def cancel(self, reason: str | None = None) -> bool:
         """Cancel the run, queued, running or interrupted; return whether it was still open. See `StreamHub.cancel`."""
@@ -102,3 +104,9 @@ class GraphRun:
     def __repr__(self) -> str:
         """Return ids and status."""
         return f"<GraphRun of {self.graph!r}, execution {self.execution_id!r}, {self.status}>"
+
+
+def _retrieve(result: asyncio.Future[Any]) -> None:
+    """Mark the exception of a run as seen, which the code that awaited it does not get if it was cancelled."""
+    if not result.cancelled():
+        result.exception()

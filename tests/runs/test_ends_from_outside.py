@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -172,3 +173,23 @@ async def test_a_late_handle_does_not_cancel_a_later_run(streaming: StreamingMod
     assert not await streaming.hub.cancel("e", run_id=early.run_id)
     gate.open.set()
     assert (await later)["text"] == "!"
+
+
+async def test_a_wait_that_was_cancelled_leaves_no_unseen_error(streaming: StreamingModule) -> None:
+    unseen: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: unseen.append(context))
+    try:
+        run = await streaming.runs.start(gated(Gate()), {}, execution_id="e")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(run, 0.01)
+        await run.cancel()
+        async for _ in streaming.hub.subscribe("e", timeout=5):
+            pass
+        while not run.done:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        gc.collect()
+    finally:
+        loop.set_exception_handler(None)
+    assert unseen == []

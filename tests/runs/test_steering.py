@@ -281,3 +281,13 @@ async def test_a_graph_that_was_made_for_one_run_is_not_kept(streaming: Streamin
     assert kept() is None
     with pytest.raises(GraphNotFoundError, match="graph="):
         await streaming.runs.state("e")
+
+
+@pytest.mark.parametrize("checkpoint_id", ["nope", ""])
+async def test_a_fork_needs_a_checkpoint_of_the_thread(streaming: StreamingModule, checkpoint_id: str) -> None:
+    gate = Gate()
+    gate.open.set()
+    graph = stepping(gate)
+    await streaming.runs.run(graph, {}, execution_id="e")
+    with pytest.raises(BadRequestError, match="no checkpoint"):
+        await streaming.runs.fork("e", checkpoint_id, graph=graph)
