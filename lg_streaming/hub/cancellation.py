@@ -39,24 +39,24 @@ class RunCanceller:
     def _grace(self) -> float:
         return self._registry.settings.limits.cancel_grace
 
-    async def cancel(self, execution_id: str, reason: str | None = None) -> bool:
+    async def cancel(self, execution_id: str, reason: str | None = None, *, run_id: str | None = None) -> bool:
         """Cancel the open run of this process; return whether one was open. See `StreamHub.cancel`."""
-        if not self.request(execution_id, reason):
+        if not self.request(execution_id, reason, run_id=run_id):
             return False
         if self._runs.current_run_id(execution_id) is None:
             await self._runs.writer.flush()
         return True
 
-    def request(self, execution_id: str, reason: str | None) -> bool:
+    def request(self, execution_id: str, reason: str | None, *, run_id: str | None = None) -> bool:
         """Begin to cancel the open run, like `cancel`, on any thread. The application's `redact` may be called."""
         execution = self._registry.executions.get(execution_id)
-        return execution is not None and self._request(execution, reason)
+        return execution is not None and self._request(execution, reason, run_id)
 
-    def _request(self, execution: Execution, reason: str | None) -> bool:
-        """Call the handlers, or end the run if it has none; return whether a run was open."""
+    def _request(self, execution: Execution, reason: str | None, only: str | None = None) -> bool:
+        """Call the handlers, or end the run if it has none; return whether a run was open: the one of ``only``."""
         with execution.lock:
             run_id, requested_before = execution.run_id, execution.cancelling
-            if run_id is None:
+            if run_id is None or only not in {None, run_id}:
                 return False
             registered = execution.handlers.cancel.values() if execution.handlers is not None else ()
             # the library's own first: a handler of the program may cancel the task whose threads they look for

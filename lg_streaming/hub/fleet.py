@@ -92,39 +92,48 @@ class HubFleet(RunControl):
 
     # --- cancel -------------------------------------------------------------------------------------------
 
-    async def cancel(self, execution_id: str, reason: str | None = None) -> bool:
+    async def cancel(self, execution_id: str, reason: str | None = None, *, run_id: str | None = None) -> bool:
         """Cancel the open run, in the process that holds it; return whether one was open. See `StreamHub.cancel`."""
         try:
             state = await self._log.state(execution_id)
         except LogUnavailableError:
-            if await self._canceller.cancel(execution_id, reason):
+            if await self._canceller.cancel(execution_id, reason, run_id=run_id):
                 return True
             raise
         if state is None or state.state not in _OPEN or state.process == self._fleet.process_id:
-            return await self._cancel_here(execution_id, reason, state)
+            return await self._cancel_here(execution_id, reason, state, run_id)
+        if run_id is not None and _run_of(state) not in {None, run_id}:
+            return False
         await self._canceller.cancel(execution_id, reason)  # this process may be a guest
         holder = state.process
         if holder is not None:
+            payload = {"execution_id": execution_id, "reason": reason, "run_id": run_id}
             try:
-                return bool(await self._request(holder, "cancel", {"execution_id": execution_id, "reason": reason}))
+                return bool(await self._request(holder, "cancel", payload))
             except NoAnswerError:
                 if await self._is_live(holder):
                     raise
         return await self._end_for(execution_id, reason, state)
 
-    async def _cancel_here(self, execution_id: str, reason: str | None, state: LogState | None) -> bool:
+    async def _cancel_here(
+        self, execution_id: str, reason: str | None, state: LogState | None, run_id: str | None
+    ) -> bool:
         """Cancel a run of this process, also one that this hub has forgotten, as after a restart."""
-        if await self._canceller.cancel(execution_id, reason):
+        if await self._canceller.cancel(execution_id, reason, run_id=run_id):
             self._publish_cancel(execution_id, reason, state)
             return True
-        return await self._cancel_forgotten(execution_id, reason, state)
+        return await self._cancel_forgotten(execution_id, reason, state, run_id)
 
-    async def _cancel_forgotten(self, execution_id: str, reason: str | None, state: LogState | None) -> bool:
+    async def _cancel_forgotten(
+        self, execution_id: str, reason: str | None, state: LogState | None, run_id: str | None
+    ) -> bool:
         if state is None or state.state not in _OPEN:
             return False
         await self._writer.flush()
         state = await self._log.state(execution_id)
         if state is None or state.state not in _OPEN or state.process != self._fleet.process_id:
+            return False
+        if run_id is not None and _run_of(state) not in {None, run_id}:
             return False
         return await self._end_for(execution_id, reason, state)
 
@@ -156,10 +165,10 @@ class HubFleet(RunControl):
         self._fleet.publish("cancel", {"execution_id": execution_id, "reason": reason, "final_seq": final_seq})
 
     async def _on_cancel(self, payload: Any) -> bool:
-        execution_id, reason = payload["execution_id"], payload["reason"]
+        execution_id, reason, run_id = payload["execution_id"], payload["reason"], payload.get("run_id")
         state = await self._log.state(execution_id)
-        if not await call_in_thread(lambda: self._canceller.request(execution_id, reason)):
-            return await self._cancel_forgotten(execution_id, reason, state)
+        if not await call_in_thread(lambda: self._canceller.request(execution_id, reason, run_id=run_id)):
+            return await self._cancel_forgotten(execution_id, reason, state, run_id)
         if self._runs.current_run_id(execution_id) is None:
             await self._writer.flush()
         self._publish_cancel(execution_id, reason, state)
@@ -167,15 +176,17 @@ class HubFleet(RunControl):
 
     def _on_cancelled(self, payload: Any) -> None:
         execution_id: str = payload["execution_id"]
-        if execution_id in self._registry.open_runs:
-            self._fleet.spawn(lambda: self._cancel_guest(execution_id, payload["reason"], payload["final_seq"]))
+        run_id = self._runs.current_run_id(execution_id)
+        if run_id is not None:
+            self._fleet.spawn(lambda: self._cancel_guest(execution_id, run_id, payload["reason"], payload["final_seq"]))
 
-    async def _cancel_guest(self, execution_id: str, reason: str | None, final_seq: int) -> None:
+    async def _cancel_guest(self, execution_id: str, run_id: str, reason: str | None, final_seq: int) -> None:
         """Cancel this hub's part in a run that had been cancelled after ``final_seq``; leave a later run."""
+        await self._writer.flush()  # the start of a later run may be on its way to the log
         state = await self._log.state(execution_id)
         holds = state is not None and state.process == self._fleet.process_id and state.state in _OPEN
         if not holds or (state is not None and state.final_seq == final_seq):
-            await call_in_thread(lambda: self._canceller.request(execution_id, reason))
+            await call_in_thread(lambda: self._canceller.request(execution_id, reason, run_id=run_id))
 
     def _on_taken(self, payload: Any) -> None:
         """Close a run that waited for a human here, and goes on in another process."""
@@ -389,6 +400,12 @@ class HubFleet(RunControl):
         if execution is not None and not execution.participants:
             await self._close_here(execution, run_id)
         return True
+
+
+def _run_of(state: LogState) -> str | None:
+    """Return the id of the open run in the log; None if its start is not known."""
+    start = state.start_record
+    return start.scope.run_id if start is not None else None
 
 
 def _options_of(execution_id: str) -> str:

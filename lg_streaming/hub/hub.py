@@ -181,7 +181,7 @@ class StreamHub:
         """
         await self.runs.fail_run(execution_id, error, terminate=terminate)
 
-    async def cancel(self, execution_id: str, reason: str | None = None) -> bool:
+    async def cancel(self, execution_id: str, reason: str | None = None, *, run_id: str | None = None) -> bool:
         """Cancel the open run; return whether one was open.
 
         Graph calls of the run, its `execution(...)` blocks and the handlers of `on_cancel` are called, once for each
@@ -196,13 +196,14 @@ class StreamHub:
         Args:
             execution_id: The execution.
             reason: The reason, passed to handlers and readers.
+            run_id: The run; a later run of the execution is then left alone. When not given, any open run.
 
         Raises:
             NoAnswerError: If the process that holds the run is alive, and did not answer in time. It may still cancel
                 the run.
             LogUnavailableError: If this process has no such run, and the log cannot be reached.
         """
-        return await self.control.cancel(execution_id, reason)
+        return await self.control.cancel(execution_id, reason, run_id=run_id)
 
     def on_cancel(self, execution_id: str, handler: CancelHandler) -> Callable[[], None]:
         """Call `handler(reason)` when a run of the execution is cancelled; return a function that removes the handler.

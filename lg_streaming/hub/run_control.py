@@ -56,11 +56,13 @@ class RunControl:
         """Return whether a prompt that was not open may be answered after `restore`."""
         return await self.restore(execution_id) or self._prompts.is_open(execution_id, prompt_id)
 
-    async def cancel(self, execution_id: str, reason: str | None = None) -> bool:
+    async def cancel(self, execution_id: str, reason: str | None = None, *, run_id: str | None = None) -> bool:
         """Cancel the open run; return whether one was open. See `StreamHub.cancel`."""
-        if await self._canceller.cancel(execution_id, reason):
+        if await self._canceller.cancel(execution_id, reason, run_id=run_id):
             return True
-        return await self.restore(execution_id) and await self._canceller.cancel(execution_id, reason)
+        if not await self.restore(execution_id):
+            return False
+        return await self._canceller.cancel(execution_id, reason, run_id=run_id)
 
     async def respond(
         self, execution_id: str, prompt_id: str, response: object, *, responder: str | None = None

@@ -379,8 +379,10 @@ class RunManager:
 
     def end_run(self, execution_id: str, outcome: RunOutcome, run_id: str | None = None) -> None:
         """End the open run, if it is the run of ``run_id``; None: any run."""
-        self.run_listeners.close_execution(execution_id)
         execution = self._executions.get(execution_id)
+        if run_id is not None and (execution is None or execution.run_id != run_id):
+            return
+        self.run_listeners.close_execution(execution_id)
         if execution is not None:
             self.statuses.finish(execution, run_id or execution.run_id, outcome)
 

@@ -47,6 +47,24 @@ class StatusWriter:
     def __init__(self, registry: ExecutionRegistry, writer: UpdateWriter) -> None:
         self._registry = registry
         self.writer = writer
+        self._end_handlers: dict[str, Callable[[], None]] = {}
+
+    def on_end(self, execution_id: str, run_id: str, handler: Callable[[], None]) -> Callable[[], None]:
+        """Call ``handler()`` when a run has ended here, at once if it has; return a function that prevents that.
+
+        The handler is called on any thread, under the execution's lock: it must not block. A run has one handler. It is
+        not called for a run that the log refused, whose handlers of cancels are called.
+        """
+        self._end_handlers[run_id] = handler
+        execution = self._registry.executions.get(execution_id)
+        if execution is None or execution.run_id != run_id:
+            self._call_end_handler(run_id)
+        return lambda: self._end_handlers.pop(run_id, None) and None
+
+    def _call_end_handler(self, run_id: str | None) -> None:
+        handler = self._end_handlers.pop(run_id or "", None)
+        if handler is not None:
+            handler()
 
     def encode(self, outcome: RunOutcome) -> PreparedStatus:
         """Redact and encode a status update. Must not be called under the execution's lock."""
@@ -73,9 +91,11 @@ class StatusWriter:
             raise
 
     def _close(self, execution: Execution, type: str) -> None:
+        run_id = execution.run_id
         execution.end(state_after("running", type))
         self._registry.open_runs.pop(execution.execution_id, None)
         IdleMonitor.forget(execution)
+        self._call_end_handler(run_id)
         self._registry.run_ended.notify()
 
     def finish(
@@ -138,6 +158,7 @@ class StatusWriter:
                 self.writer.encoder.trace.on_update(
                     execution.execution_id, "workflow_abandoned", execution.run_scope, None
                 )
+            self._end_handlers.pop(run_id, None)
             self._close(execution, "workflow_abandoned")
         self._registry.run_listeners.close_execution(execution.execution_id)
         return True

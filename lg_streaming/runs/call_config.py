@@ -11,6 +11,7 @@ from langgraph.callbacks import GraphCallbackHandler
 from lg_streaming.capture import CallOptions, configured_plan, graph_config, has_decorated_nodes
 from lg_streaming.context import block_var, current_block, current_frame, frame_var
 from lg_streaming.decorators import plan_of
+from lg_streaming.errors import BadRequestError
 from lg_streaming.runs.records import RECORD_KEY
 from lg_streaming.runs.rollback import RUN_KEY
 
@@ -73,9 +74,11 @@ def configured_thread(config: RunnableConfig | None) -> str | None:
 
 def root_config(config: RunnableConfig | None) -> RunnableConfig | None:
     """Return a config without what LangGraph adds to that of a node: a run is no part of the graph around it."""
-    if config is None or "configurable" not in config:
+    if config is not None and not isinstance(config, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise BadRequestError(f"a config is a dict, not {type(config).__name__}")
+    if not config or "configurable" not in config:
         return config
-    configurable: dict[str, Any] = config["configurable"]
+    configurable: dict[str, Any] = config.get("configurable") or {}
     private = ("__pregel_", "checkpoint_ns", "checkpoint_map", "langgraph_")
     kept = {name: value for name, value in configurable.items() if not name.startswith(private)}
     return cast("RunnableConfig", {**config, "configurable": kept})

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from lg_streaming.errors import ExecutionNotFoundError, GraphNotFoundError, TransitionError
+from langchain_core.messages import BaseMessage
+
+from lg_streaming.errors import BadRequestError, ExecutionNotFoundError, GraphNotFoundError, TransitionError
 from lg_streaming.fork import restart_after_fork
 from lg_streaming.runs.order import RunOrder
+from lg_streaming.runs.schemas import GraphSchemas
 from lg_streaming.runs.steering import Injection, check_fields, check_node, update_state
 
 if TYPE_CHECKING:
@@ -62,8 +67,8 @@ class RunCommands:
             hub.log.fleet.on_request("steer", self._on_request)
 
     def _start_empty(self) -> None:
-        self._threads: OrderedDict[str, Thread] = OrderedDict()
-        """Threads of the newest runs that have ended, by execution."""
+        self._threads: OrderedDict[str, tuple[weakref.ref[AnyGraph], str]] = OrderedDict()
+        """Graphs and threads of the newest runs that have ended, by execution. Graphs may be made for each run."""
 
     def after_fork(self) -> None:
         """Drop the runs of the parent process, which go on there."""
@@ -76,7 +81,7 @@ class RunCommands:
 
     def _remember(self, driver: RunDriver) -> None:
         execution_id = driver.run.execution_id
-        self._threads[execution_id] = Thread(driver.graph, driver.run.thread_id)
+        self._threads[execution_id] = weakref.ref(driver.graph), driver.run.thread_id
         self._threads.move_to_end(execution_id)
         if len(self._threads) > _MAX_THREADS:
             self._threads.popitem(last=False)
@@ -102,7 +107,9 @@ class RunCommands:
         """Resume a paused run; return whether it was paused, or about to be. Raises like `pause`."""
         return bool(await self._command(execution_id, "resume", {}))
 
-    async def inject(self, execution_id: str, values: Any, *, as_node: str | None = None) -> None:
+    async def inject(
+        self, execution_id: str, values: Any, *, as_node: str | None = None, only_input: bool = False
+    ) -> None:
         """Update the state of the open run before its next step: ``{"messages": [("user", "Shorter, please")]}``.
 
         The nodes that are at work end first. An ``input_injected`` update follows the change. An update that the graph
@@ -114,15 +121,18 @@ class RunCommands:
             values: The update, as a node returns it.
             as_node: Node that seems to have made the update; the graph continues behind it. None: the last one that
                 updated the state.
+            only_input: Whether the values have to fit the graph's input schema, with messages of the user only: for
+                callers on the network.
 
         Raises:
             ExecutionNotFoundError: If no run of `GraphRunner` is open.
             TransitionError: If the graph has no checkpointer. If it waits for answers, and ``as_node`` is passed.
-            BadRequestError: If no node is called ``as_node``, or the state has no such field.
+            BadRequestError: If no node is called ``as_node``, the state has no such field, or the input no such value.
             NoAnswerError: If the process that holds the run did not answer in time.
             LogUnavailableError: If another process may hold the run, and the log cannot be reached.
         """
-        await self._command(execution_id, "inject", {"values": values, "as_node": as_node})
+        arguments = {"values": values, "as_node": as_node, "only_input": only_input}
+        await self._command(execution_id, "inject", arguments)
 
     async def _command(self, execution_id: str, verb: str, arguments: dict[str, Any]) -> Any:
         driver = self._open_driver(execution_id)
@@ -187,13 +197,15 @@ class RunCommands:
             checkpoint_id: The checkpoint that is changed; the newest one when not given.
 
         Raises:
-            TransitionError: If its run is at work, or waits for answers. If the graph has no checkpointer.
+            TransitionError: If its run is at work, waits for answers, or is paused in another process. If the graph has
+                no checkpointer.
             BadRequestError: If the graph does not take the update.
             GraphNotFoundError: If ``graph`` is needed, or is not registered.
         """
         thread = self._thread(execution_id, graph)
-        driver = self._open_driver(execution_id)
-        if driver is not None and not driver.steps.paused:
+        driver, state = self._open_driver(execution_id), await self._hub.describe(execution_id)
+        is_open = state is not None and state.state in _OPEN
+        if not driver.steps.paused if driver is not None else is_open:
             raise TransitionError(
                 "the run is at work, or waits for answers: pause it first, or call inject", execution_id=execution_id
             )
@@ -205,21 +217,23 @@ class RunCommands:
 
     def _thread(self, execution_id: str, graph: AnyGraph | str | None) -> Thread:
         driver = self._open_driver(execution_id)
-        known = Thread(driver.graph, driver.run.thread_id) if driver else self._threads.get(execution_id)
+        reference, thread_id = self._threads.get(execution_id, (None, execution_id))
+        found = reference() if reference is not None else None
+        if driver is not None:
+            found, thread_id = driver.graph, driver.run.thread_id
         if graph is not None:
             _, found, _ = self._graphs.find(graph)
-            known = Thread(found, known.thread_id if known is not None else execution_id)
-        if known is None:
+        if found is None:
             raise GraphNotFoundError(
-                f"this process has run no graph in execution {execution_id!r:.80}: pass graph=",
+                f"this process has no graph of execution {execution_id!r:.80}: pass graph=",
                 execution_id=execution_id,
             )
-        if known.graph.checkpointer is None:
+        if found.checkpointer is None:
             raise TransitionError(
                 "the graph has no checkpointer, so it keeps no state: pass one to compile(), such as InMemorySaver()",
                 execution_id=execution_id,
             )
-        return known
+        return Thread(found, thread_id)
 
 
 def _carry_out(driver: RunDriver, verb: str, arguments: dict[str, Any]) -> Any:
@@ -229,7 +243,24 @@ def _carry_out(driver: RunDriver, verb: str, arguments: dict[str, Any]) -> Any:
         case "resume":
             return driver.steps.resume()
         case _:
-            return driver.steps.inject(**arguments)
+            values = arguments["values"]
+            if arguments["only_input"]:
+                values = GraphSchemas(driver.graph).check_input(values)
+                _check_messages(values)
+            return driver.steps.inject(values, arguments["as_node"])
+
+
+def _check_messages(values: Any) -> None:
+    """Check that messages are those of a person: one of the model would call tools, and another removes messages.
+
+    Raises:
+        BadRequestError: If one is not.
+    """
+    fields = cast("Mapping[str, Any]", values).items() if isinstance(values, Mapping) else [("", values)]
+    for name, value in fields:
+        for each in cast("list[Any]", value) if isinstance(value, list) else ():
+            if isinstance(each, BaseMessage) and each.type != "human":
+                raise BadRequestError(f"input.{name}: a message may have the role user only, not {each.type:.80}")
 
 
 async def _on_loop_of(driver: RunDriver, call: Callable[[], Any]) -> Any:

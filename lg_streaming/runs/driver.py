@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import time
 from concurrent.futures import Future
@@ -22,6 +23,7 @@ from lg_streaming.errors import (
     ServerRestartError,
     StreamingConfigError,
     StreamingError,
+    TransitionError,
 )
 from lg_streaming.publisher import RunOutcome
 from lg_streaming.runs.call_config import PauseHandler, run_config
@@ -52,9 +54,12 @@ if TYPE_CHECKING:
     from lg_streaming.runs.takeover import Takeover
     from lg_streaming.runs.tickets import Ticket
 
-__all__ = ["IfRunning", "OnDisconnect", "RunDriver", "RunRequest"]
+__all__ = ["IfRunning", "OnDisconnect", "RunDriver", "RunRequest", "driver_var"]
 
 logger: logging.Logger = logging.getLogger(__name__)
+
+driver_var: contextvars.ContextVar[RunDriver | None] = contextvars.ContextVar("lg_streaming_run_driver", default=None)
+"""Driver of the run whose graph calls the present code."""
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _SETTLE_TIMEOUT: Final = 5.0
@@ -93,6 +98,7 @@ class RunDriver:
         self.record: RunRecord | None = record_of(request, run)
         """Facts with which another process goes on with the run; None if none can."""
         self.request = request
+        run.on_cancel, run.on_await = self.cancel_run, self._lend_turn
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.task: asyncio.Task[None] | None = None
         self.ended: Future[None] = Future()
@@ -108,7 +114,7 @@ class RunDriver:
         self._on_end = on_end
         self._recovery = recovery
         self._settled = asyncio.Event()
-        self._opening = RunOpening(hub, request, run, self.cancel)
+        self._opening = RunOpening(hub, request, run, self.cancel, self._end_from_outside)
         self._first = asyncio.Event()  # set when no earlier run of the execution is left in this process
         self.steps: StepControl = StepControl(hub, request.graph, run)
         """Control of the run between the steps of its graph."""
@@ -116,7 +122,9 @@ class RunDriver:
         self._deadline = None if request.deadline is None else self.loop.time() + request.deadline
         self._reason: str | None = None
         self._cancelled = self._begun = self._left_open = self._held = False
-        self._last_call: asyncio.TimerHandle | None = None  # ends a run that does not stop when it is cancelled
+        self._last_calls: list[asyncio.TimerHandle] = []  # end a run that does not stop when it is cancelled
+        self._is_awaited = False  # in a node of a run with a turn
+        self._present_waiter: Waiter | None = None
         self._pauses = PauseHandler()
         self._progress = RunProgress(hub, run.execution_id, run.run_id, request.graph, history, name=request.graph_name)
         self._config: RunnableConfig = run_config(
@@ -173,10 +181,12 @@ class RunDriver:
         return True
 
     def cancel(self, reason: str | None) -> None:
-        """Cancel the run, on its event loop."""
-        if not self._cancelled:
-            self._cancelled, self._reason = True, reason
-            self._last_call = self.loop.call_later(self._hub.settings.limits.cancel_grace, self._end_cancelled)
+        """Cancel the run, on its event loop. A second cancel does nothing: it would disturb the graph's cleanup."""
+        if self._cancelled or self.run.done:
+            return
+        self._cancelled, self._reason = True, reason
+        grace = self._hub.settings.limits.cancel_grace
+        self._last_calls.append(self.loop.call_later(grace, self._end_cancelled))
         if self.task is not None and self._begun:  # a task that has not begun finds the request
             self.task.cancel()
 
@@ -188,9 +198,33 @@ class RunDriver:
     async def cancel_run(self, reason: str | None) -> bool:
         """Cancel the run in the log if it was opened, otherwise only here; return whether it had not ended."""
         if self.is_open:
-            return await self._hub.cancel(self.run.execution_id, reason)
+            return await self._hub.cancel(self.run.execution_id, reason, run_id=self.run.run_id)
         self.request_cancel(reason)
         return True
+
+    def _end_from_outside(self) -> None:
+        """Stop the graph of a run that the program, or the log, has ended; on any thread."""
+        self.request_cancel("the run has ended")
+
+    def _lend_turn(self) -> None:
+        """Lend the run the turn of the one whose node begins to await it, so that it need not wait for another turn.
+
+        Raises:
+            TransitionError: If the two would wait for each other.
+        """
+        around = driver_var.get()
+        if around is None or around.run.done or self.run.done:
+            return
+        if around is self or (not self.is_open and around.run.execution_id == self.run.execution_id):
+            raise TransitionError(
+                "this run waits for the end of the one that awaits it: start it, and do not await it",
+                execution_id=self.run.execution_id,
+            )
+        if around._queue is self._queue and around.run.status == "running":  # noqa: SLF001
+            self._is_awaited = True
+            waiter = self.waiter or self._present_waiter
+            if waiter is not None:
+                self._queue.lend_turn(waiter)
 
     def leave_open(self) -> None:
         """End the task of a run that goes on elsewhere, on any thread; the run stays open in the log."""
@@ -258,6 +292,9 @@ class RunDriver:
         """Run the graph to its end, and publish the outcome."""
         self._begun = True
         timeout = asyncio.timeout_at(self._deadline)
+        if self._deadline is not None:
+            at = self._deadline + self._hub.settings.limits.cancel_grace
+            self._last_calls.append(self.loop.call_at(at, self._end_overdue))
         try:
             async with timeout:
                 value = await self._drive()
@@ -265,8 +302,7 @@ class RunDriver:
             finish = self._publish_cancelled()
         except BaseException as error:
             failure = self._timed_out() if isinstance(error, TimeoutError) and timeout.expired() else error
-            described = describe_failure(failure, debug=self._hub.settings.debug)
-            finish = self._publish_end(RunOutcome("workflow_error", {"error": described}), failure)
+            finish = self._publish_failed(failure)
             if not isinstance(error, Exception):
                 self._leave(finish)
                 raise
@@ -339,6 +375,14 @@ class RunDriver:
     def _end_cancelled(self) -> None:
         self._leave(self._publish_cancelled())
 
+    def _end_overdue(self) -> None:
+        """End a run that does not stop at its deadline."""
+        self._leave(self._publish_failed(self._timed_out()))
+
+    def _publish_failed(self, error: BaseException) -> Callable[[], None]:
+        described = describe_failure(error, debug=self._hub.settings.debug)
+        return self._publish_end(RunOutcome("workflow_error", {"error": described}), error)
+
     def _publish_cancelled(self) -> Callable[[], None]:
         """Publish the end of a cancelled run, unless another process goes on; return what ends its handle."""
         run, reason = self.run, self._reason
@@ -356,6 +400,7 @@ class RunDriver:
     ) -> Callable[[], None]:
         """Publish the end of the run, if it was opened; return what ends its handle."""
         run, self._left_open = self.run, False
+        self._opening.close()
         if self.is_open:
             with contextlib.suppress(StreamingError):  # the hub was closed
                 self._hub.runs.end_run(run.execution_id, outcome, run.run_id)
@@ -365,8 +410,8 @@ class RunDriver:
     def _leave(self, finish: Callable[[], None]) -> None:
         self.leave_queue()
         self._progress.close()
-        if self._last_call is not None:
-            self._last_call.cancel()
+        while self._last_calls:
+            self._last_calls.pop().cancel()
         self._unhold()
         self.give_ticket_back()
         self._opening.close()
@@ -421,6 +466,9 @@ class RunDriver:
         waiter, self.waiter = self.waiter, None
         if waiter is None:  # after an answer
             waiter = queue.enter(run.owner, self._show_place, first=True, bounded=False)
+        self._present_waiter = waiter
+        if self._is_awaited:
+            queue.lend_turn(waiter)
         if waiter.place is not None:
             run.status = "queued"
             self._show_place(waiter.place)

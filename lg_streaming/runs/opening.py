@@ -32,18 +32,26 @@ class RunOpening:
         request: The run's arguments.
         run: The run's handle.
         cancel: Called with the reason when the open run is cancelled, on the event loop that opens it.
+        on_end: Called on any thread when the open run has ended otherwise, as with ``hub.close``. It must not block.
     """
 
     def __init__(
-        self, hub: StreamHub, request: RunRequest, run: GraphRun, cancel: Callable[[str | None], None]
+        self,
+        hub: StreamHub,
+        request: RunRequest,
+        run: GraphRun,
+        cancel: Callable[[str | None], None],
+        on_end: Callable[[], None],
     ) -> None:
         self._hub = hub
         self._request = request
         self._run = run
         self._cancel = cancel
+        self._on_end = on_end
         self._stop_listening: Callable[[], None] | None = None
         self._is_certain = False
         self._cancelled_early: list[str | None] = []
+        self._stop_watching: Callable[[], None] | None = None
         self.is_open: bool = False
         """True after the run was opened."""
 
@@ -76,6 +84,8 @@ class RunOpening:
         finally:
             if not self.is_open:
                 self.close()
+        if self.is_open:
+            self._watch_end()
         for reason in self._cancelled_early[:1]:
             self._cancel(reason)
         return self.is_open
@@ -84,12 +94,18 @@ class RunOpening:
         """Take cancellations of a run that is open here already."""
         self._stop_listening = self._hub.on_cancel(self._run.execution_id, self._on_cancel)
         self.is_open = self._is_certain = True
+        self._watch_end()
+
+    def _watch_end(self) -> None:
+        run = self._run
+        self._stop_watching = self._hub.runs.statuses.on_end(run.execution_id, run.run_id, self._on_end)
 
     def close(self) -> None:
-        """Take no more cancellations."""
-        if self._stop_listening is not None:
-            self._stop_listening()
-            self._stop_listening = None
+        """Take no more cancellations, and call ``on_end`` no more."""
+        for stop in (self._stop_listening, self._stop_watching):
+            if stop is not None:
+                stop()
+        self._stop_listening = self._stop_watching = None
         self._cancelled_early.clear()
 
     async def _describe(self) -> LogState | None:

@@ -23,7 +23,7 @@ _PLACES_INTERVAL: Final = 1.0
 class Waiter:
     """A run's wait for its turn, made by `RunQueue.enter`."""
 
-    __slots__ = ("_loop", "_turn", "on_place", "owner", "place", "shown")
+    __slots__ = ("_loop", "_turn", "has_left", "on_place", "owner", "place", "shown")
 
     def __init__(self, owner: str | None, on_place: Callable[[int], object]) -> None:
         self.owner: str | None = owner
@@ -32,6 +32,8 @@ class Waiter:
         """Place at the last count, from 1; None with a turn."""
         self.shown: int = 0
         """Place at the start, or that `on_place` was called with last."""
+        self.has_left: bool = False
+        """True after `RunQueue.leave`."""
         self._loop = asyncio.get_running_loop()
         self._turn: asyncio.Future[None] = self._loop.create_future()
 
@@ -152,6 +154,15 @@ class RunQueue:
         with self._lock:
             self._held -= 1
 
+    def lend_turn(self, waiter: Waiter) -> None:
+        """Begin the turn of a waiting run at once, because another one with a turn awaits it. Harmless with a turn."""
+        with self._lock:
+            if waiter.place is None:
+                return
+            self._remove(waiter)
+            self._admit(waiter)
+        self._notify_later()
+
     # --- leaving --------------------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -164,18 +175,24 @@ class RunQueue:
             self.leave(waiter)
 
     def leave(self, waiter: Waiter) -> None:
-        """End the turn of a run, or its wait. Call it once for each `enter`."""
+        """End the turn of a run, or its wait. Harmless when repeated."""
         with self._lock:
+            if waiter.has_left:
+                return
+            waiter.has_left = True
             if waiter.place is not None:
-                own = self._waiting[waiter.owner]
-                own.remove(waiter)
-                self.queued -= 1
-                if not own:
-                    del self._waiting[waiter.owner]
+                self._remove(waiter)
             else:
                 self.running -= 1
                 self._admit_next()
         self._notify_later()
+
+    def _remove(self, waiter: Waiter) -> None:
+        own = self._waiting[waiter.owner]
+        own.remove(waiter)
+        self.queued -= 1
+        if not own:
+            del self._waiting[waiter.owner]
 
     def _admit_next(self) -> None:
         while self._waiting and not self._is_full:
@@ -186,11 +203,15 @@ class RunQueue:
             else:
                 del self._waiting[owner]
             self.queued -= 1
-            self.running += 1
-            try:
-                waiter.admit()
-            except RuntimeError:  # its event loop was closed, and its run with it
-                self.running -= 1
+            self._admit(waiter)
+
+    def _admit(self, waiter: Waiter) -> None:
+        self.running += 1
+        try:
+            waiter.admit()
+        except RuntimeError:  # its event loop was closed, and its run with it
+            waiter.has_left = True
+            self.running -= 1
 
     # --- places ---------------------------------------------------------------------------------------------
 

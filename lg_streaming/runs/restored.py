@@ -59,7 +59,9 @@ class RestoredRun(GraphRun):
                         break
                     if not self._was_queued:  # the run ended before this one, and its end is evicted
                         raise self._lost()
-        return await self._result
+        if not self.done:
+            raise self._lost()
+        return self._result.result()
 
     def _lost(self) -> ExecutionNotFoundError:
         return ExecutionNotFoundError("the log no longer has the end of the run", execution_id=self.execution_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import Unpack
@@ -45,11 +46,14 @@ class GraphRun:
         """Position before the run's first update; None for the beginning of the execution."""
         self.is_open: bool = False
         """True once the run was opened, also after its end; False while it waits for an earlier run."""
-        self.on_cancel: Callable[[str | None], Awaitable[bool]] = lambda reason: hub.cancel(execution_id, reason)
+        self.on_cancel: Callable[[str | None], Awaitable[bool]] = lambda reason: hub.cancel(
+            execution_id, reason, run_id=run_id
+        )
         """Cancels the run; set by the runner."""
         self._hub = hub
-        self._result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._result.add_done_callback(_retrieve)
+        self.on_await: Callable[[], object] = lambda: None
+        """Called before each wait for the end, in the context of the waiting code; set by the runner."""
+        self._result: Future[Any] = Future()
 
     @property
     def done(self) -> bool:
@@ -57,17 +61,22 @@ class GraphRun:
         return self._result.done()
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """Wait for the end of the run, on the event loop that started it; return the graph's result.
+        """Wait for the end of the run, on any event loop; return the graph's result.
 
-        The log has the end by then, unless it cannot be reached.
+        The log has the end by then, unless it cannot be reached. A node that awaits a run lends it its own run's turn
+        in the queue, so that the two cannot wait for each other.
 
         Raises:
-            RunCancelledError: If the run was cancelled.
+            RunCancelledError: If the run was cancelled, or the program ended it, as with ``hub.close``.
+            TransitionError: If a node awaits its own run, or one that begins after its own run's end.
             ServerRestartError: If this process stopped while the run waited for a human: it stays open, and goes on
                 in another process.
             Exception: If the graph raised it.
         """
-        return asyncio.shield(self._result).__await__()
+        self.on_await()
+        result = asyncio.wrap_future(self._result)
+        result.add_done_callback(_retrieve)
+        return asyncio.shield(result).__await__()
 
     async def cancel(self, reason: str | None = None) -> bool:
         """Cancel the run, queued, running or interrupted; return whether it was still open. See `StreamHub.cancel`."""
@@ -98,6 +107,6 @@ class GraphRun:
 
 
 def _retrieve(result: asyncio.Future[Any]) -> None:
-    """Mark the exception of a run that nothing awaits as seen: readers got it."""
+    """Mark the exception of a run as seen, which the code that awaited it does not get if it was cancelled."""
     if not result.cancelled():
         result.exception()

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from lg_streaming.capture import configured_execution_id
 from lg_streaming.checks import seconds
-from lg_streaming.errors import BadRequestError, ExecutionExistsError, ServerRestartError
+from lg_streaming.errors import BadRequestError, ExecutionExistsError, ServerRestartError, TransitionError
 from lg_streaming.events import check_execution_id, run_metadata
 from lg_streaming.hub.open_options import owner_text
 from lg_streaming.hub.statistics import RunCounts
 from lg_streaming.publisher import new_id
 from lg_streaming.runs.call_config import configured_thread, detached_context, parent_place, root_config
-from lg_streaming.runs.commands import RunCommands
+from lg_streaming.runs.commands import RunCommands, Thread
 from lg_streaming.runs.disconnect import DisconnectWatch
-from lg_streaming.runs.driver import RunDriver
+from lg_streaming.runs.driver import RunDriver, driver_var
 from lg_streaming.runs.history import RunHistory
 from lg_streaming.runs.opening import wait_for_end
 from lg_streaming.runs.queue import RunQueue
@@ -213,9 +213,11 @@ class GraphRunner(RunCommands):
             options: Options of `GraphRunner.start`.
 
         Raises:
+            BadRequestError: If the thread has no such checkpoint.
             StreamingError: If `state`, `edit` or `GraphRunner.start` raises it.
         """
         thread = self._thread(execution_id, graph)
+        await _check_checkpoint(thread, checkpoint_id)
         if values is not None:
             checkpoint_id = await self.edit(
                 execution_id, values, as_node=as_node, graph=thread.graph, checkpoint_id=checkpoint_id
@@ -332,7 +334,7 @@ class GraphRunner(RunCommands):
             history=self._history,
             recovery=self.recovery,
         )
-        run.on_cancel = driver.cancel_run
+        context.run(driver_var.set, driver)
         return driver
 
     def _ensure_running(self) -> None:
@@ -367,11 +369,13 @@ class GraphRunner(RunCommands):
             fleet.publish("cancel_waiting_runs", {"execution_id": execution_id})
         while True:
             earlier = self._order.before(driver)
+            if driver_var.get() in earlier:
+                raise TransitionError("a node cannot replace its own run: enqueue one", execution_id=execution_id)
             cancelled |= {each.run.run_id for each in earlier}
             for each in reversed(earlier):  # those that wait, before the end of the open one lets them begin
                 await each.cancel_run(_REPLACED)
-            for each in earlier:
-                await asyncio.wrap_future(each.ended)
+            for each in earlier:  # shielded: a start that is cancelled does not end the others' wait
+                await asyncio.shield(asyncio.wrap_future(each.ended))
             if request.if_running == "rollback":
                 await self._roll_back(driver, cancelled)
             if await driver.open():
@@ -498,6 +502,12 @@ class GraphRunner(RunCommands):
             await self.recovery.aclose()
         finally:
             self._stopping = False
+
+
+async def _check_checkpoint(thread: Thread, checkpoint_id: str) -> None:
+    found = await thread.graph.aget_state(thread.config_at(checkpoint_id)) if checkpoint_id else None
+    if found is None or found.created_at is None:
+        raise BadRequestError(f"the thread has no checkpoint {checkpoint_id!r:.80}: take an id of history()")
 
 
 _REPLACED: Final = "replaced by another run"

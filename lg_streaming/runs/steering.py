@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from langgraph.errors import InvalidUpdateError
+from langgraph.channels import BinaryOperatorAggregate
 from langgraph.runtime import RunControl
 from langgraph.types import Command
 
@@ -134,7 +134,7 @@ class StepControl:
             injection = self._injections.popleft()
             try:
                 if step is not None:  # the answers of prompts
-                    step = _with_update(step, injection.values)
+                    step = _with_update(self._graph, step, injection.values)
                 else:
                     await update_state(self._graph, config, injection)
             except BadRequestError as error:
@@ -165,6 +165,8 @@ class StepControl:
             await self._go_on.wait()
         finally:
             self.paused = False
+        if hub.runs.current_run_id(run.execution_id) != run.run_id:  # it has ended, or is refused
+            raise asyncio.CancelledError
         hub.runs.join_run(run.execution_id)
 
 
@@ -203,11 +205,22 @@ async def update_state(graph: AnyGraph, config: RunnableConfig, injection: Injec
     """
     try:
         return await graph.aupdate_state(config, injection.values, injection.as_node)
-    except (InvalidUpdateError, ValueError, TypeError) as error:
+    except Exception as error:
+        # also of a reducer, or of the checkpointer: then the graph's next call fails too
         raise BadRequestError(f"the state does not take the update: {error}") from error
 
 
-def _with_update(step: Any, values: Any) -> Any:
-    """Return the answers of prompts together with an update of the state."""
-    update: dict[str, Any] = {**(step.update or {}), **values}
+def _with_update(graph: AnyGraph, step: Any, values: Any) -> Any:
+    """Return the answers of prompts together with an update of the state, after earlier ones.
+
+    Raises:
+        BadRequestError: If the graph's state has no fields, so that it takes no update together with answers.
+    """
+    if not isinstance(values, Mapping):
+        raise BadRequestError("a graph whose state has no fields takes no update while it waits for answers")
+    update: list[tuple[str, Any]] = list(step.update or ())
+    for name, value in cast("Mapping[str, Any]", values).items():
+        if not isinstance(graph.channels.get(name), BinaryOperatorAggregate):  # it takes one value in a step
+            update = [each for each in update if each[0] != name]
+        update.append((name, value))
     return Command(resume=step.resume, update=update)

@@ -10,13 +10,14 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from langgraph.graph import START, StateGraph
 
-from lg_streaming import StreamingModule
+from lg_streaming import StreamingModule, StreamUpdate
 from lg_streaming.errors import ExecutionExistsError, ForbiddenError, IdempotencyError, RunCancelledError
 from lg_streaming.events import FINAL_TYPES
 from lg_streaming.runs import GraphRun
 from tests.fleet.harness import until
-from tests.runs.graphs import Gate, asking, gated
+from tests.runs.graphs import Gate, State, asking, gated
 from tests.runs.test_if_running import noting
 from tests.support.redis_server import RedisServer
 
@@ -40,13 +41,17 @@ async def modules(shared_redis: RedisServer, redis_prefix: str) -> AsyncGenerato
 
 async def types_of(module: StreamingModule, execution_id: str, runs: int = 1) -> list[str]:
     """Return the starts and ends of so many runs."""
-    kept = ["workflow_start", *FINAL_TYPES]
-    found: list[str] = []
+    return [update.type async for update in ended(module, execution_id, runs)]
+
+
+async def ended(module: StreamingModule, execution_id: str, runs: int) -> AsyncGenerator[StreamUpdate]:
+    """Yield the starts and ends of so many runs."""
+    kept, count = ["workflow_start", *FINAL_TYPES], 0
     async for update in module.hub.subscribe(execution_id, types=kept, follow=True, timeout=10):
-        found.append(update.type)
-        if sum(each in FINAL_TYPES for each in found) == runs:
-            break
-    return found
+        yield update
+        count += update.type in FINAL_TYPES
+        if count == runs:
+            return
 
 
 async def starts_of(module: StreamingModule, execution_id: str, count: int) -> list[str | None]:
@@ -235,3 +240,74 @@ def count_calls(owner: Any, name: str) -> list[Any]:
 
     setattr(owner, name, counted)
     return seen
+
+
+# --- cancels that come late ---------------------------------------------------------------------------------------
+
+
+async def test_a_cancel_that_arrives_late_leaves_a_later_run(modules: Modules) -> None:
+    one, two = modules
+    control: Any = two.hub.control
+    handled: list[str] = []
+    cancel_guest = control._cancel_guest
+
+    async def handle(execution_id: str, *arguments: Any) -> None:
+        await cancel_guest(execution_id, *arguments)
+        handled.append(execution_id)
+
+    control._cancel_guest = handle
+    for number in range(10):
+        execution_id = f"e{number}"
+        one.hub.open(execution_id)
+        await one.hub.cancel(execution_id)
+        run_id = two.hub.open(execution_id)  # on its way to the log
+        control._on_cancelled({"execution_id": execution_id, "reason": "late", "final_seq": 0})
+        await until(lambda: execution_id in handled, "the message is handled")  # noqa: B023
+        await two.hub.writer.flush()
+        state = await two.hub.describe(execution_id)
+        assert state is not None
+        assert (state.state, two.hub.runs.current_run_id(execution_id)) == ("running", run_id)
+        await two.hub.close(execution_id)
+
+
+async def test_a_handle_of_another_process_cancels_only_its_run(modules: Modules) -> None:
+    one, two = modules
+    done, gate = Gate(), Gate()
+    done.open.set()
+    graph = gated(done)
+    await one.runs.run(graph, {}, execution_id="e", idempotency_key="k")
+    early = await two.runs.start(graph, {}, execution_id="e", idempotency_key="k")
+    later = await one.runs.start(gated(gate), {}, execution_id="e")
+    await gate.entered.wait()
+    assert not await early.cancel("too late")
+    gate.open.set()
+    assert (await later)["text"] == "!"
+
+
+async def test_of_replacing_starts_in_two_processes_one_goes_on(modules: Modules) -> None:
+    at_work, most = 0, 0
+
+    async def work(state: State) -> State:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        try:
+            await asyncio.sleep(0.01)
+        finally:
+            at_work -= 1
+        return {"text": state.get("text", "")}
+
+    builder = StateGraph(State)
+    builder.add_node("work", work)
+    builder.add_edge(START, "work")
+    graph = builder.compile()
+    starts = [modules[n % 2].runs.start(graph, {}, execution_id="e", if_running="cancel") for n in range(12)]
+    runs = await asyncio.wait_for(asyncio.gather(*starts), 30)
+    results = await asyncio.wait_for(asyncio.gather(*runs, return_exceptions=True), 30)
+    assert most == 1
+    completed = [each for each in results if not isinstance(each, RunCancelledError)]
+    assert completed
+    assert not [each for each in completed if isinstance(each, BaseException)]
+    flow = [update async for update in ended(modules[0], "e", len(runs))]
+    assert [each.type for each in flow[::2]] == ["workflow_start"] * len(runs)
+    assert [each.metadata.run_id for each in flow[::2]] == [each.metadata.run_id for each in flow[1::2]]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import operator
+import weakref
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint
 from langgraph.graph import END, START, StateGraph
+from langgraph.types import interrupt
 
 from lg_streaming import StreamingModule
 from lg_streaming.errors import (
@@ -186,3 +190,104 @@ async def test_an_update_that_the_graph_refuses_does_not_end_the_run(streaming: 
     gate.open.set()
     assert (await run)["done"] == ["first", "second", "third"]
     assert "error" in await seen_until(streaming, "workflow_complete")
+
+
+def summing(left: list[str], right: list[str]) -> list[str]:
+    if "refused" in right:
+        raise ZeroDivisionError("an error of the reducer")
+    return [*left, *right]
+
+
+class Notes(TypedDict, total=False):
+    notes: Annotated[list[str], summing]
+    tone: str
+    answer: Any
+
+
+async def prompt_of(streaming: StreamingModule) -> str:
+    found = [update async for update in streaming.hub.subscribe("e", until="interrupted", timeout=5)]
+    return next(update.data["prompt_id"] for update in found if update.type == "human_prompt")
+
+
+async def test_injections_while_people_are_asked_all_count(streaming: StreamingModule) -> None:
+    async def ask(state: Notes) -> Notes:
+        return {"answer": interrupt("?")}
+
+    builder = StateGraph(Notes)
+    builder.add_node("ask", ask)
+    builder.add_edge(START, "ask")
+    run = await streaming.runs.start(builder.compile(checkpointer=InMemorySaver()), {}, execution_id="e")
+    prompt_id = await prompt_of(streaming)
+    await streaming.runs.inject("e", {"notes": ["a"], "tone": "short"})
+    await streaming.runs.inject("e", {"notes": ["b"], "tone": "long"})
+    await streaming.hub.respond("e", prompt_id, "yes")
+    assert await run == {"notes": ["a", "b"], "tone": "long", "answer": "yes"}
+
+
+async def test_a_functional_graph_refuses_an_injection_with_answers_and_goes_on(streaming: StreamingModule) -> None:
+    async def ask(value: int) -> Any:
+        return interrupt("?")
+
+    make: Any = entrypoint
+    flow = make(checkpointer=InMemorySaver())(ask)
+    run = await streaming.runs.start(flow, 1, execution_id="e")
+    prompt_id = await prompt_of(streaming)
+    await streaming.runs.inject("e", [1, 2])
+    await streaming.hub.respond("e", prompt_id, "yes")
+    assert await run == "yes"
+    assert "error" in await seen_until(streaming, "workflow_complete")
+
+
+async def test_an_error_of_a_reducer_does_not_end_the_run(streaming: StreamingModule) -> None:
+    gate = Gate()
+
+    async def first(state: Notes) -> Notes:
+        await gate({})
+        return {"tone": "short"}
+
+    builder = StateGraph(Notes)
+    builder.add_node("first", first)
+    builder.add_node("second", lambda state: {"notes": ["second"]})
+    builder.add_edge(START, "first")
+    builder.add_edge("first", "second")
+    run = await streaming.runs.start(builder.compile(checkpointer=InMemorySaver()), {}, execution_id="e")
+    await gate.entered.wait()
+    await streaming.runs.inject("e", {"notes": ["refused"]})
+    gate.open.set()
+    assert (await run)["notes"] == ["second"]
+    assert "error" in await seen_until(streaming, "workflow_complete")
+
+
+async def test_the_state_of_a_run_that_something_else_drives_is_not_edited(streaming: StreamingModule) -> None:
+    gate = Gate()
+    gate.open.set()
+    graph = stepping(gate)
+    await streaming.runs.run(graph, {}, execution_id="e")
+    async with streaming.execution("e"):
+        with pytest.raises(TransitionError):
+            await streaming.runs.edit("e", {"note": "edited"})
+    await streaming.runs.edit("e", {"note": "edited"})
+    assert (await streaming.runs.state("e")).values["note"] == "edited"
+
+
+async def test_a_graph_that_was_made_for_one_run_is_not_kept(streaming: StreamingModule) -> None:
+    gate = Gate()
+    gate.open.set()
+    graph = stepping(gate)
+    await streaming.runs.run(graph, {}, execution_id="e")
+    kept = weakref.ref(graph)
+    del graph
+    gc.collect()
+    assert kept() is None
+    with pytest.raises(GraphNotFoundError, match="graph="):
+        await streaming.runs.state("e")
+
+
+@pytest.mark.parametrize("checkpoint_id", ["nope", ""])
+async def test_a_fork_needs_a_checkpoint_of_the_thread(streaming: StreamingModule, checkpoint_id: str) -> None:
+    gate = Gate()
+    gate.open.set()
+    graph = stepping(gate)
+    await streaming.runs.run(graph, {}, execution_id="e")
+    with pytest.raises(BadRequestError, match="no checkpoint"):
+        await streaming.runs.fork("e", checkpoint_id, graph=graph)

@@ -398,6 +398,11 @@ class Policy:
             return True
         return await self._allows_by_application(principal, action, execution_id, owner, address)
 
+    def only_owns(self, principal: Principal, action: Action, execution_id: str, owner: str | None) -> bool:
+        """Return whether `principal`, who may do `action`, may do so only as the owner, and not by a grant."""
+        is_owner = self.requires_token and owner is not None and principal.subject == owner
+        return is_owner and not any(grant.allows(action, execution_id) for grant in principal.grants)
+
     async def allows_start(self, principal: Principal, graph: str, peer: Peer) -> bool:
         """Return whether `principal` may start the graph of this name. The graph need not exist.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import (
     ExecutionNotFoundError,
+    ForbiddenError,
     LogUnavailableError,
     StreamingError,
     TokenExpiredError,
@@ -178,7 +179,14 @@ async def resume_execution(session: Session, message: ResumeExecution) -> Reply:
 
 async def inject_input(session: Session, message: InjectInput) -> Reply:
     execution_id, node = message.execution_id, message.as_node
-    injected = await steer(session, execution_id, lambda run: run.inject(execution_id, message.input, as_node=node))
+    state = await session.check("control", execution_id)
+    owner = state.owner if state is not None else None
+    only_input = session.policy.only_owns(session.principal, "control", execution_id, owner)
+    if only_input and node is not None:
+        raise ForbiddenError("as_node needs a grant of the action control", execution_id=execution_id)
+    injected = await _steer(
+        session, lambda run: run.inject(execution_id, message.input, as_node=node, only_input=only_input)
+    )
     return Reply(answer={"ok": True, "execution_id": execution_id, "injected": injected is not _NO_RUN})
 
 
@@ -193,6 +201,10 @@ async def steer(session: Session, execution_id: str, command: Callable[[GraphRun
         StreamingError: If the command raises it.
     """
     await session.check("control", execution_id)
+    return await _steer(session, command)
+
+
+async def _steer(session: Session, command: Callable[[GraphRunner], Awaitable[object]]) -> object:
     runner = session.context.remote_runner
     if runner is None:
         return _NO_RUN
