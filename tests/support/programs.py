@@ -19,6 +19,7 @@ LONG = (
     "deploy/test_deployment.py",
     "deploy/test_worker.py",
     "deploy/test_worker_ends.py",
+    "docs/test_search.py",
     "hub/test_lifecycle.py",
 )
 """Modules that take longer than 15 seconds, by folder and name, the longest first."""
