@@ -135,7 +135,9 @@ async def test_an_update_before_the_first_step_keeps_the_input(streaming: Stream
     await streaming.runs.resume("e")
     assert (await run)["done"][5:] == ["next", "first", "second later", "third"]
     starts = [each async for each in streaming.runs.history("e") if each.next == (START,)]
-    forked = await streaming.runs.fork("e", starts[0].config.get("configurable", {})["checkpoint_id"], values={"note": "x"})
+    forked = await streaming.runs.fork(
+        "e", starts[0].config.get("configurable", {})["checkpoint_id"], values={"note": "x"}
+    )
     assert (await forked)["done"][5:] == ["next", "first", "second x", "third"]
 
 
