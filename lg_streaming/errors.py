@@ -378,7 +378,7 @@ class ExecutionExistsError(StreamingError):
     code = 4092
     name = "execution_exists"
     http_status = 409
-    meaning = "an execution with this id is running: choose another id, or end its run first"
+    meaning = "the execution has an open run: choose another id, end that run, or start with if_running"
 
 
 class IdempotencyError(StreamingError):

@@ -16,7 +16,7 @@ from lg_streaming.escaping import escape_controls
 
 app: typer.Typer = typer.Typer(
     name="lg_streaming",
-    help="Watch LangGraph runs live: tokens, progress and events of decorated nodes.",
+    help="Start runs of LangGraph, and watch, answer and cancel them live.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",

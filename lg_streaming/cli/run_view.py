@@ -51,6 +51,7 @@ class RunView:
     place: int | None = None
     """Place in the queue, while the run is queued."""
     error: str | None = None
+    result: Any = None
     updates: int = 0
     tokens: int = 0
     started_at: float | None = None
@@ -136,6 +137,7 @@ class RunView:
         self.state = state = _RUN_END[kind]
         self.ended_at = at
         self.error = _error_message(data) if state == "failed" else None
+        self.result = data.get("result")
         for prompt in self.prompts:
             if prompt.state == "open":
                 prompt.state = "closed"
@@ -330,4 +332,6 @@ def _node_key(metadata: Mapping[str, Any]) -> str:
 
 def _error_message(data: Mapping[str, Any]) -> str:
     error = data.get("error") or data.get("message") or "failed"
-    return str(as_mapping(error).get("message", error))
+    fields = as_mapping(error)
+    message = str(fields.get("message", error))
+    return f"KeyError: {message}" if fields.get("type") == "KeyError" else message  # its message is the key alone

@@ -245,7 +245,7 @@ class HubFleet(RunControl):
             if gone is None:
                 raise
             raise NoAnswerError(
-                "the process that holds the run has ended: its prompts cannot be answered",
+                "the process that holds the run has ended: answer again when another process has taken the run over",
                 execution_id=execution_id,
                 details=gone.details,
             ) from None

@@ -110,7 +110,8 @@ def check_review(
         decisions = _decisions(review, response)
     if len(decisions) != len(review.actions):
         names = ", ".join(each.name for each in review.actions)
-        raise DecisionError(f"{len(review.actions)} decisions are needed, for {names}, not {len(decisions)}")
+        form = "a list of decisions" if review.form == "list" else '{"decisions": [{"type": …}, …]}'
+        raise DecisionError(f"the answer is true, false or {form}: one for each of {names}, not {len(decisions)}")
     for number, (action, decision) in enumerate(zip(review.actions, decisions, strict=True), 1):
         place = f"decision {number}, about {action.name}" if len(decisions) > 1 else f"the decision about {action.name}"
         if review.form == "single" and schema is not None:
@@ -142,8 +143,9 @@ def _decisions(review: Review, response: object) -> list[object]:
 def _check_type(decision: object, allowed: Sequence[str], place: str) -> Mapping[str, Any]:
     fields = _mapping(decision)
     if fields is None or fields.get("type") not in allowed:
-        got = repr(fields.get("type")) if fields is not None else "no object"
-        raise DecisionError(f"{place} has a type of {', '.join(allowed)}, not {got:.80}")
+        if fields is None:
+            raise DecisionError(f"{place} is an object with a type of {', '.join(allowed)}, not {decision!r:.80}")
+        raise DecisionError(f"{place} has a type of {', '.join(allowed)}, not {fields.get('type')!r:.80}")
     return fields
 
 

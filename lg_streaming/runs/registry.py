@@ -18,6 +18,7 @@ __all__ = ["AnyGraph", "GraphRegistry"]
 AnyGraph: TypeAlias = "Pregel[Any, Any, Any, Any]"
 
 _LONGEST_NAME: Final = 128
+_SHOWN_NAMES: Final = 10
 
 
 class GraphRegistry(MutableMapping[str, AnyGraph]):
@@ -37,7 +38,11 @@ class GraphRegistry(MutableMapping[str, AnyGraph]):
         try:
             return self._graphs[name]
         except KeyError:
-            raise GraphNotFoundError(f"no graph is named {name!r:.80}", details={"graph": str(name)[:80]}) from None
+            known = ", ".join(list(self._graphs)[:_SHOWN_NAMES]) or "none"
+            raise GraphNotFoundError(
+                f"no graph is named {name!r:.80}: set streaming.graphs[name] = graph; registered here: {known:.500}",
+                details={"graph": str(name)[:80]},
+            ) from None
 
     def __setitem__(self, name: str, graph: AnyGraph) -> None:
         """Register a graph, in place of an earlier one of this name. Raises StreamingConfigError for other objects."""

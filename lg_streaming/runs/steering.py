@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from langgraph.channels import BinaryOperatorAggregate
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.constants import START
 from langgraph.runtime import RunControl
 from langgraph.types import Command
 
@@ -204,10 +206,28 @@ async def update_state(graph: AnyGraph, config: RunnableConfig, injection: Injec
         BadRequestError: If the graph does not take the values, or ``as_node`` is needed.
     """
     try:
-        return await graph.aupdate_state(config, injection.values, injection.as_node)
+        values, as_node = injection
+        if (taken := await _take_input(graph, config)) is not None:
+            config, as_node = taken, as_node or START  # so that the nodes behind START are next
+        return await graph.aupdate_state(config, values, as_node)
     except Exception as error:
         # also of a reducer, or of the checkpointer: then the graph's next call fails too
         raise BadRequestError(f"the state does not take the update: {error}") from error
+
+
+async def _take_input(graph: AnyGraph, config: RunnableConfig) -> RunnableConfig | None:
+    """Apply the input that waits for the first step: LangGraph would drop it for an update of the state.
+
+    Returns the config of the new checkpoint; None if no input waits.
+    """
+    saver = cast("BaseCheckpointSaver[Any] | bool | None", graph.checkpointer)
+    state = await graph.aget_state(config)
+    if state.next != (START,) or not isinstance(saver, BaseCheckpointSaver):
+        return None
+    saved = await saver.aget_tuple(state.config)
+    if saved is None or START not in saved.checkpoint["channel_values"]:
+        return None
+    return await graph.aupdate_state(config, saved.checkpoint["channel_values"][START], START)
 
 
 def _with_update(graph: AnyGraph, step: Any, values: Any) -> Any:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shlex
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from lg_streaming.client import StreamClient, SyncClient
+from lg_streaming.cli.start import StartError, StartRequest, start_run
+from lg_streaming.client import SSEClient, StreamClient, SyncClient
 from lg_streaming.errors import BadRequestError, ExecutionExistsError, ForbiddenError
 from tests.client.conftest import PATIENCE, Make
 from tests.gateway.starts import StartSite, bearer, may_start, start_site
@@ -21,6 +26,32 @@ TOKEN = bearer("alice", may_start("**", executions=("alice/**",)))
 def place() -> Generator[StartSite]:
     with start_site() as site:
         yield site
+
+
+async def command(place: StartSite, graph: str, input: Any, *, token: str | None = TOKEN) -> tuple[int, str]:
+    """Return the exit code and the output of ``lg-streaming start``."""
+    output = StringIO()
+    request = StartRequest(url=place.url, token=token, graph=graph, input=input, options={})
+    async with asyncio.timeout(PATIENCE):
+        code = await start_run(request, Console(file=output, width=80))
+    return code, output.getvalue()
+
+
+async def test_the_command_shows_the_result_and_how_to_answer(place: StartSite) -> None:
+    code, output = await command(place, "shout", {"text": "hi"})
+    assert (code, output.splitlines()[-1]) == (0, 'Result: {"text": "HI"}')
+    code, output = await command(place, "ask", {})
+    arguments = shlex.split(output.splitlines()[-1])
+    assert code == 3
+    assert arguments[0] == "curl"
+    assert "Authorization: Bearer $STREAMING_TOKEN" in arguments
+    body, url = json.loads(arguments[-2]), arguments[-1]
+    async with SSEClient(place.url, token=TOKEN) as client:
+        execution_id = url.split("/")[-2]
+        await client.respond(execution_id, body["prompt_id"], body["response"])
+        assert url == f"{place.url}/executions/{execution_id}/responses"
+    with pytest.raises(StartError, match="STREAMING_TOKEN"):
+        await command(place, "ask", {}, token=None)
 
 
 @pytest.mark.row("HIVE-77", "HIVE-81")

@@ -121,6 +121,26 @@ async def test_an_injection_joins_the_answer_of_a_prompt(streaming: StreamingMod
     assert (await run)["text"] == "b yes"
 
 
+async def test_an_update_before_the_first_step_keeps_the_input(streaming: StreamingModule) -> None:
+    gate = Gate()
+    gate.open.set()
+    graph = stepping(gate)
+    run = await streaming.runs.start(graph, {"done": ["input"]}, execution_id="e")
+    await streaming.runs.inject("e", {"done": ["injected"], "note": "now"})
+    assert (await run)["done"] == ["input", "injected", "first", "second now", "third"]
+    run = await streaming.runs.start(graph, {"done": ["next"]}, execution_id="e")  # the thread has a state by now
+    await streaming.runs.pause("e")
+    await seen_until(streaming, "workflow_interrupted", paused=True)
+    await streaming.runs.edit("e", {"note": "later"})
+    await streaming.runs.resume("e")
+    assert (await run)["done"][5:] == ["next", "first", "second later", "third"]
+    starts = [each async for each in streaming.runs.history("e") if each.next == (START,)]
+    forked = await streaming.runs.fork(
+        "e", starts[0].config.get("configurable", {})["checkpoint_id"], values={"note": "x"}
+    )
+    assert (await forked)["done"][5:] == ["next", "first", "second x", "third"]
+
+
 async def test_the_state_of_a_paused_run_is_edited(streaming: StreamingModule) -> None:
     gate = Gate()
     run = await streaming.runs.start(stepping(gate), {}, execution_id="e")
@@ -159,6 +179,9 @@ async def test_a_fork_runs_on_from_an_earlier_checkpoint(streaming: StreamingMod
     assert (await run)["done"] == ["first", "second again", "third"]
     assert (await streaming.runs.state("e")).values["note"] == "again"
     assert gate.starts == 1
+    for values in (None, {"note": "lost"}):
+        with pytest.raises(BadRequestError, match="no checkpoint 'nope'"):
+            await streaming.runs.fork("e", "nope", values=values)
 
 
 async def test_errors_of_steering(streaming: StreamingModule) -> None:

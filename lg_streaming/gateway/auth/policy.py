@@ -215,7 +215,7 @@ class Policy:
         """
         principal = await self.find_principal(peer, token, ticket=ticket)
         if principal is None:
-            raise UnauthorizedError("a token is required")
+            raise UnauthorizedError("a token is required" if self._reader is not None else "log in to the application")
         return principal
 
     async def find_principal(

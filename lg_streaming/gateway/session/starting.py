@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["execution_url", "list_graphs", "start_run"]
 
 _RESERVED: Final = ("room:", GRAPH_PREFIX)
+_NO_ID: Final = "there is no such execution, or it is not yours: leave the id out for a new one, or have it granted"
 _INTERFERES: Final = frozenset({"cancel", "rollback"})
 """Values of `if_running` that end another run."""
 
@@ -58,7 +59,7 @@ async def start_run(session: Session, message: StartExecution, *, root: str = ""
     try:
         run = await runner.start(_request(message), session.principal.subject)
     except ForbiddenError:  # another process started it just now
-        raise ForbiddenError(execution_id=message.execution_id) from None
+        raise ForbiddenError(_NO_ID, execution_id=message.execution_id) from None
     await asyncio.sleep(0)  # the run takes its turn, or its place in the queue
     return _answer(session, run, root)
 
@@ -74,7 +75,7 @@ async def _check_id(session: Session, message: StartExecution, name: str) -> Non
     state = await session.hub.describe(name)
     owner = state.owner if state is not None else None
     if not await policy.allows_start_in(principal, message.graph, name, owner, address=address):
-        raise ForbiddenError(execution_id=name)
+        raise ForbiddenError(_NO_ID, execution_id=name)
     if state is not None and (owner is None or message.if_running in _INTERFERES):
         await policy.check(principal, "control", name, owner, address=address)
 
