@@ -17,6 +17,7 @@ export class RunView {
   #document;
   #parts = {};
   #actions;
+  #connection = { state: "connecting", text: CONNECTIONS.connecting };
   #rows = new Map(); // row of the run -> its element
   #prompts = new Map(); // prompt of the run -> its card
   #cards = new Map(); // node of the run -> its card
@@ -34,10 +35,10 @@ export class RunView {
     setInterval(() => run.startedAt !== null && run.endedAt === null && this.changed(), 500);
   }
 
+  // Shows the state of the connection, together with the updates before it.
   connection(state, detail = "") {
-    const pill = this.#parts.connection;
-    pill.dataset.state = state;
-    setText(pill, detail || CONNECTIONS[state]);
+    this.#connection = { state, text: detail || CONNECTIONS[state] };
+    this.changed();
   }
 
   announce(text) {
@@ -80,6 +81,8 @@ export class RunView {
   #drawHead(now) {
     const run = this.#run;
     const { "run-state": pill, empty } = this.#parts;
+    this.#parts.connection.dataset.state = this.#connection.state;
+    setText(this.#parts.connection, this.#connection.text);
     const state = stateText(run);
     if (pill.textContent !== state) {
       pill.dataset.state = run.state;
