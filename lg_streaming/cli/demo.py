@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -105,8 +105,20 @@ async def run_demo(options: DemoOptions, console: Console) -> None:
             demo_tools(pause=_TOOL_CALL_DURATION / options.speed),
             answer_timeout=_ATTENDED_TIMEOUT if attended else _UNATTENDED_TIMEOUT / options.speed,
         )
-        async with run_server(make_app(streaming, watch=options.watch), host=options.host, port=options.port) as url:
-            await _Demo(options=options, console=console, attended=attended, streaming=streaming, url=url).play()
+        interrupts = _Interrupts()
+        with signal_handlers([signal.SIGINT], interrupts.add):  # until the server has stopped
+            async with run_server(
+                make_app(streaming, watch=options.watch), host=options.host, port=options.port
+            ) as url:
+                demo = _Demo(
+                    options=options,
+                    console=console,
+                    attended=attended,
+                    streaming=streaming,
+                    url=url,
+                    interrupts=interrupts,
+                )
+                await demo.play()
     except (ModelNotAvailableError, AddressInUseError) as error:
         raise DemoError(str(error)) from error
     finally:
@@ -145,18 +157,43 @@ async def subscribe(url: str, execution_id: str) -> AsyncGenerator[ClientSubscri
         yield subscription
 
 
+class _Interrupts:
+    """Counter of Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._next = asyncio.Event()
+
+    def add(self, _: signal.Signals) -> None:
+        """Count a Ctrl-C."""
+        self.count += 1
+        self._next.set()
+
+    async def wait(self) -> None:
+        """Wait for the next Ctrl-C, or return at once after one that was not waited for."""
+        await self._next.wait()
+        self._next.clear()
+
+
 class _Demo:
     """One run behind the server at `url`."""
 
     def __init__(
-        self, *, options: DemoOptions, console: Console, attended: bool, streaming: StreamingModule, url: str
+        self,
+        *,
+        options: DemoOptions,
+        console: Console,
+        attended: bool,
+        streaming: StreamingModule,
+        url: str,
+        interrupts: _Interrupts,
     ) -> None:
         self._options = options
         self._console = console
         self._attended = attended
         self._streaming = streaming
         self._url = url
-        self._interrupts = 0
+        self._interrupts = interrupts
 
     async def play(self) -> None:
         """Run, show, sum up; with `keep_open`, stay until Ctrl-C."""
@@ -170,14 +207,15 @@ class _Demo:
         console.print()
         view = RunView()
         failure = await self._show(question, execution_id, view, page)
+        was_interrupted = self._interrupts.count > 0
         console.print()
         console.print(formatting.summary(view), style="bold")
         if failure is not None and not isinstance(failure, RunCancelledError):
             raise DemoError(f"the run failed: {failure}")
         if options.keep_open:
             console.print(f"Still served at {page or self._url} until Ctrl-C.", soft_wrap=True)
-            await _wait_for_interrupt()
-        if self._interrupts:
+            await self._interrupts.wait()
+        if was_interrupted:
             raise DemoStoppedError
         if failure is not None:
             raise DemoError(f"the run was cancelled: {failure}")
@@ -190,23 +228,24 @@ class _Demo:
             answers = AnswerLine(view, partial(self._streaming.hub.respond, execution_id, responder=_RESPONDER))
             renderer = make_renderer(self._console, view, address=page, answers=answers if self._attended else None)
             reading = asyncio.create_task(_read(subscription, view, renderer))
+            cancelling = asyncio.create_task(self._cancel_on_interrupt(run))
             try:
                 with (
-                    self._cancel_on_interrupt(run),
                     read_keys(answers.on_keys) if self._attended else contextlib.nullcontext(),
                     renderer,
                 ):
                     while not reading.done() and not await _is_overdue(reading, after=working):
                         renderer.tick()
                         await asyncio.wait({reading}, timeout=_FRAME_INTERVAL)
-                        if self._interrupts > 1:
+                        if self._interrupts.count > 1:
                             raise DemoStoppedError
                 await asyncio.wait({working}, timeout=_FINISH_TIMEOUT)
             finally:
                 await answers.aclose()
-                reading.cancel()
-                working.cancel()
-                await asyncio.wait({reading, working})
+                tasks = {reading, working, cancelling}
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
         failure = None if working.cancelled() else working.result()
         if failure is None and reading.cancelled():
             raise DemoError("the run has ended, but its last update did not arrive")
@@ -214,23 +253,10 @@ class _Demo:
             reading.result()
         return failure
 
-    @contextlib.contextmanager
-    def _cancel_on_interrupt(self, run: GraphRun) -> Generator[None]:
-        """Cancel the run on the first Ctrl-C; the second one is counted."""
-        cancels: set[asyncio.Task[None]] = set()
-
-        def on_interrupt(_: signal.Signals) -> None:
-            self._interrupts += 1
-            if self._interrupts == 1:
-                cancels.add(asyncio.create_task(_cancel(run)))
-
-        with signal_handlers([signal.SIGINT], on_interrupt):
-            yield
-
-
-async def _cancel(run: GraphRun) -> None:
-    with contextlib.suppress(StreamingError):  # it has ended
-        await run.cancel("Ctrl-C in the terminal")
+    async def _cancel_on_interrupt(self, run: GraphRun) -> None:
+        await self._interrupts.wait()
+        with contextlib.suppress(StreamingError):  # it has ended
+            await run.cancel("Ctrl-C in the terminal")
 
 
 async def _outcome(run: GraphRun) -> Exception | None:
@@ -252,12 +278,6 @@ async def _read(subscription: ClientSubscription, view: RunView, renderer: Rende
                 renderer.on_update(view.apply(update.to_dict()))
     except StreamingError as error:
         raise DemoError(f"the subscription was closed: {error.message}") from error
-
-
-async def _wait_for_interrupt() -> None:
-    pressed = asyncio.Event()
-    with signal_handlers([signal.SIGINT], lambda _: pressed.set()):
-        await pressed.wait()
 
 
 async def _is_overdue(reading: asyncio.Task[None], *, after: asyncio.Task[Any]) -> bool:
