@@ -105,7 +105,7 @@ def start_site(
         yield StartSite(streaming=streaming, server=server, calls=calls)
 
 
-def bearer(subject: str = "alice", *grants: dict[str, Any], lifetime: float = 600) -> str:
+def bearer(subject: str = "alice", *grants: dict[str, Any], lifetime: float = 86_400) -> str:
     claims = {"sub": subject, "exp": int(time.time() + lifetime), "lg_streaming": list(grants)}
     return jwt.encode(claims, SECRET, "HS256")
 
