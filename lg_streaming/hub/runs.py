@@ -170,6 +170,11 @@ class RunManager:
         execution = self._executions.get(execution_id)
         return execution.run_id if execution is not None else None
 
+    def cancel_reason(self, execution_id: str, run_id: str) -> str | None:
+        """Return the reason of the request to cancel a run that is open; None without a request or a reason."""
+        execution = self._executions.get(execution_id)
+        return execution.cancel_reason if execution is not None and execution.run_id == run_id else None
+
     def run_of(self, execution_id: str, missing: OnMissingRun | None = None) -> str | None:
         """Return the id of the open run.
 

@@ -385,7 +385,9 @@ class RunDriver:
 
     def _publish_cancelled(self) -> Callable[[], None]:
         """Publish the end of a cancelled run, unless another process goes on; return what ends its handle."""
-        run, reason = self.run, self._reason
+        run = self.run
+        # a cancel may stop the graph before `cancel` is called, where both are requested from another thread
+        reason = self._reason or self._hub.runs.cancel_reason(run.execution_id, run.run_id)
         if self._hub.runs.is_abandoned(run.execution_id, run.run_id):
             refused = RunRefusedError(reason or "", execution_id=run.execution_id)
             return lambda: run.finish("failed", error=refused)

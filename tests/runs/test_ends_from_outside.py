@@ -193,3 +193,18 @@ async def test_a_wait_that_was_cancelled_leaves_no_unseen_error(streaming: Strea
     finally:
         loop.set_exception_handler(None)
     assert unseen == []
+
+
+async def test_the_reason_of_a_cancel_holds_although_the_graph_stops_first(streaming: StreamingModule) -> None:
+    gate = Gate()
+    run = await streaming.runs.start(gated(gate), {}, execution_id="e")
+    await gate.entered.wait()
+    driver = streaming.runs._order.first("e")  # pyright: ignore[reportPrivateUsage]
+    assert driver is not None
+    driver.cancel = lambda reason: None  # it is called too late
+    driver._opening._cancel = driver.cancel  # pyright: ignore[reportPrivateUsage]
+    await run.cancel("enough")
+    with pytest.raises(RunCancelledError, match="enough"):
+        await run
+    ends = [update async for update in streaming.hub.subscribe("e", types=["workflow_cancelled"], timeout=5)]
+    assert [each.data.get("reason") for each in ends] == ["enough"]
