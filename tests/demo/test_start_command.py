@@ -40,7 +40,8 @@ def test_a_run_is_shown_to_its_end(place: StartSite) -> None:
     lines = out.splitlines()
     assert lines[0] == "Execution alice/cli"
     assert any("started" in line for line in lines)
-    assert lines[-1].startswith("Run complete: ")
+    assert lines[-2].startswith("Run complete: ")
+    assert lines[-1] == 'Result: {"text": "HI"}'
 
 
 def test_the_exit_code_is_the_outcome(place: StartSite) -> None:
@@ -49,7 +50,7 @@ def test_the_exit_code_is_the_outcome(place: StartSite) -> None:
     assert "broken [red]" in out.splitlines()[-1]
     code, out, _ = start(place, "ask")
     assert code == 3
-    assert "Waits for an answer: " in out.splitlines()[-1]
+    assert "Waits for an answer: " in out.splitlines()[-2]
     with SyncClient(place.url, token=bearer("alice")) as client:
         assert client.cancel(out.splitlines()[0].removeprefix("Execution "))
 

@@ -84,7 +84,7 @@ WRONG: list[tuple[Any, str]] = [
         {"decisions": [{"type": "edit", "edited_action": {"name": "burn", "args": {}}}]},
         "the graph has close_account, refund",
     ),
-    ("perhaps", "needed"),
+    ("perhaps", "one for each"),
 ]
 
 
