@@ -21,7 +21,15 @@ PAGES = [path for path in sorted((ROOT / "docs").rglob("*.md")) if path.name not
 FOREIGN = {
     *("Allow", "Forwarded", "HttpOnly", "Origin", "Referer", "Secure", "Upgrade", "Via"),
     *("BatchSpanProcessor", "ChatOpenAI", "HumanInTheLoopMiddleware", "ProviderStrategy", "QueueListener"),
-    *("AsyncSimpleClient", "StrictMode", "TestScheduler", "ThreadPoolExecutor", "TodoListMiddleware", "ToolStrategy"),
+    *(
+        "AsyncSimpleClient",
+        "AsyncSqliteSaver",
+        "StrictMode",
+        "TestScheduler",
+        "ThreadPoolExecutor",
+        "TodoListMiddleware",
+        "ToolStrategy",
+    ),
     *("NaN", "Transcript", "get_tracer_provider", "interrupt", "useStreaming", "with_config"),
 }
 """Names of HTTP, of other libraries and of examples."""

@@ -12,9 +12,10 @@ import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 
-from lg_streaming import StreamingModule
+from lg_streaming import StreamingModule, human_prompt
 from lg_streaming.activity import TaskStream
 from lg_streaming.codec import Codec
 from lg_streaming.errors import CODES, StreamingError
@@ -323,7 +324,12 @@ async def _forever(_: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _of_run(call: Callable[[GraphRunner, Any], Awaitable[object]], node: Any = _done) -> Outcome:
-    graph: Any = StateGraph(cast("Any", dict)).add_node("node", node).add_edge(START, "node").compile()
+    graph: Any = (
+        StateGraph(cast("Any", dict))
+        .add_node("node", node)
+        .add_edge(START, "node")
+        .compile(checkpointer=InMemorySaver())
+    )
     async with StreamingModule() as streaming:
         try:
             await call(streaming.runs, graph)
@@ -340,6 +346,14 @@ async def _() -> Outcome:
 @provokes(4081, "producer")
 async def _() -> Outcome:
     return await _of_run(lambda runs, graph: runs.run(graph, {}, deadline=0.01), _forever)
+
+
+@provokes(4082, "producer")
+async def _() -> Outcome:
+    async def ask(state: dict[str, Any]) -> dict[str, Any]:
+        return {"answer": await human_prompt("Go on?", timeout=0.01)}
+
+    return await _of_run(lambda runs, graph: runs.run(graph, {}), ask)
 
 
 @provokes(4093, "producer")
@@ -679,5 +693,5 @@ async def test_a_code_is_told_as_the_table_says(case: Case) -> None:
 
 def test_every_code_of_the_table_is_provoked() -> None:
     assert {case.code for case in CASES} == set(CODES)
-    producers = {4040, 4041, 4081, 4093, 4097, 4098, 4131, 5040}
+    producers = {4040, 4041, 4081, 4082, 4093, 4097, 4098, 4131, 5040}
     assert {case.code for case in CASES if case.transport != "producer"} == set(CODES) - producers

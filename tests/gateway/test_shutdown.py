@@ -4,14 +4,22 @@
 import asyncio
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+import trustme
+from fastapi import FastAPI
+from websockets.asyncio.client import connect
 
+from lg_streaming import StreamingModule
 from lg_streaming.gateway import Gateway
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.http.context import HttpContext
@@ -202,3 +210,39 @@ def test_with_another_server_the_signal_itself_is_heard_beside_the_servers_own_h
     )
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split()) == ["ours", "theirs"]
+
+
+async def test_a_client_that_closes_at_the_same_moment_does_not_end_the_shutdown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under TLS a connection stays for a moment after the close of its peer."""
+    monkeypatch.setattr("tests.support.server.mark_closing", print)  # the gateway does it
+    authority = trustme.CA()
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "cert.pem")
+    ended: list[bool] = []
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        ended.append(True)
+
+    app = FastAPI(lifespan=lifespan)
+    StreamingModule().install(app)
+    with serve(app, loop="asyncio", ssl_certfile=tmp_path / "cert.pem") as server:
+        async with connect(f"wss://127.0.0.1:{server.port}/ws", ssl=trusted) as client:
+            await client.recv()
+            client.transport.pause_reading()  # it does not confirm the end of TLS
+            closing = asyncio.create_task(client.close())
+            connections: set[Any] = server._server.server_state.connections
+            async with asyncio.timeout(10):
+                while not any(each.conn.close_rcvd for each in connections):
+                    await asyncio.sleep(0.001)
+                stopping = asyncio.create_task(asyncio.to_thread(server.stop))
+                while not stopping.done() and not any(each.close_sent for each in connections):
+                    await asyncio.sleep(0.001)
+                client.transport.resume_reading()
+                await closing
+                await stopping
+    assert ended == [True]

@@ -17,6 +17,7 @@ from typing import Any
 
 import uvicorn
 
+from lg_streaming.gateway.hooks.server import mark_closing
 from tests.support import warm
 from tests.support.warm import ROOT as ROOT  # noqa: PLC0414 (for those who start more)
 
@@ -73,6 +74,7 @@ class _SignallingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         state = self.server_state
         if state.connections or state.tasks or self.force_exit:
+            mark_closing(self)
             await super().shutdown(sockets)
             return
         for server in self.servers:

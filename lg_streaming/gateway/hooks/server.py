@@ -44,6 +44,7 @@ __all__ = [
     "ServerTransport",
     "WebSocketTransport",
     "current_transport",
+    "mark_closing",
     "on_shutdown",
     "task_owners",
     "uvicorn_server",
@@ -342,6 +343,7 @@ def _wrap_shutdown(
 
     async def shutdown(*arguments: Any, **options: Any) -> None:
         await before()
+        mark_closing(server)
         await original(*arguments, **options)
         if after is not None:
             await after()
@@ -353,6 +355,17 @@ def _wrap_shutdown(
             server.shutdown = original
 
     return unwrap
+
+
+def mark_closing(server: Any) -> None:
+    """Mark the WebSocket connections of uvicorn that their peers are closing, before the server shuts down.
+
+    uvicorn would send such a connection another close, which raises an error that ends the shutdown half way.
+    """
+    for owner in tuple(getattr(server.server_state, "connections", ())):
+        connection = getattr(owner, "conn", None)
+        if getattr(owner, "close_sent", None) is False and getattr(connection, "close_rcvd", None) is not None:
+            owner.close_sent = True
 
 
 def _chain_signals(before: Callable[[], Awaitable[None]]) -> Callable[[], None]:
