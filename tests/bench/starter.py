@@ -79,9 +79,9 @@ def start_on_socketio(port: int, graph: str) -> dict[str, Any]:
         answer = json.loads(next_packet("430").removeprefix("430"))[0]
         wanted = {"execution_id": answer["execution_id"], "after": answer["position"], "batch": True}
         socket.send("421" + json.dumps(["subscribe_execution", wanted]))
-        while "workflow_complete" not in (packet := next_packet("42")):
-            parts.append(packet)
-            if not first and '"type":"token"' in packet:
+        while not parts or "workflow_complete" not in parts[-1]:
+            parts.append(next_packet("42"))
+            if not first and '"type":"token"' in parts[-1]:
                 first = time.perf_counter()
         ended, text = time.perf_counter(), "".join(parts)
     sizes = [int(each) for each in SIZES.findall(text.encode())]
