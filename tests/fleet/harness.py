@@ -255,7 +255,9 @@ def data_of(record: StoredUpdate) -> dict[str, Any]:
 def check_everything(reading: Reading, last: int) -> None:
     """Check that a reader got exactly 1 to ``last``, at rising positions of one epoch, and the end."""
     assert reading.gaps == [], reading.gaps
-    assert "updates_lost" not in reading.types
+    assert "updates_lost" not in reading.types, [
+        data_of(each) for each in reading.records if each.type == "updates_lost"
+    ]
     steps = reading.steps
     assert steps == list(range(1, last + 1)), first_difference(steps)
     assert reading.types[0] == "workflow_start"

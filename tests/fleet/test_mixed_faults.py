@@ -5,17 +5,24 @@ import random
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 import redis
 
 from lg_streaming.hub import StreamHub
+from lg_streaming.settings import LimitSettings, RetentionSettings
 from tests.fleet.harness import Producing, Reading, check_accounted, check_everything, process
 from tests.fleet.resp import NotificationFilter, double_some, drop_all, drop_some, swap_some
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
 NAMES = ["a", "b", "c", "d"]
+ROOM: dict[str, Any] = {
+    "retention": RetentionSettings(max_updates=1_000_000, max_bytes=1 << 30),
+    "limits": LimitSettings(producer_buffer_updates=1_000_000, producer_buffer_bytes=1 << 30),
+}
+"""Room for all updates of a test, so that no limit drops some of them while Redis is away."""
 
 
 class Schedule:
@@ -165,7 +172,8 @@ async def test_mixed_faults(redis_on_disk: RedisServer, redis_prefix: str, count
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(tcp_proxy(server.port))
         url = f"redis://127.0.0.1:{proxy.port}"
-        hubs = [await stack.enter_async_context(process(url, redis_prefix, lease=30)) for _ in range(4)]
+        room = {} if loses else ROOM
+        hubs = [await stack.enter_async_context(process(url, redis_prefix, lease=30, **room)) for _ in range(4)]
         writers = {name: hubs[number % 2] for number, name in enumerate(NAMES)}
         for name, writer in writers.items():
             writer.open(name)
