@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from lg_streaming.capture.cancelled import request_of_block
@@ -33,7 +34,7 @@ _LEFT_ALONE = (GeneratorExit, KeyboardInterrupt, SystemExit)
 """Errors of a cancelled call that its caller gets as they are."""
 
 
-class _Canceller:
+class _Canceller(ABC):
     """Canceller of some runs. Implements `publisher.CancelTarget`."""
 
     def __init__(self, task: asyncio.Task[Any] | None) -> None:
@@ -68,10 +69,11 @@ class _Canceller:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and its tasks with it
                 task.get_loop().call_soon_threadsafe(self._stop, reason)
 
+    @abstractmethod
     def cancel(self, reason: str | None) -> None:
         """Cancel the code."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _note_request(self, request: CancelRequest) -> None:
         """Make the request visible to callbacks."""
 
@@ -97,12 +99,13 @@ class _Canceller:
         nodes = {work.run for work in self._in_threads}
         self._runs_in_threads = {run_id: self._request for run_id, run in RUNS.running() if _is_at_or_in(run, nodes)}
 
+    @abstractmethod
     def _tasks(self, runs: Iterable[Run]) -> Iterable[asyncio.Task[Any]]:
         """Return the tasks that are inside the code."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _includes(self, run: Run) -> bool:
-        raise NotImplementedError
+        """Return whether a run is part of the code."""
 
     def _runs(self) -> list[Run]:
         return [run for _, run in RUNS.running() if run.is_node and self._includes(run)]
@@ -182,6 +185,9 @@ class CallCanceller(_Canceller):
         """Cancel the call."""
         context = self._call.context
         self._begin(context.execution_id if context is not None else "", reason)
+
+    def _note_request(self, request: CancelRequest) -> None:
+        """Do nothing: callbacks find the call by its runs."""
 
     def _tasks(self, runs: Iterable[Run]) -> Iterable[asyncio.Task[Any]]:
         if self._waits and self.task is not None:

@@ -81,7 +81,7 @@ def human_prompt(
         BadRequestError: If an argument cannot be used.
         StreamingConfigError: If it is called outside of a node or a tool of a graph.
     """
-    answer = _ask(
+    answer = human_prompt_sync(
         prompt,
         type=type,
         choices=choices,
@@ -106,29 +106,6 @@ def human_prompt_sync(
     metadata: Mapping[str, Any] | None = None,
 ) -> Any:
     """Ask a human in a sync node or tool, and return the answer. See `human_prompt`."""
-    return _ask(
-        prompt,
-        type=type,
-        choices=choices,
-        timeout=timeout,
-        default=default,
-        schema=schema,
-        required=required,
-        metadata=metadata,
-    )
-
-
-def _ask(
-    prompt: str,
-    *,
-    type: PromptType | None,
-    choices: Sequence[Any] | None,
-    timeout: float | None,
-    default: Any,
-    schema: Any,
-    required: bool,
-    metadata: Mapping[str, Any] | None,
-) -> Any:
     prompt_type = type or ("choice" if choices is not None else "input")
     if prompt_type not in PROMPT_TYPES:
         raise BadRequestError(f"a prompt's type is one of {', '.join(get_args(PromptType))}, not {type!r:.80}")
