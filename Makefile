@@ -18,15 +18,17 @@ PARALLEL := --jobs --keep-going --output-sync=target
 # Tests start hundreds of Python processes, each of which would compile the library anew.
 unexport PYTHONDONTWRITEBYTECODE
 # What `make quick` leaves out; tests/support/programs.py finds the tests that start programs.
-QUICK := not soak and not bench and not browser and not program
+QUICK := not soak and not bench and not wires and not browser and not program
 # A stamp is younger than what was installed for it.
 RUN := $(VENV)/.installed-run
 LOWEST := .venv-lowest
 LOWEST_TESTS := tests/capture tests/gateway tests/vocabulary tests/hub tests/log tests/platforms
 DEV := $(VENV)/.installed-dev
 NODE := $(JS)/node_modules/.installed
+# The clients of other systems that tests drive: one folder for each protocol.
+CLIENTS := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/wires/*/js/package.json))
 
-.PHONY: help demo test lowest quick check formatting lint types public-types imports documentation prose bench path attack soak docs js tools dist clean distclean
+.PHONY: help demo test lowest quick check formatting lint types public-types imports documentation prose bench wires path attack soak docs js tools dist clean distclean
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."]'
@@ -36,7 +38,7 @@ demo: $(RUN) ## watch a research assistant's run live, offline (ARGS="--help" li
 	@$(PYTHON) -m lg_streaming demo $(ARGS)
 
 # With ARGS only tests run: who picks some is at work on them.
-test: tools $(NODE) $(if $(ARGS),$(DEV),check) ## check, then every test (ARGS="-k name" runs some tests, and no check)
+test: tools $(NODE) $(CLIENTS) $(if $(ARGS),$(DEV),check) ## check, then every test (ARGS="-k name" runs some tests, and no check)
 	$(PYTHON) -m pytest -q --durations=15 $(WORKERS) $(ARGS)
 
 quick: $(DEV) ## formatting, lint, imports, then the tests that need neither a browser, Node nor a process of their own
@@ -69,6 +71,9 @@ prose:
 bench: $(DEV) $(NODE) ## measure, one line of JSON each (ARGS="name" picks one)
 	@$(PYTHON) -m tests.bench $(ARGS)
 
+wires: tools $(DEV) $(NODE) $(CLIENTS) ## every version of the other systems' clients that the docs name, and the pages built with them
+	$(PYTHON) -m pytest -q -m wires -o faulthandler_timeout=1200 tests/wires $(ARGS)
+
 path: $(DEV) ## list the functions on a token's way, from the model's callback to the server's socket
 	@$(PYTHON) -m tests.bench.path
 
@@ -82,7 +87,7 @@ docs: $(DEV) ## the documentation as a site in site/
 	@tools/build-docs site
 	@echo 'site/index.html is ready'
 
-js: $(NODE) ## the JavaScript packages that tests drive
+js: $(NODE) $(CLIENTS) ## the JavaScript packages that tests drive
 
 tools: ## the programs that tests need: redis-server, postgres, chromium, node, npm, curl, nginx, haproxy
 	@tools/system-packages redis-server postgres chromium node npm curl nginx haproxy
@@ -95,7 +100,7 @@ clean: ## remove what was built, and caches
 	find . -path ./$(VENV) -prune -o -path ./$(LOWEST) -prune -o -path '*/node_modules' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 distclean: clean ## and the virtual environment and the JavaScript packages
-	rm -rf $(VENV) $(LOWEST) .venv-langgraph-dev $(JS)/node_modules
+	rm -rf $(VENV) $(LOWEST) .venv-langgraph-dev $(JS)/node_modules tests/wires/*/js/node_modules
 
 $(RUN): pyproject.toml tools/virtual-environment
 	@tools/virtual-environment $(VENV) --editable '.[demo]'
@@ -105,7 +110,7 @@ $(DEV): pyproject.toml tools/virtual-environment
 	@tools/virtual-environment $(VENV) --editable '.[compression,demo,http2,metrics,redis,tracing]' --group dev
 	@touch $(RUN) $@
 
-$(NODE): $(JS)/package.json
+%/node_modules/.installed: %/package.json
 	@tools/system-packages node npm
-	@cd $(JS) && npm install --no-package-lock --no-audit --no-fund --loglevel=error
+	@cd $* && npm install --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from lg_streaming.log import EventLog
     from lg_streaming.observability.events import Observer
     from lg_streaming.publisher import Trace
-    from lg_streaming.settings import StreamingSettings
+    from lg_streaming.types import WireName
 
 __all__ = ["ExecutionBlock", "StreamingModule"]
 
@@ -225,7 +225,7 @@ class StreamingModule:
             raise StreamingConfigError("there is no gateway: install the module in an app first")
         return self._gateway
 
-    def install(self, app: Starlette) -> None:
+    def install(self, app: Starlette, wires: Iterable[WireName] = ()) -> None:
         """Add the routes, the Socket.IO mount and the lifespan to ``app``; once for each module.
 
         The app may have another lifespan, or be mounted in another app. A mounted app has no lifespan: its module
@@ -236,10 +236,13 @@ class StreamingModule:
 
         Args:
             app: A FastAPI or Starlette application. Several modules may share one, with different ``gateway.prefix``.
+            wires: Protocols of other systems' clients, whose routes are added too: ``"ai-sdk"`` (Vercel AI SDK,
+                assistant-ui), ``"langgraph"`` (LangGraph SDK, ``useStream``), ``"ag-ui"`` (AG-UI, CopilotKit),
+                ``"durable-streams"`` (read only). Their paths are in ``settings.wires``.
 
         Raises:
-            StreamingConfigError: If the module is installed, or its paths conflict with those of another module. If the
-                authentication settings cannot be used, or ``app`` is no application.
+            StreamingConfigError: If the module is installed, its paths conflict with those of another module, or a
+                wire is unknown. If the authentication settings cannot be used, or ``app`` is no application.
         """
         if self._gateway is not None:
             raise StreamingConfigError("this module is installed already: make one module for each app")
@@ -257,7 +260,7 @@ class StreamingModule:
             observer=self._observer,
             remote_runner=RemoteRunner(self.runs, self.graphs, self.settings.runs.max_recursion_limit),
         )
-        gateway.install(app)
+        gateway.install(app, wires)
         gateway.on_start(self._start_sweeping)
         gateway.on_stop(self._stop)
         app.router.lifespan_context = _with_lifespan(app.router.lifespan_context, self.hub, gateway)

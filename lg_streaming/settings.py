@@ -454,6 +454,34 @@ class RunSettings(_Section):
     it."""
     shutdown_grace: Annotated[float, option(seconds(zero="cancels at once"))] = 10.0
     """Seconds that runs have to end by themselves when the process stops."""
+    publish_states: bool = False
+    """Publish the graph's state after each step, as a ``state`` update. Wires that need it turn it on."""
+    state_bytes: Annotated[int, option(count("bytes", zero="publishes none"))] = 65_536
+    """Largest state that a ``state`` update holds. A larger one is read from the checkpointer, by the update's
+    ``checkpoint_id``."""
+
+
+Path = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")]
+"""Path of an address, or the empty text."""
+
+
+class WireSettings(_Section):
+    """Routes for clients of other systems, which ``install(app, wires=[…])`` adds."""
+
+    graph: str | None = None
+    """Graph that a request starts which names none. ``None``: the only one in ``streaming.graphs``."""
+    ai_sdk_path: Path = "/api/chat"
+    """Path of the Vercel AI SDK's chat."""
+    langgraph_path: Path = ""
+    """Path before ``/threads``, ``/runs`` and ``/assistants`` of the LangGraph SDK."""
+    ag_ui_path: Path = "/agui"
+    """Path of AG-UI's endpoint."""
+    copilotkit_path: Path = "/copilotkit"
+    """Path before the routes of CopilotKit's runtime."""
+    durable_streams_path: Path = "/v1/stream"
+    """Path before the ids of executions for clients of Durable Streams."""
+    body_bytes: Annotated[int, option(count("bytes"))] = 8_388_608
+    """Largest body of a request. These clients send the whole conversation each time."""
 
 
 _LOG_SCHEMES: Final = (
@@ -522,6 +550,7 @@ class StreamingSettings(BaseSettings):
     retention: RetentionSettings = RetentionSettings()
     redis: RedisSettings = RedisSettings()
     runs: RunSettings = RunSettings()
+    wires: WireSettings = WireSettings()
     token_defaults: TokenDefaults = TokenDefaults()
     event_defaults: EventDefaults = EventDefaults()
     progress_defaults: ProgressDefaults = ProgressDefaults()

@@ -16,13 +16,14 @@ from lg_streaming.events import room_execution
 from lg_streaming.gateway.auth.policy import Authenticate, Authorize, Policy, Revoked
 from lg_streaming.gateway.delivery.frames import FrameCache
 from lg_streaming.gateway.delivery.ticker import BatchTicker
+from lg_streaming.gateway.dialects import ENCODERS, wire_type
 from lg_streaming.gateway.hooks.front_door import describe_weaknesses, find_front_door
 from lg_streaming.gateway.hooks.listeners import refuse_start
 from lg_streaming.gateway.hooks.shutdown_hooks import shutdown_hooks
 from lg_streaming.gateway.http.assets import Assets
 from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.event_stream import InitialData
-from lg_streaming.gateway.http.installed import claim_paths
+from lg_streaming.gateway.http.installed import claim_paths, claim_wire
 from lg_streaming.gateway.http.metrics import Metrics
 from lg_streaming.gateway.http.rest import RestRoutes
 from lg_streaming.gateway.http.sse import ServerSentEvents
@@ -38,13 +39,14 @@ from lg_streaming.observability.events import GatewayEvents, Observer
 from lg_streaming.observability.gateway_metrics import GatewayStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from starlette.applications import Starlette
 
     from lg_streaming.hub import StreamHub
     from lg_streaming.runs import RemoteRunner
     from lg_streaming.settings import StreamingSettings
+    from lg_streaming.types import WireName
 
 __all__ = ["Gateway"]
 
@@ -112,7 +114,7 @@ class Gateway:
         )
         self._socketio = SocketIO(self._connections)
         self._websocket = PlainWebSocket(self._connections)
-        self._sse = ServerSentEvents(self._http, initial_data=initial_data)
+        self._sse = ServerSentEvents(self._http, initial_data=initial_data, dialects=ENCODERS)
         self._rest = RestRoutes(self._http)
         self._lifecycle.closers += [self._rest.shutdown, self._websocket.shutdown, self._socketio.shutdown]
         self._lifecycle.on_start += [self._warn, self._bring_limits]
@@ -241,16 +243,23 @@ class Gateway:
         return self._context.rooms.members(room_id)
 
     # ------------------------------------------------------------ life
-    def install(self, app: Starlette) -> None:
+    def install(self, app: Starlette, wires: Iterable[WireName] = ()) -> None:
         """Add the HTTP routes and the Socket.IO endpoint to ``app``; call :meth:`start` and :meth:`shutdown` too.
 
         In an application whose lifespan does not run, such as one that is mounted in another, the gateway starts with
         the first request.
 
+        Args:
+            app: The application.
+            wires: Protocols of other systems' clients, whose routes are added too.
+
         Raises:
-            StreamingConfigError: If the paths of another gateway of the app would overlap.
+            StreamingConfigError: If the paths of another gateway of the app would overlap, or a wire is unknown.
         """
+        added = [wire_type(name)(self._http) for name in dict.fromkeys(wires)]
         claim_paths(app, self.settings.gateway.prefix)
+        for wire in added:
+            claim_wire(app, wire.name, wire.paths)
         refuse_start(app, self._lifecycle.why_refused)
         app.router.routes.extend(self.router.routes)
         prefix, transports = self.settings.gateway.prefix, self.settings.gateway.transports
@@ -261,6 +270,11 @@ class Gateway:
             ]
         if "socketio" in transports:
             app.mount(f"{prefix}/socket.io", self._socketio, name="lg_streaming.socketio")
+        runner = self._context.remote_runner
+        for wire in added:
+            app.router.routes += wire.routes()
+            if runner is not None:
+                runner.runner.publishes_states |= wire.needs_states
 
     def on_start(self, callback: Callable[[], None]) -> None:
         """Call `callback` at each start, on the server's event loop, before a client is admitted."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from lg_streaming.errors import StreamingConfigError
 from lg_streaming.observability.logs import log_event
-from lg_streaming.types import TransportName
+from lg_streaming.types import ProtocolName
 
 __all__ = [
     "ClientConnected",
@@ -45,7 +45,7 @@ class GatewayEvent:
 
     connection_id: str
     """Empty for a caller that was refused before it had a connection."""
-    transport: TransportName
+    transport: ProtocolName
     subject: str | None = None
     """The subject of the caller's token; None without a token."""
 

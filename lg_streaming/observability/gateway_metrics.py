@@ -32,7 +32,7 @@ from lg_streaming.observability.events import (
     SubscriptionResumed,
     UpdatesMerged,
 )
-from lg_streaming.types import GapReason, TransportName
+from lg_streaming.types import GapReason, ProtocolName
 
 __all__ = ["DELIVERY_BOUNDS", "GatewayMetrics", "GatewayStatistics", "Metric", "TransportStatistics", "samples"]
 
@@ -120,7 +120,7 @@ class GatewayStatistics:
 
     uptime: float = _gauge("uptime_seconds", "Since the gateway was made")
     """Seconds since the gateway was made."""
-    transports: Mapping[TransportName, TransportStatistics]
+    transports: Mapping[ProtocolName, TransportStatistics]
     subscriptions: int = _gauge("subscriptions", "Subscriptions of connections", *_SUBSCRIBED, *_UNSUBSCRIBED)
     """Open now, those of rooms included."""
     subscriptions_opened: int = _counter("subscriptions_opened", "Subscriptions that began", *_SUBSCRIBED)
@@ -281,8 +281,8 @@ class GatewayMetrics:
         self._cpu_began = cpu()
         self._counts = _Counts(GatewayStatistics)
         self._counts.values["received"] = dict.fromkeys((*messages, _OTHER), 0)
-        self._transports: dict[TransportName, _Counts] = {
-            name: _Counts(TransportStatistics) for name in get_args(TransportName)
+        self._transports: dict[ProtocolName, _Counts] = {
+            name: _Counts(TransportStatistics) for name in get_args(ProtocolName)
         }
         self._delivery: Histogram = self._counts.values["delivery"]
 
@@ -291,7 +291,7 @@ class GatewayMetrics:
         self._counts.record(event)
         self._transports[event.transport].record(event)
 
-    def record_page(self, transport: TransportName, updates: int, size: int, newest: float | None = None) -> None:
+    def record_page(self, transport: ProtocolName, updates: int, size: int, newest: float | None = None) -> None:
         """Count a page of updates that was handed to a transport.
 
         A page is on the hot path, where an event would cost more than the count.

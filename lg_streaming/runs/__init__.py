@@ -15,7 +15,8 @@
 - `recovery`: takes up runs whose process is gone; `takeover`: one such run; `attempts`: its attempts of nodes.
 - `records`: the facts with which another process goes on with a run; `recording`: writes those of a run that begins.
 - `partial_answers`: answers to some of the prompts of a pause.
-- `remote`: starts for callers on the network; `schemas`: checks of what they send.
+- `remote`: starts for callers on the network; `schemas`: checks of what they send; `threads`: states of threads.
+- `states`: publishes the state after each step.
 """
 
 from lg_streaming.runs.asking import human_prompt, human_prompt_sync

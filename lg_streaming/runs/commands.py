@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lg_streaming.runs.driver import RunDriver
     from lg_streaming.runs.registry import AnyGraph, GraphRegistry
 
-__all__ = ["RunCommands", "Thread"]
+__all__ = ["RunCommands", "Thread", "check_checkpoint"]
 
 _MAX_THREADS: Final = 10_000
 _OPEN: Final = frozenset({"running", "interrupted"})
@@ -65,6 +65,11 @@ class RunCommands:
         restart_after_fork(self)
         if hub.log.fleet is not None:
             hub.log.fleet.on_request("steer", self._on_request)
+
+    @property
+    def hub(self) -> StreamHub:
+        """The hub."""
+        return self._hub
 
     def _start_empty(self) -> None:
         self._threads: OrderedDict[str, tuple[weakref.ref[AnyGraph], str]] = OrderedDict()
@@ -234,6 +239,20 @@ class RunCommands:
                 execution_id=execution_id,
             )
         return Thread(found, thread_id)
+
+
+async def check_checkpoint(thread: Thread, checkpoint_id: str) -> None:
+    """Check that a thread has a checkpoint.
+
+    Raises:
+        BadRequestError: If it has none of this id.
+        TransitionError: If the graph has no checkpointer.
+    """
+    if thread.graph.checkpointer is None:
+        raise TransitionError("the graph has no checkpointer, so its threads have no checkpoints")
+    found = await thread.graph.aget_state(thread.config_at(checkpoint_id)) if checkpoint_id else None
+    if found is None or found.created_at is None:
+        raise BadRequestError(f"the thread has no checkpoint {checkpoint_id!r:.80}: take an id of history()")
 
 
 def _carry_out(driver: RunDriver, verb: str, arguments: dict[str, Any]) -> Any:

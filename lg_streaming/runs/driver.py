@@ -34,6 +34,7 @@ from lg_streaming.runs.progress import RunProgress
 from lg_streaming.runs.recording import record_of
 from lg_streaming.runs.request import IfRunning, OnDisconnect, RunRequest
 from lg_streaming.runs.rollback import without_checkpoint
+from lg_streaming.runs.states import StatePublisher
 from lg_streaming.runs.steering import StepControl
 from lg_streaming.runs.takeover import is_of, read_state
 
@@ -109,6 +110,8 @@ class RunDriver:
         """Wait for the first turn, if the run has entered the queue."""
         self.ticket: Ticket | None = None
         """Place among the waiting runs of the execution in all processes."""
+        self.publishes_states: bool = hub.settings.runs.publish_states
+        """Whether the graph's state is published after each step."""
         self._hub = hub
         self._queue = queue
         self._on_end = on_end
@@ -479,14 +482,14 @@ class RunDriver:
             self._publish_status("running")
             self._pauses.paused = False
             graph = cast("Any", self.request.graph)
-            output: GraphOutput[Any] = await graph.ainvoke(
-                step,
-                self._config,
-                context=self.request.context,
-                control=self.steps.begin_call(),
-                version="v2",
+            options = {
+                "context": self.request.context,
+                "control": self.steps.begin_call(),
                 **self.request.call_options,
-            )
+            }
+            if self.publishes_states:
+                return await StatePublisher(self._hub, run.execution_id).call(graph, step, self._config, **options)
+            output: GraphOutput[Any] = await graph.ainvoke(step, self._config, version="v2", **options)
             return output
 
     def _show_place(self, place: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import BadRequestError, ExecutionLimitError
+from lg_streaming.runs.commands import Thread, check_checkpoint
 from lg_streaming.runs.request import IfRunning, OnDisconnect
 from lg_streaming.runs.schemas import GraphSchemas
+from lg_streaming.runs.threads import RemoteThreads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +52,10 @@ class RemoteStart:
     on_disconnect: OnDisconnect = "continue"
     deadline: float | None = None
     idempotency_key: str | None = None
+    checkpoint_id: str | None = None
+    """Checkpoint of the thread at which the run begins; then ``input`` may be None, to go on from there."""
+    call_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """See `GraphRunner.start`."""
 
 
 class RemoteRunner:
@@ -66,6 +72,8 @@ class RemoteRunner:
         self.graphs = graphs
         self._max_recursion_limit = max_recursion_limit
         self._schemas: dict[str, GraphSchemas] = {}
+        self.threads: RemoteThreads = RemoteThreads(runner.hub, graphs)
+        """The threads of the graphs."""
 
     def schemas(self, name: str) -> GraphSchemas:
         """Return the schemas of a graph, which are made at their first use.
@@ -86,9 +94,12 @@ class RemoteRunner:
             StreamingError: If `GraphRunner.start` raises it.
         """
         schemas = self.schemas(request.graph)
-        value = schemas.check_input(request.input)
+        goes_on = request.input is None and request.checkpoint_id is not None
+        value = None if goes_on else schemas.check_input(request.input)
         context = schemas.check_context(request.context) if request.context is not None else None
         config = self._config(request.config, schemas) if request.config is not None else None
+        if request.checkpoint_id is not None:
+            config = await self._at_checkpoint(request, config)
         try:
             return await self.runner.start(
                 request.graph,
@@ -103,10 +114,21 @@ class RemoteRunner:
                 on_disconnect=request.on_disconnect,
                 deadline=request.deadline,
                 idempotency_key=request.idempotency_key,
+                call_options=request.call_options,
             )
         except ExecutionLimitError as error:
             error.retry_after = error.retry_after or _RETRY_AFTER
             raise
+
+    async def _at_checkpoint(self, request: RemoteStart, config: RunnableConfig | None) -> RunnableConfig:
+        thread_id, checkpoint_id = request.thread_id or request.execution_id, request.checkpoint_id
+        if thread_id is None or checkpoint_id is None:
+            raise BadRequestError("a checkpoint is one of a thread: name the thread")
+        thread = Thread(self.graphs[request.graph], thread_id)
+        await check_checkpoint(thread, checkpoint_id)
+        given: RunnableConfig = config or {}
+        values = {**given.get("configurable", {}), **thread.configurable_at(checkpoint_id)}
+        return {**given, "configurable": values}
 
     def _config(self, config: RemoteConfig, schemas: GraphSchemas) -> RunnableConfig:
         for name in config.metadata:

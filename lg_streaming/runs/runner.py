@@ -15,7 +15,7 @@ from lg_streaming.hub.open_options import owner_text
 from lg_streaming.hub.statistics import RunCounts
 from lg_streaming.publisher import new_id
 from lg_streaming.runs.call_config import configured_thread, detached_context, parent_place, root_config
-from lg_streaming.runs.commands import RunCommands, Thread
+from lg_streaming.runs.commands import RunCommands, check_checkpoint
 from lg_streaming.runs.disconnect import DisconnectWatch
 from lg_streaming.runs.driver import RunDriver, driver_var
 from lg_streaming.runs.history import RunHistory
@@ -72,6 +72,8 @@ class GraphRunner(RunCommands):
         self.recovery: RunRecovery = RunRecovery(
             hub, graphs, launch=self._take_up, find=self._find, drivers=self._order.all
         )
+        self.publishes_states: bool = False
+        """Whether the state of each graph is published after each step, also if ``runs.publish_states`` is false."""
         hub.metrics.run_counts = self._count
         fleet = hub.log.fleet
         if fleet is not None:
@@ -217,7 +219,7 @@ class GraphRunner(RunCommands):
             StreamingError: If `state`, `edit` or `GraphRunner.start` raises it.
         """
         thread = self._thread(execution_id, graph)
-        await _check_checkpoint(thread, checkpoint_id)
+        await check_checkpoint(thread, checkpoint_id)
         if values is not None:
             checkpoint_id = await self.edit(
                 execution_id, values, as_node=as_node, graph=thread.graph, checkpoint_id=checkpoint_id
@@ -335,6 +337,7 @@ class GraphRunner(RunCommands):
             recovery=self.recovery,
         )
         context.run(driver_var.set, driver)
+        driver.publishes_states |= self.publishes_states
         return driver
 
     def _ensure_running(self) -> None:
@@ -502,12 +505,6 @@ class GraphRunner(RunCommands):
             await self.recovery.aclose()
         finally:
             self._stopping = False
-
-
-async def _check_checkpoint(thread: Thread, checkpoint_id: str) -> None:
-    found = await thread.graph.aget_state(thread.config_at(checkpoint_id)) if checkpoint_id else None
-    if found is None or found.created_at is None:
-        raise BadRequestError(f"the thread has no checkpoint {checkpoint_id!r:.80}: take an id of history()")
 
 
 _REPLACED: Final = "replaced by another run"

@@ -70,6 +70,10 @@ class ServerTransport:
         """Abort the connection; what waits to be sent is dropped. Harmless when repeated."""
         self._transport.abort()
 
+    def close(self) -> None:
+        """Close the connection after the bytes that wait to be sent. Harmless when repeated."""
+        self._transport.close()
+
     def set_user_timeout(self, seconds: float) -> None:
         """Set the seconds after which the kernel ends the connection of a peer that acknowledges no data.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from typing import TYPE_CHECKING, Final, Protocol, Self
 from weakref import WeakKeyDictionary, ref
 
@@ -56,8 +55,6 @@ class HttpContext:
         """Threads for functions of the application that make data and may block."""
         self.streams: set[_OpenStream] = set()
         """The open event streams."""
-        self.replica_id: str = secrets.token_hex(8)
-        """Random id of this process."""
         gateway.lifecycle.closables.append(self)
         gateway.lifecycle.closers.append(self._close_streams)
         gateway.lifecycle.on_stop.append(self._stop)
@@ -88,7 +85,7 @@ class HttpContext:
     def after_fork(self) -> None:
         """Drop the streams of the parent process, which stay open there."""
         bury(self.streams)
-        self.streams, self.replica_id = set(), secrets.token_hex(8)
+        self.streams = set()
 
     async def _close_streams(self) -> None:
         """Wait until the streams have ended; abort the streams of clients that do not read."""

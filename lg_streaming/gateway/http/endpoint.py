@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -118,14 +118,26 @@ class Endpoint:
     Args:
         context: Services that the routes share.
         for_all_pages: Whether pages of every origin may load the response.
+        describe_error: Function that makes the response of an error.
+        expose: Names of response headers that pages of allowed origins may read.
         methods: Functions for `GET`, `POST` and so on; `HEAD` is answered like `GET`.
     """
 
-    def __init__(self, context: HttpContext, *, for_all_pages: bool = False, **methods: Handle) -> None:
+    def __init__(
+        self,
+        context: HttpContext,
+        *,
+        for_all_pages: bool = False,
+        describe_error: Callable[[StreamingError], Response] = error_response,
+        expose: Sequence[str] = (),
+        **methods: Handle,
+    ) -> None:
         self._context = context
         self._for_all_pages = for_all_pages
         self._policy = context.gateway.policy
         self._methods = methods
+        self._describe_error = describe_error
+        self._expose = ", ".join(expose)
         allowed = [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
         self._allow = ", ".join(sorted(allowed))
 
@@ -144,14 +156,16 @@ class Endpoint:
         try:
             response = await self._handle(request, peer)
         except StreamingError as error:
-            response = error_response(error)
+            response = self._describe_error(error)
             if isinstance(error, MethodError):
                 response.headers["Allow"] = self._allow
             if isinstance(error, TooLargeError) and request.scope["http_version"] in {"1.0", "1.1"}:
                 response.headers["Connection"] = "close"  # what is left of the body is not read
         except Exception:
             logger.exception("%s %s failed", request.method, request.url.path)
-            response = error_response(StreamingError())
+            response = self._describe_error(StreamingError())
+        if self._expose and headers:
+            response.headers["Access-Control-Expose-Headers"] = self._expose
         response.headers.update(headers)
         isolate(response)
         self._context.compression.apply(request.headers, response)

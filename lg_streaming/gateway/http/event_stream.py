@@ -21,9 +21,9 @@ from lg_streaming.errors import (
 )
 from lg_streaming.gateway.delivery.frames import FrameCache
 from lg_streaming.gateway.delivery.pump import SubscriptionPump
-from lg_streaming.gateway.dialects import EventStreamEncoder, Flowise, Native
 from lg_streaming.gateway.hooks.server import ServerTransport, current_transport
 from lg_streaming.gateway.http.endpoint import wait_disconnected
+from lg_streaming.gateway.http.native import Native
 from lg_streaming.gateway.session.handlers import subscribed
 from lg_streaming.gateway.session.status import connection_status
 from lg_streaming.gateway.session.timers import SessionTimers
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import Frames
     from lg_streaming.gateway.http.compression import Coder
     from lg_streaming.gateway.http.context import HttpContext
-    from lg_streaming.gateway.protocol.inbound import DialectName, EventName, SubscribeExecution
+    from lg_streaming.gateway.http.stream_encoder import EventStreamEncoder, MakeEncoder
+    from lg_streaming.gateway.protocol.inbound import EventName, SubscribeExecution
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.gateway.session.timers import TimerEvent
@@ -70,8 +71,12 @@ class StreamOptions:
     """Function that returns the data of the first event, `initial`."""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """Additional headers of the response."""
-    dialect: DialectName | None = None
-    """The format; None for the library's own events."""
+    encoder: MakeEncoder | None = None
+    """Maker of the format's encoder; None for the library's own events."""
+    keep_alive_header: bool = False
+    """True for the header ``Connection: keep-alive`` under HTTP/1."""
+    on_leave: Callable[[], Awaitable[object]] | None = None
+    """Awaited after a client has left a stream that had not ended."""
 
 
 async def open_stream(
@@ -90,7 +95,7 @@ async def open_stream(
     # With `fail` the stream itself reports the gap, and ends there.
     lenient = query.model_copy(update={"on_gap": "oldest"}) if query.on_gap == "fail" else query
     subscription, attached = await session.subscribe(lenient)
-    if head_only or (options.dialect is None and _is_past_end(query, attached)):
+    if head_only or (options.encoder is None and _is_past_end(query, attached)):
         session.close()
         return Response(status_code=200 if head_only else 204, headers={**_HEADERS, **options.headers})
     # The reader's position is fixed: updates that arrive during this call are delivered after it.
@@ -99,9 +104,9 @@ async def open_stream(
     session.opened(secrets.token_urlsafe(15))
     stream = EventStream(context, session, subscription, options)
     status = {**connection_status(session), **_without_ok(subscribed(attached))}
-    stream.first_words = stream.dialect.before_stream(session.context.lifecycle.retry_ms(), status)
+    stream.first_words = stream.encoder.before_stream(session.context.lifecycle.retry_ms(), status)
     if options.initial_data is not None:
-        stream.first_words += stream.dialect.encode_event("initial", initial)
+        stream.first_words += stream.encoder.encode_event("initial", initial)
     stream.fails_on_gap = query.on_gap == "fail"
     return stream
 
@@ -138,16 +143,9 @@ def _is_past_end(query: SubscribeExecution, attached: SubscribeResult) -> bool:
     )
 
 
-def _dialect(
-    context: HttpContext, session: Session, subscription: ActiveSubscription, options: StreamOptions
-) -> EventStreamEncoder:
-    if options.dialect == "flowise":
-        return Flowise(
-            subscription.execution_id,
-            follow=subscription.follow,
-            listener_id=session.connection_id,
-            replica_id=context.replica_id,
-        )
+def _encoder(session: Session, subscription: ActiveSubscription, options: StreamOptions) -> EventStreamEncoder:
+    if options.encoder is not None:
+        return options.encoder(session, subscription)
     return Native(subscription.execution_id, event=options.event, ids=options.ids, batch=subscription.options.batch)
 
 
@@ -157,14 +155,16 @@ class EventStream(Response):
     def __init__(
         self, context: HttpContext, session: Session, subscription: ActiveSubscription, options: StreamOptions
     ) -> None:
-        super().__init__(headers={**_HEADERS, **options.headers}, media_type="text/event-stream")
+        super().__init__(headers=_HEADERS, media_type="text/event-stream")
         del self.headers["content-length"]
+        self.headers.update(options.headers)
         self._context = context
         self._session = session
         self._lifecycle = context.gateway.lifecycle
         self._subscription = subscription
-        self.dialect: EventStreamEncoder = _dialect(context, session, subscription, options)
-        self._says_keep_alive = options.dialect == "flowise"
+        self.encoder: EventStreamEncoder = _encoder(session, subscription, options)
+        self._keep_alive_header = options.keep_alive_header
+        self._on_leave = options.on_leave
         self._max_duration = options.max_duration
         self._transport: ServerTransport | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -174,6 +174,7 @@ class EventStream(Response):
         self._coder: Coder | None = None
         self._coded = b""
         self._begun = False
+        self._breaks = False  # whether the connection is broken, so that the reader notices
         self._writing = asyncio.Lock()
         self.first_words = b""
         self.fails_on_gap = False
@@ -187,7 +188,8 @@ class EventStream(Response):
     def _end_with(self, event: str) -> None:
         """End the stream with an event that has the time to reconnect."""
         retry_ms = self._lifecycle.retry_ms()
-        self._last_words = self.dialect.on_restart(event, retry_ms)
+        self._last_words = self.encoder.on_restart(event, retry_ms)
+        self._breaks = self.encoder.cuts
         self._stop_delivery()
 
     def _stop_delivery(self) -> None:
@@ -200,7 +202,7 @@ class EventStream(Response):
         self._coder = self._context.compression.open(Headers(scope=scope))
         if self._coder is not None:
             self.headers["Content-Encoding"] = self._coder.name
-        if self._says_keep_alive and scope["http_version"] in {"1.0", "1.1"}:
+        if self._keep_alive_header and scope["http_version"] in {"1.0", "1.1"}:
             self.headers["Connection"] = "keep-alive"
         self._transport = current_transport()
         if self._transport is not None:
@@ -217,6 +219,8 @@ class EventStream(Response):
             await timers.close()  # a keep-alive that waits for the client must not mix with the end
             if not leaving.done():
                 await self._finish(send)
+            elif self._on_leave is not None and not self._pump.done():
+                await self._on_leave()
         finally:
             self._context.streams.discard(self)
             self._session.close(self._code)
@@ -239,7 +243,7 @@ class EventStream(Response):
         """Write a keep-alive, unless another write is in progress."""
         if not self._writing.locked():
             with contextlib.suppress(TimeoutError, OSError):  # the delivery or the disconnect ends the stream
-                await self._write(self.dialect.keep_alive)
+                await self._write(self.encoder.keep_alive)
 
     async def _finish(self, send: Send) -> None:
         """End the response properly, if the client reads it."""
@@ -254,9 +258,21 @@ class EventStream(Response):
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await self._begin(send)  # if the server stops before the delivery began
-                await send({"type": "http.response.body", "body": last, "more_body": False})
+                await send({"type": "http.response.body", "body": last, "more_body": self._breaks})
         except TimeoutError:
             self.cut()
+        if self._breaks:
+            self._break_off()
+
+    def _break_off(self) -> None:
+        """Close the connection without the end of the body, after the bytes that wait to be sent.
+
+        Raises:
+            ConnectionError: If the server has no such means: it closes the connection of a failed application.
+        """
+        if self._transport is None:
+            raise ConnectionError("the stream ends before its run: its reader has to reconnect")
+        self._transport.close()
 
     def cut(self) -> None:
         """Abort the connection, if the server allows that."""
@@ -277,20 +293,20 @@ class EventStream(Response):
             await self._write(self.first_words)
             subscription.pump = SubscriptionPump(
                 subscription.source,
-                self.dialect.frame_encoder,
+                self.encoder.frame_encoder,
                 self,
                 options=subscription.options,
-                cache=self._context.frames if self.dialect.shared else FrameCache(max_bytes=0),
+                cache=self._context.frames if self.encoder.shared else FrameCache(max_bytes=0),
                 observer=self._session.instrumentation,
                 fails_on_gap=self.fails_on_gap,
-                on_caught_up=None if self.dialect.shared else self._at_head,
+                on_caught_up=None if self.encoder.shared else self._at_head,
             )
             last = await carry(subscription.source, subscription.pump, pace=self._context.ticker)
             over = not subscription.source.closed
             hub = self._context.gateway.hub
-            found = await hub.describe(subscription.execution_id) if over and not self.dialect.shared else None
+            found = await hub.describe(subscription.execution_id) if over and not self.encoder.shared else None
             state = found.state if found is not None else None
-            self._last_words = self.dialect.on_end(last.position, run_is_over=over, state=state) or self._last_words
+            self._last_words = self.encoder.on_end(last.position, run_is_over=over, state=state) or self._last_words
         except TimeoutError:
             logger.info("a reader of %r is cut off: nothing was read", subscription.execution_id)
             self._fail(SlowReaderError())
@@ -303,7 +319,8 @@ class EventStream(Response):
 
     def _fail(self, error: StreamingError) -> None:
         self._code = error.code
-        self._last_words = self.dialect.on_error(error)
+        self._last_words = self.encoder.on_error(error)
+        self._breaks = self.encoder.cuts and not self._last_words
 
     # ------------------------------------------------------------ FrameSink
     async def wait_writable(self) -> bool:
@@ -321,14 +338,14 @@ class EventStream(Response):
 
     async def send_event(self, event: str, payload: dict[str, object]) -> None:
         """See `FrameSink.send_event`."""
-        if words := self.dialect.encode_event(event, payload):
+        if words := self.encoder.encode_event(event, payload):
             await self._write(words)
 
     async def _at_head(self) -> None:
         """Write what the format adds when the reader has caught up."""
-        if words := self.dialect.caught_up():
+        if words := self.encoder.caught_up():
             await self._write(words)
-        if self.dialect.is_complete:
+        if self.encoder.is_complete:
             self._subscription.source.close()
 
     def limit_buffer(self) -> None:

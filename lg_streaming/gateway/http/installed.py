@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Final
 from lg_streaming.errors import StreamingConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.applications import Starlette
 
-__all__ = ["claim_paths"]
+__all__ = ["claim_paths", "claim_wire"]
 
 _STATE: Final = "lg_streaming_prefixes"
+_WIRES: Final = "lg_streaming_wires"
 _OPEN_ENDED: Final = ("/executions", "/socket.io")
 """Paths below a prefix that match everything that begins like them."""
 
@@ -35,6 +38,23 @@ def claim_paths(app: Starlette, prefix: str) -> None:
                 "choose another prefix"
             )
     setattr(app.state, _STATE, (*claimed, prefix))
+
+
+def claim_wire(app: Starlette, name: str, paths: Iterable[str]) -> None:
+    """Record that `app` has a wire's routes under `paths`.
+
+    Raises:
+        StreamingConfigError: If a wire of the app has one of the paths.
+    """
+    claimed: dict[str, str] = getattr(app.state, _WIRES, {})
+    for path in paths:
+        if path in claimed:
+            raise StreamingConfigError(
+                f"the wires {claimed[path]} and {name} of this app have the same path {path!r}: change one in "
+                "settings.wires"
+            )
+        claimed[path] = name
+    setattr(app.state, _WIRES, claimed)
 
 
 def _is_below(prefix: str, other: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -80,6 +81,8 @@ class GatewayContext:
     sessions: dict[str, _Client] = field(default_factory=dict[str, _Client], init=False)
     """Sessions of all transports, by connection id."""
     rooms: Rooms = field(default_factory=Rooms, init=False)
+    replica_id: str = field(default_factory=lambda: secrets.token_hex(8), init=False)
+    """Random id of this process."""
 
     def __post_init__(self) -> None:
         self.admission = Admission(self.settings.limits, self.clock.monotonic, self.hub.log.fleet)
@@ -93,5 +96,5 @@ class GatewayContext:
     def after_fork(self) -> None:
         """Drop the clients of the parent process, which stay connected to it."""
         bury(self.sessions, self.rooms)
-        self.sessions, self.rooms = {}, Rooms()
+        self.sessions, self.rooms, self.replica_id = {}, Rooms(), secrets.token_hex(8)
         self.admission.reset_counts()

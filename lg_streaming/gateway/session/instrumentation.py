@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from lg_streaming.hub import Gap, SubscribeResult
     from lg_streaming.observability.events import GatewayEvents
     from lg_streaming.observability.gateway_metrics import GatewayMetrics
-    from lg_streaming.types import TransportName
+    from lg_streaming.types import ProtocolName
 
 __all__ = ["ConnectionInstrumentation"]
 
 
 class _ConnectionLabels(TypedDict):
     connection_id: str
-    transport: TransportName
+    transport: ProtocolName
     subject: str | None
 
 
@@ -49,10 +49,10 @@ class ConnectionInstrumentation:
 
     __slots__ = ("_connection_id", "_events", "_metrics", "_open", "_transport", "subject")
 
-    def __init__(self, metrics: GatewayMetrics, events: GatewayEvents, transport: TransportName) -> None:
+    def __init__(self, metrics: GatewayMetrics, events: GatewayEvents, transport: ProtocolName) -> None:
         self._metrics = metrics
         self._events = events
-        self._transport: TransportName = transport
+        self._transport: ProtocolName = transport
         self._connection_id = ""
         self._open = False
         self.subject: str | None = None

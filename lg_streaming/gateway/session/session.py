@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.hub import StreamHub, SubscribeResult, Subscription
     from lg_streaming.log.base import LogState
-    from lg_streaming.types import TransportName
+    from lg_streaming.types import ProtocolName
 
 __all__ = ["Session", "attach", "format_time"]
 
@@ -62,7 +62,7 @@ class Session:
 
     peer: Peer
     context: GatewayContext
-    transport: TransportName
+    transport: ProtocolName
     heartbeat_interval: float | None = None
     connection_id: str = ""
     principal: Principal = ANONYMOUS

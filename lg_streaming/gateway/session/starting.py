@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.runs import GraphRun
 
-__all__ = ["execution_url", "list_graphs", "start_run"]
+__all__ = ["execution_url", "list_graphs", "start_graph", "start_run"]
 
 _RESERVED: Final = ("room:", GRAPH_PREFIX)
 _NO_ID: Final = "there is no such execution, or it is not yours: leave the id out for a new one, or have it granted"
@@ -48,23 +48,28 @@ async def start_run(session: Session, message: StartExecution, *, root: str = ""
         StartRateError: If the caller starts too many runs.
         StreamingError: If `GraphRunner.start` raises it.
     """
+    return _answer(session, await start_graph(session, _request(message)), root)
+
+
+async def start_graph(session: Session, request: RemoteStart) -> GraphRun:
+    """Start a run that the caller owns. Raises like `start_run`."""
     session.context.admission.starts.hit(session.caller)
     runner = session.context.remote_runner
-    allowed = await session.policy.allows_start(session.principal, message.graph, session.peer)
-    if not allowed or runner is None or message.graph not in runner.graphs:
+    allowed = await session.policy.allows_start(session.principal, request.graph, session.peer)
+    if not allowed or runner is None or request.graph not in runner.graphs:
         raise ForbiddenError("there is no such graph, or you may not start it")
-    for name in dict.fromkeys((message.execution_id, message.thread_id)):
+    for name in dict.fromkeys((request.execution_id, request.thread_id)):
         if name is not None:
-            await _check_id(session, message, name)
+            await _check_id(session, request, name)
     try:
-        run = await runner.start(_request(message), session.principal.subject)
+        run = await runner.start(request, session.principal.subject)
     except ForbiddenError:  # another process started it just now
-        raise ForbiddenError(_NO_ID, execution_id=message.execution_id) from None
+        raise ForbiddenError(_NO_ID, execution_id=request.execution_id) from None
     await asyncio.sleep(0)  # the run takes its turn, or its place in the queue
-    return _answer(session, run, root)
+    return run
 
 
-async def _check_id(session: Session, message: StartExecution, name: str) -> None:
+async def _check_id(session: Session, message: RemoteStart, name: str) -> None:
     """Check that the caller may start the graph in an execution, or with a thread, of this id.
 
     An execution without an owner has a history that the new owner could read: the caller needs `control` of it.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.protocol.inbound import SubscribeEvents
     from lg_streaming.hub import Subscription
     from lg_streaming.hub.wildcard import WildcardSubscription
-    from lg_streaming.types import TransportName
+    from lg_streaming.types import ProtocolName
 
 __all__ = ["ActiveSubscription", "ClientStats", "PatternSubscription", "Reply"]
 
@@ -69,7 +69,7 @@ class ClientStats:
     """One connection, as operators see it."""
 
     connection_id: str
-    transport: TransportName
+    transport: ProtocolName
     subject: str | None
     """The subject of its token; None without a token."""
     address: str | None

@@ -107,6 +107,7 @@ class Flowise:
 
     keep_alive: bytes = b":heartbeat\n"  # no empty line: fetch-event-source takes one for an event without data
     shared: bool = False
+    cuts: bool = False
 
     def __init__(self, execution_id: str, *, follow: bool, listener_id: str, replica_id: str) -> None:
         self._execution_id = execution_id

@@ -34,6 +34,7 @@ class Native:
 
     keep_alive: bytes = b": keep-alive\n\n"
     shared: bool = True
+    cuts: bool = False
     is_complete: bool = False
 
     def __init__(self, execution_id: str, *, event: EventName | None, ids: bool, batch: bool) -> None:

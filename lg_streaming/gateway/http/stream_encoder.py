@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -10,9 +11,11 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position
     from lg_streaming.gateway.delivery.frames import FrameEncoder
+    from lg_streaming.gateway.session.session import Session
+    from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.log.base import ExecutionState
 
-__all__ = ["EventStreamEncoder"]
+__all__ = ["EventStreamEncoder", "MakeEncoder"]
 
 
 class EventStreamEncoder(Protocol):
@@ -26,6 +29,14 @@ class EventStreamEncoder(Protocol):
     @property
     def shared(self) -> bool:
         """Return whether other readers at the same position need the same bytes."""
+        ...
+
+    @property
+    def cuts(self) -> bool:
+        """Return whether a stream that ends before its run breaks the connection: its readers take an end for success.
+
+        It holds for restarts, the longest duration, and failures for which `on_error` returns nothing.
+        """
         ...
 
     @property
@@ -67,3 +78,7 @@ class EventStreamEncoder(Protocol):
     def on_restart(self, event: str, retry_ms: int) -> bytes:
         """Encode the end of a stream whose reader has to reconnect."""
         ...
+
+
+MakeEncoder = Callable[["Session", "ActiveSubscription"], EventStreamEncoder]
+"""Function that makes the encoder of one stream."""

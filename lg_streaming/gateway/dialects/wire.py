@@ -1,0 +1,90 @@
+"""Base of the routes for clients of other systems."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from lg_streaming.errors import BadRequestError
+from lg_streaming.gateway.http.endpoint import json_body
+from lg_streaming.gateway.session.session import Session
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+    from lg_streaming.gateway.auth.peer import Peer
+    from lg_streaming.gateway.http.context import HttpContext
+    from lg_streaming.types import WireName
+
+__all__ = ["Wire"]
+
+
+class Wire(ABC):
+    """Routes for the clients of one other system.
+
+    Args:
+        context: Services that the routes share.
+    """
+
+    name: ClassVar[WireName]
+    needs_states: ClassVar[bool] = False
+    """Whether the clients need the graph's state after each step."""
+
+    def __init__(self, context: HttpContext) -> None:
+        self._context = context
+        self._settings = context.gateway.settings.wires
+
+    @property
+    @abstractmethod
+    def paths(self) -> tuple[str, ...]:
+        """Paths under which the routes are; no other wire of the app may have them."""
+
+    @abstractmethod
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes."""
+
+    async def open_session(self, peer: Peer) -> Session:
+        """Admit a caller that opens a stream. The session has to be closed.
+
+        Raises:
+            StreamingError: If `Session.login` raises it.
+        """
+        session = Session(peer=peer, context=self._context.gateway, transport=self.name)
+        try:
+            await session.login()
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    async def enter(self, peer: Peer) -> Session:
+        """Admit a caller for one request.
+
+        Raises:
+            StreamingError: If `Session.authenticate_request` raises it.
+        """
+        session = Session(peer=peer, context=self._context.gateway, transport=self.name)
+        await session.authenticate_request()
+        return session
+
+    async def body(self, request: Request) -> object:
+        """Read and parse a request's body, of up to ``wires.body_bytes``. Raises like `json_body`."""
+        return await json_body(request, self._settings.body_bytes)
+
+    def graph_name(self, named: str | None = None) -> str:
+        """Return the name of the graph to start: the one named, that of the settings, or the only one.
+
+        Raises:
+            BadRequestError: If there are several, and none is named.
+        """
+        runner = self._context.gateway.remote_runner
+        graphs = list(runner.graphs) if runner is not None else []
+        name = named or self._settings.graph or (graphs[0] if len(graphs) == 1 else None)
+        if name is None:
+            raise BadRequestError(
+                "the request names no graph: set wires.graph to one of streaming.graphs"
+                if graphs
+                else "no graph is registered: set streaming.graphs[name] = graph"
+            )
+        return name

@@ -1,0 +1,157 @@
+"""Threads of registered graphs, as JSON values: states, history, updates."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+from langchain_core.messages import BaseMessage
+from langgraph.types import StateSnapshot
+
+from lg_streaming.runs.commands import Thread, check_checkpoint
+
+if TYPE_CHECKING:
+    from lg_streaming.hub import StreamHub
+    from lg_streaming.runs.registry import GraphRegistry
+
+__all__ = ["RemoteThreads"]
+
+
+class RemoteThreads:
+    """Reader of the threads of registered graphs. It does not decide who may.
+
+    A state is a JSON object as LangGraph's server has it: ``values``, ``next``, ``tasks``, ``metadata``,
+    ``created_at``, ``checkpoint``, ``parent_checkpoint``, ``interrupts``.
+
+    Args:
+        hub: The hub, which converts values to JSON.
+        graphs: The graphs.
+    """
+
+    def __init__(self, hub: StreamHub, graphs: GraphRegistry) -> None:
+        self._hub = hub
+        self._graphs = graphs
+
+    async def state(
+        self, graph: str, thread_id: str, checkpoint_id: str | None = None, *, subgraphs: bool = False
+    ) -> dict[str, Any] | None:
+        """Return the state of a thread at a checkpoint, by default the newest; None if the thread has none.
+
+        Raises:
+            GraphNotFoundError: If the graph is not registered.
+            BadRequestError: If the thread has no such checkpoint.
+            TransitionError: If a checkpoint is named, and the graph has no checkpointer.
+        """
+        thread = Thread(self._graphs[graph], thread_id)
+        if checkpoint_id is not None:
+            await check_checkpoint(thread, checkpoint_id)
+        if thread.graph.checkpointer is None:
+            return None
+        snapshot = await thread.graph.aget_state(thread.config_at(checkpoint_id), subgraphs=subgraphs)
+        return self._to_json(snapshot) if snapshot.created_at is not None else None
+
+    async def history(
+        self,
+        graph: str,
+        thread_id: str,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Return the states of a thread, newest first.
+
+        Args:
+            graph: Name of the graph.
+            thread_id: The thread.
+            limit: Most states; None for no limit.
+            before: Checkpoint; only older ones are returned.
+            metadata: Values that the metadata of a checkpoint must have.
+
+        Raises:
+            GraphNotFoundError: If the graph is not registered.
+        """
+        thread = Thread(self._graphs[graph], thread_id)
+        if thread.graph.checkpointer is None:
+            return
+        states = thread.graph.aget_state_history(
+            thread.config_at(None),
+            filter=dict(metadata) if metadata else None,
+            before=None if before is None else thread.config_at(before),
+            limit=limit,
+        )
+        async for snapshot in states:
+            yield self._to_json(snapshot)
+
+    async def checkpoint_before(self, graph: str, thread_id: str, message_id: str) -> str | None:
+        """Return the newest checkpoint whose state does not have a message, for a run that replaces it.
+
+        None if no checkpoint with fewer messages is kept: the run then has to begin with an empty thread.
+
+        Raises:
+            GraphNotFoundError: If the graph is not registered.
+        """
+        thread = Thread(self._graphs[graph], thread_id)
+        if thread.graph.checkpointer is None:
+            return None
+        async for snapshot in thread.graph.aget_state_history(thread.config_at(None)):
+            if snapshot.next == ("__start__",):
+                continue  # the input waits to be applied
+            if message_id not in _message_ids(snapshot.values):
+                return str(snapshot.config.get("configurable", {}).get("checkpoint_id"))
+        return None
+
+    async def message_ids(self, graph: str, thread_id: str) -> list[str]:
+        """Return the ids of the messages in the newest state, in order."""
+        thread = Thread(self._graphs[graph], thread_id)
+        if thread.graph.checkpointer is None:
+            return []
+        return _message_ids((await thread.graph.aget_state(thread.config_at(None))).values)
+
+    def _to_json(self, snapshot: StateSnapshot) -> dict[str, Any]:
+        return cast("dict[str, Any]", orjson.loads(self._hub.publisher.encode(_described(snapshot))))
+
+
+def _described(snapshot: StateSnapshot) -> dict[str, Any]:
+    return {
+        "values": snapshot.values or {},
+        "next": list(snapshot.next),
+        "tasks": [
+            {
+                "id": task.id,
+                "name": task.name,
+                "path": list(cast("tuple[Any, ...]", task.path)),
+                "error": None if task.error is None else repr(task.error),
+                "interrupts": [_interrupt(each) for each in task.interrupts],
+                "checkpoint": None if task.state is None else _checkpoint(_config_of(task.state)),
+                "state": _described(task.state) if isinstance(task.state, StateSnapshot) else None,
+                "result": task.result,
+            }
+            for task in snapshot.tasks
+        ],
+        "metadata": snapshot.metadata,
+        "created_at": snapshot.created_at,
+        "checkpoint": _checkpoint(snapshot.config),
+        "parent_checkpoint": None if snapshot.parent_config is None else _checkpoint(snapshot.parent_config),
+        "interrupts": [_interrupt(each) for each in snapshot.interrupts],
+    }
+
+
+def _config_of(state: Any) -> Any:
+    return state.config if isinstance(state, StateSnapshot) else state
+
+
+def _checkpoint(config: Any) -> dict[str, Any]:
+    values = config.get("configurable", {})
+    return {name: values.get(name, "") for name in ("thread_id", "checkpoint_ns", "checkpoint_id")}
+
+
+def _interrupt(interrupt: Any) -> dict[str, Any]:
+    return {"id": interrupt.id, "value": interrupt.value}
+
+
+def _message_ids(values: Any) -> list[str]:
+    fields: list[Any] = list(cast("Mapping[str, Any]", values).values()) if isinstance(values, Mapping) else [values]
+    lists = [cast("list[Any]", each) for each in fields if isinstance(each, list)]
+    return [str(each.id) for part in lists for each in part if isinstance(each, BaseMessage)]
