@@ -30,7 +30,7 @@ def nested(**compile_options: Any) -> Any:
 
 
 async def updates_of(graph: Any, value: Any, settings: Any = None, **options: Any) -> list[Any]:
-    runs = {"publish_states": True, **(settings or {})}
+    runs: dict[str, Any] = {"publish_states": True, **(settings or {})}
     async with StreamingModule({"runs": runs}) as streaming:
         run = await streaming.runs.start(graph, value, execution_id="e", **options)
         seen = [each async for each in run.updates(timeout=5, until="interrupted")]
