@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lg_streaming.log.base import StoredUpdate
 
 __all__ = [
+    "FIRST_SLOT",
     "Place",
     "as_list",
     "as_text",
@@ -32,6 +33,8 @@ __all__ = [
     "to_json",
 ]
 
+FIRST_SLOT: Final = 10
+"""Number of an update's first event in it, after the starts of a run and of graphs."""
 _MOST_DIGITS: Final = 16
 """Digits of the numbers that JavaScript holds exactly."""
 

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import orjson
 
-from lg_streaming.gateway.dialects.langgraph.event_shapes import Place, as_list, as_text, error_text, members, to_json
+from lg_streaming.gateway.dialects.langgraph.event_shapes import (
+    FIRST_SLOT,
+    Place,
+    as_list,
+    as_text,
+    error_text,
+    members,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -163,7 +171,7 @@ class MessageEvents:
         block.parts.append(text)
         if message.wanted or (message.wanted is None and self._wants(message)):
             json = b"%b%b}%b}" % (block.start, to_json(text), message.ids)
-            self._tape.write(1, b"messages", message.parameters, json)
+            self._tape.write(FIRST_SLOT, b"messages", message.parameters, json)
 
     def thinking(self, record: StoredUpdate, data: Any) -> None:
         """Write a piece of reasoning."""
@@ -177,12 +185,12 @@ class MessageEvents:
     def _add(self, record: StoredUpdate, data: Any, kind: str, text: str, call: tuple[str, str] = ("", "")) -> None:
         scope, call_id = record.scope, call[0]
         key = (scope.namespace, as_text(data.get("message_id")) or scope.message_id or "")
-        message, slot = self._open.get(key), 1
+        message, slot = self._open.get(key), FIRST_SLOT
         if message is None:
             message = self._begin(record, data, key, is_first=kind != _CALL and data.get("index") == 0)
             if message is None:
                 return
-            slot = 2
+            slot += 1
         block = message.open
         if block is not None and block.kind == kind and block.call_id == call_id:
             block.parts.append(text)
@@ -246,13 +254,13 @@ class MessageEvents:
         if message is None:
             return
         if record.type == "llm_error":
-            self._fail(message, 1, error_text(data, "the model failed"))
+            self._fail(message, FIRST_SLOT, error_text(data, "the model failed"))
         else:
-            self._finish(message, 1, fields.get("usage"), fields.get("finish_reason"))
+            self._finish(message, FIRST_SLOT, fields.get("usage"), fields.get("finish_reason"))
 
     def whole(self, record: StoredUpdate, messages: Iterable[object]) -> None:
         """Write messages that a node returned and no model streamed."""
-        slot = 1
+        slot = FIRST_SLOT
         for each in messages:
             fields = members(each)
             message_id, role = as_text(fields.get("id")), fields.get("type")
@@ -268,20 +276,20 @@ class MessageEvents:
 
     def void(self, namespace: str) -> None:
         """Fail the messages of a node, and of what it called, as the node starts again."""
-        slot = 1
+        slot = FIRST_SLOT
         for message in self._below(namespace):
             slot = self._fail(message, slot, "the node starts again")
 
     def end_below(self, namespace: str, error: str | None) -> int:
         """End the messages of a node, and of what it called; return the next slot."""
-        slot = 1
+        slot = FIRST_SLOT
         for message in self._below(namespace):
             slot = self._finish(message, slot) if error is None else self._fail(message, slot, error)
         return slot
 
     def end_all(self, error: str | None) -> int:
         """End all messages; return the next slot."""
-        slot = 1
+        slot = FIRST_SLOT
         for message in list(self._open.values()):
             slot = self._finish(message, slot) if error is None else self._fail(message, slot, error)
         return slot
@@ -316,7 +324,7 @@ class MessageEvents:
         metadata = {"langgraph_node": scope.node_id, "model": model or None}
         event: dict[str, Any] = {"event": "message-start", "role": _ROLES.get(role, role), "id": message_id}
         known = {name: value for name, value in metadata.items() if value is not None}
-        self._put(message, 1, {**event, "metadata": known} if known else event, named=False)
+        self._put(message, FIRST_SLOT, {**event, "metadata": known} if known else event, named=False)
         return message
 
     def _finish(self, message: _Message, slot: int, usage: object = None, reason: object = None) -> int:

@@ -13,6 +13,7 @@ import orjson
 
 from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.dialects.langgraph.event_shapes import (
+    FIRST_SLOT,
     Place,
     as_list,
     as_text,
@@ -97,7 +98,7 @@ class Tape:
 
     def _clear(self) -> None:
         self._segment, self._graph_name, self._interrupted_at = "", "", 0
-        self._graphs: dict[str, Place] = {}
+        self._graphs: dict[str, Namespace] = {}
         self._tools: dict[str, dict[str, None]] = {}
         self._asked: set[str] = set()
         self._returned: set[str | None] = set()
@@ -111,6 +112,29 @@ class Tape:
     def note_gap(self) -> None:
         """Record that updates are missing: the messages that they began come whole, with the next state."""
         self._messages.lose()
+
+    @property
+    def graph_name(self) -> str:
+        """Name of the graph of the last run; empty if it is not known."""
+        return self._graph_name
+
+    def snapshot(self, record: StoredUpdate, state: Mapping[str, Any]) -> bytes:
+        """Encode the newest state for a reader that misses updates, before the first record that is kept."""
+        checkpoint_id, metadata = members(state.get("checkpoint")).get("checkpoint_id"), members(state.get("metadata"))
+        parent_id = members(state.get("parent_checkpoint")).get("checkpoint_id")
+        checkpoint = {
+            "id": checkpoint_id,
+            "parent_id": parent_id,
+            **{key: metadata.get(key) for key in ("step", "source")},
+        }
+        number, namespace = record.seq * SLOTS, ()
+        frames: list[bytes] = []
+        for offset, (method, data) in enumerate((("checkpoints", checkpoint), ("values", state.get("values"))), 1):
+            if self.wants(method, namespace) and number - 3 + offset > self._since:
+                event_id = b"newest:%b:%d" % (as_text(checkpoint_id).encode(), offset)
+                facts = (event_id, number - 3 + offset, method.encode(), b"[]", b"%d" % (record.timestamp * 1000))
+                frames.append(self._frame(method.encode(), event_id, _ENVELOPE % (*facts, to_json(data))))
+        return b"".join(frames)
 
     # ------------------------------------------------------------ updates
     def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (others need it)
@@ -150,7 +174,7 @@ class Tape:
             if len(self._places) > _MOST_PLACES:
                 self._places = {raw: found}
         if found.key and found.key not in self._graphs:
-            self._begin_graph(found)
+            self._begin_graphs(found)
         return found
 
     def wants(self, channel: str, namespace: Namespace) -> bool:
@@ -218,7 +242,9 @@ class Tape:
         slot = self._messages.end_all(error)
         self._end_graphs("", event, slot, error)
         self._root(record, event, _LAST, error)
+        name = self._graph_name
         self._clear()
+        self._graph_name = name
         self._messages.clear()
 
     def _read_interrupted(self, record: StoredUpdate, data: Any) -> None:
@@ -234,7 +260,7 @@ class Tape:
 
     # ------------------------------------------------------------ people
     def _read_prompt(self, _: StoredUpdate, data: Any) -> None:
-        self._ask(0, members(data))
+        self._ask(FIRST_SLOT, members(data))
 
     def _ask(self, slot: int, prompt: Mapping[str, Any]) -> None:
         prompt_id = as_text(prompt.get("prompt_id"))
@@ -246,11 +272,11 @@ class Tape:
         data = {"interrupt_id": prompt_id, "payload": question, "value": question}
         self._put(slot, "input", graph, data, method="input.requested")
 
-    def _read_response(self, _: StoredUpdate, data: Any) -> None:
+    def _read_response(self, record: StoredUpdate, data: Any) -> None:
         prompt_id = as_text(members(data).get("prompt_id"))
         self._asked.discard(prompt_id)
-        graph = place_of(as_text(members(data).get("namespace")) or None).graph
-        self._put(0, "input", graph, {"interrupt_ids": [prompt_id]}, method="input.answered")
+        graph = place_of(record.scope.namespace).graph
+        self._put(FIRST_SLOT, "input", graph, {"interrupt_ids": [prompt_id]}, method="input.answered")
 
     # ------------------------------------------------------------ states
     def _read_state(self, record: StoredUpdate, data: Any) -> None:
@@ -259,7 +285,7 @@ class Tape:
         raw = record.scope.namespace
         place = place_of(None if raw is None else f"{raw}|")
         if raw is not None and raw not in self._graphs:
-            self._begin_graph(place)
+            self._begin_graphs(place)
         if fields.get("source") == "input":
             return
         checkpoint_id = fields.get("checkpoint_id")
@@ -277,30 +303,37 @@ class Tape:
                 "source": fields.get("source"),
             }
             known_facts = {name: value for name, value in checkpoint.items() if value is not None}
-            self._put(1, "checkpoints", place.graph, known_facts)
-        self._put(2, "values", place.graph, values)
+            self._put(FIRST_SLOT, "checkpoints", place.graph, known_facts)
+        self._put(FIRST_SLOT + 1, "values", place.graph, values)
 
     # ------------------------------------------------------------ nodes and subgraphs
-    def _begin_graph(self, place: Place) -> None:
-        self._graphs[place.key] = place
-        outer = self._tools.get(place.key.rpartition("|")[0] if place.graph[-1].isdigit() else place.key, {})
-        data: dict[str, Any] = {"event": "started", "graph_name": graph_name(place.graph)}
-        if len(outer) == 1:
-            data["cause"] = {"type": "toolCall", "tool_call_id": next(iter(outer))}
-        self._put(0, "lifecycle", place.graph, data)
+    def _begin_graphs(self, place: Place) -> None:
+        """Begin the graph of a place, and those around it."""
+        for depth in range(1, len(place.graph) + 1):
+            graph = place.graph[:depth]
+            key = "|".join(graph)
+            if key in self._graphs:
+                continue
+            self._graphs[key] = graph
+            data: dict[str, Any] = {"event": "started", "graph_name": graph_name(graph)}
+            calls = self._tools.get(key.rpartition("|")[0] if graph[-1].isdigit() else key, {})
+            if len(calls) == 1:
+                data["cause"] = {"type": "toolCall", "tool_call_id": next(iter(calls))}
+            if depth < FIRST_SLOT:
+                self._put(depth, "lifecycle", graph, data)
 
     def _end_graphs(self, node: str, event: str, slot: int, error: str | None) -> None:
         """End the graphs that a node has called, the innermost first; all graphs for an empty `node`."""
         ending = [key for key in self._graphs if not node or key == node or key.startswith(f"{node}|")]
         for key in reversed(ending):
-            place = self._graphs.pop(key)
+            graph = self._graphs.pop(key)
             data = {
                 "event": event,
-                "graph_name": graph_name(place.graph),
+                "graph_name": graph_name(graph),
                 **({} if error is None else {"error": error}),
             }
             if slot < _REQUESTS:
-                self._put(slot, "lifecycle", place.graph, data)
+                self._put(slot, "lifecycle", graph, data)
             slot += 1
 
     def _read_node_start(self, record: StoredUpdate, data: Any) -> None:
@@ -343,7 +376,7 @@ class Tape:
         place = self.place(record)
         self._returned.add(record.scope.namespace or "")
         for number, (name, values) in enumerate(members(data).items()):
-            self._put(1 + number, "updates", place.graph, {"node": name, "values": values}, node=name)
+            self._put(FIRST_SLOT + number, "updates", place.graph, {"node": name, "values": values}, node=name)
 
     # ------------------------------------------------------------ tools
     def _read_tool(self, record: StoredUpdate, data: Any) -> None:
@@ -364,7 +397,7 @@ class Tape:
             case _:
                 calls.pop(call_id, None)
                 event = {"event": "tool-error", "message": error_text(data, "the tool failed")}
-        self._put(1, "tools", place.own, {**event, "tool_call_id": call_id}, node=record.scope.node_id)
+        self._put(FIRST_SLOT, "tools", place.own, {**event, "tool_call_id": call_id}, node=record.scope.node_id)
 
     # ------------------------------------------------------------ the rest
     def _read_custom(self, record: StoredUpdate, data: Any) -> None:
@@ -379,7 +412,7 @@ class Tape:
         data = {"name": name, "payload": payload}
         if self.wants(f"custom:{name}", place.graph):
             member = b"" if node is None else b',"node":%b' % to_json(node)
-            self.write(1, b"custom", place.json + member, to_json(data))
+            self.write(FIRST_SLOT, b"custom", place.json + member, to_json(data))
 
     def _read_llm_start(self, record: StoredUpdate, data: Any) -> None:
         self._messages.model_start(record, data)
