@@ -24,7 +24,7 @@ from lg_streaming.gateway.delivery.pump import SubscriptionPump
 from lg_streaming.gateway.hooks.server import ServerTransport, current_transport
 from lg_streaming.gateway.http.endpoint import wait_disconnected
 from lg_streaming.gateway.http.native import Native
-from lg_streaming.gateway.http.stream_encoder import PreparesPages
+from lg_streaming.gateway.http.stream_encoder import PreparingEncoder
 from lg_streaming.gateway.session.handlers import subscribed
 from lg_streaming.gateway.session.status import connection_status
 from lg_streaming.gateway.session.timers import SessionTimers
@@ -76,6 +76,8 @@ class StreamOptions:
     """Maker of the format's encoder; None for the library's own events."""
     keep_alive_header: bool = False
     """True for the header ``Connection: keep-alive`` under HTTP/1."""
+    check: Callable[[SubscribeResult], None] | None = None
+    """Called with the answer to the subscribe; raises a `StreamingError` to refuse the reader."""
     on_leave: Callable[[], Awaitable[object]] | None = None
     """Awaited after a client has left a stream that had not ended."""
 
@@ -96,6 +98,8 @@ async def open_stream(
     # With `fail` the stream itself reports the gap, and ends there.
     lenient = query.model_copy(update={"on_gap": "oldest"}) if query.on_gap == "fail" else query
     subscription, attached = await session.subscribe(lenient)
+    if options.check is not None:
+        options.check(attached)
     if head_only or (options.encoder is None and _is_past_end(query, attached)):
         session.close()
         return Response(status_code=200 if head_only else 204, headers={**_HEADERS, **options.headers})
@@ -292,6 +296,7 @@ class EventStream(Response):
         await self._begin(send)
         try:
             await self._write(self.first_words)
+            encoder = self.encoder
             subscription.pump = SubscriptionPump(
                 subscription.source,
                 self.encoder.frame_encoder,
@@ -301,7 +306,7 @@ class EventStream(Response):
                 observer=self._session.instrumentation,
                 fails_on_gap=self.fails_on_gap,
                 on_caught_up=None if self.encoder.shared else self._at_head,
-                prepare=self.encoder.prepare if isinstance(self.encoder, PreparesPages) else None,
+                prepare=encoder.prepare if isinstance(encoder, PreparingEncoder) else None,
             )
             last = await carry(subscription.source, subscription.pump, pace=self._context.ticker)
             over = not subscription.source.closed

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub import Page
     from lg_streaming.log.base import ExecutionState
 
-__all__ = ["EventStreamEncoder", "MakeEncoder", "PreparesPages"]
+__all__ = ["EventStreamEncoder", "MakeEncoder", "PreparingEncoder"]
 
 
 class EventStreamEncoder(Protocol):
@@ -82,11 +82,11 @@ class EventStreamEncoder(Protocol):
 
 
 @runtime_checkable
-class PreparesPages(Protocol):
-    """Encoder that loads data before it encodes a page."""
+class PreparingEncoder(Protocol):
+    """Encoder that needs more than the updates, such as states that are too large for the log."""
 
     async def prepare(self, page: Page) -> None:
-        """Load what the updates of a page need; called before they are encoded, and before `encode_event` of a gap."""
+        """Load what the updates of a page need. Called before each page is encoded."""
         ...
 
 
