@@ -72,7 +72,9 @@ def place(*, wait: float = 1.5, connection_time: float | None = None, **settings
     """Serve the wire. A long poll waits for `wait` seconds, and an event stream lasts `connection_time`."""
     before = DurableStreams.wait, DurableStreams.connection_time
     DurableStreams.wait, DurableStreams.connection_time = wait, connection_time or before[1]
-    module = StreamingModule({"auth": {"enabled": False}, "retention": {"max_updates": KEPT}, "limits": FREE, **settings})
+    module = StreamingModule(
+        {"auth": {"enabled": False}, "retention": {"max_updates": KEPT}, "limits": FREE, **settings}
+    )
     try:
         with serve(driven_app(module), log_config=None) as server:
             yield Place(module=module, server=server)
