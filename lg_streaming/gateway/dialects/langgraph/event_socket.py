@@ -238,7 +238,7 @@ class _Socket:
         method, params = fields.get("method"), fields.get("params")
         if number is None or not isinstance(method, str):
             raise BadRequestError("a command has an id, a whole number, and a method")
-        arguments = cast("Mapping[str, Any]", params) if isinstance(params, dict) else {}
+        arguments = cast("Mapping[str, Any]", params if isinstance(params, dict) else {})
         match method:
             case "subscription.subscribe":
                 selection = Selection.parse(arguments)

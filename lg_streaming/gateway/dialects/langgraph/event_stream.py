@@ -49,7 +49,7 @@ class EventTape:
         return self._tape
 
     async def prepare(self, page: Page) -> None:
-        """See `PreparesPages.prepare`."""
+        """See `PreparingEncoder.prepare`."""
         self._after_gap = await self._states.prepare(page, self._tape, self._tape.graph_name or self._graph)
 
     def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:  # noqa: ARG002 (clients read neither)

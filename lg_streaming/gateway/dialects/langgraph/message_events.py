@@ -106,7 +106,7 @@ def _parse_args(text: str) -> dict[str, Any] | None:
 class _Message:
     """Message that has begun and not ended."""
 
-    __slots__ = ("count", "id", "ids", "key", "open", "parameters", "place", "waiting", "wanted")
+    __slots__ = ("calls", "count", "id", "ids", "key", "open", "parameters", "place", "waiting", "wanted")
 
     def __init__(self, key: _Key, message_id: str, place: Place, node: str | None) -> None:
         self.key = key
@@ -120,6 +120,8 @@ class _Message:
         self.open: _Block | None = None
         self.waiting: list[_Block] = []
         self.count = 0
+        self.calls: dict[object, str] = {}
+        """Ids of tool calls, by their index."""
 
     def name_in_events(self) -> None:
         if not self.ids:
@@ -179,7 +181,11 @@ class MessageEvents:
 
     def tool_args(self, record: StoredUpdate, data: Any) -> None:
         """Write a piece of a tool call's arguments."""
-        call_id = as_text(data.get("tool_call_id")) or record.scope.tool_call_id or ""
+        scope, index = record.scope, data.get("index")
+        call_id = as_text(data.get("tool_call_id")) or scope.tool_call_id or ""
+        message = self._open.get((scope.namespace, as_text(data.get("message_id")) or scope.message_id or ""))
+        if message is not None and not call_id:  # only the first piece has the id
+            call_id = message.calls.get(index, "")
         self._add(record, data, _CALL, as_text(data.get("args")), (call_id, as_text(data.get("tool"))))
 
     def _add(self, record: StoredUpdate, data: Any, kind: str, text: str, call: tuple[str, str] = ("", "")) -> None:
@@ -201,6 +207,8 @@ class MessageEvents:
                 block = _Block(kind, *call)
                 message.waiting.append(block)
             block.parts.append(text)
+        if kind == _CALL:
+            message.calls[data.get("index")] = call_id
         self._advance(message, slot)
 
     def _advance(self, message: _Message, slot: int, *, ends: bool = False) -> int:
