@@ -9,7 +9,7 @@ import orjson
 from langchain_core.messages import BaseMessage
 from langgraph.types import StateSnapshot
 
-from lg_streaming.runs.commands import Thread, check_checkpoint
+from lg_streaming.runs.commands import GraphThread, check_checkpoint
 
 if TYPE_CHECKING:
     from lg_streaming.hub import StreamHub
@@ -43,7 +43,7 @@ class RemoteThreads:
             BadRequestError: If the thread has no such checkpoint.
             TransitionError: If a checkpoint is named, and the graph has no checkpointer.
         """
-        thread = Thread(self._graphs[graph], thread_id)
+        thread = GraphThread(self._graphs[graph], thread_id)
         if checkpoint_id is not None:
             await check_checkpoint(thread, checkpoint_id)
         if thread.graph.checkpointer is None:
@@ -72,7 +72,7 @@ class RemoteThreads:
         Raises:
             GraphNotFoundError: If the graph is not registered.
         """
-        thread = Thread(self._graphs[graph], thread_id)
+        thread = GraphThread(self._graphs[graph], thread_id)
         if thread.graph.checkpointer is None:
             return
         states = thread.graph.aget_state_history(
@@ -92,7 +92,7 @@ class RemoteThreads:
         Raises:
             GraphNotFoundError: If the graph is not registered.
         """
-        thread = Thread(self._graphs[graph], thread_id)
+        thread = GraphThread(self._graphs[graph], thread_id)
         if thread.graph.checkpointer is None:
             return None
         async for snapshot in thread.graph.aget_state_history(thread.config_at(None)):
@@ -104,7 +104,7 @@ class RemoteThreads:
 
     async def message_ids(self, graph: str, thread_id: str) -> list[str]:
         """Return the ids of the messages in the newest state, in order."""
-        thread = Thread(self._graphs[graph], thread_id)
+        thread = GraphThread(self._graphs[graph], thread_id)
         if thread.graph.checkpointer is None:
             return []
         return _message_ids((await thread.graph.aget_state(thread.config_at(None))).values)
