@@ -59,7 +59,9 @@ class GatedModel(ScriptedChatModel):
 
     split: Callable[[str], list[str]] = words
 
-    async def _astream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+    async def _astream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
         async for chunk in super()._astream(messages, *args, **kwargs):
             word = chunk.text.strip()
             if word.startswith("|"):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.node import NodeClient, node_executable
+from tests.support.node import node_executable
 from tests.support.server import ServerProcess, serve_process
 from tests.wires.langgraph.python_checks import Place
 

@@ -1,7 +1,6 @@
 """Checks with the stock Python client of the LangGraph SDK, async and sync. Each takes what it needs from a `Place`."""
 
 import asyncio
-import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -72,7 +71,9 @@ def only_text(frames: list[Any]) -> str:
     return "".join(frame.data[0]["content"] for frame in frames if frame.event == "messages")
 
 
-async def stream_text(client: LangGraphClient, thread: str, text: str, act: Callable[[str], object] | None = None) -> str:
+async def stream_text(
+    client: LangGraphClient, thread: str, text: str, act: Callable[[str], object] | None = None
+) -> str:
     """The streamed text of a new run, to its end."""
     stream = client.runs.stream(thread, "agent", input=human(text), stream_mode=TUPLES, stream_resumable=True)
     return only_text(await read(stream, act))
@@ -225,14 +226,8 @@ async def cut(place: Place) -> None:
 
 async def early_end(place: Place) -> None:
     """A response that ends as if complete, in the middle of an answer."""
-    async with broken(place, end_response) as text:
+    async with broken(place, TcpProxy.complete) as text:
         assert text == "one two three"
-
-
-def end_response(proxy: TcpProxy) -> None:
-    for line in list(proxy._lines):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        line.client.write(b"0\r\n\r\n")
-        line.client.close()
 
 
 @asynccontextmanager
@@ -271,7 +266,9 @@ async def others(place: Place) -> None:
         assert (await client.assistants.get(found[0]["assistant_id"]))["graph_id"] == found[0]["graph_id"]
         tag = uuid4().hex
         thread: Any = await client.threads.create(metadata={"tag": tag}, graph_id="agent")
-        assert [each["thread_id"] for each in await client.threads.search(metadata={"tag": tag})] == [thread["thread_id"]]
+        assert [each["thread_id"] for each in await client.threads.search(metadata={"tag": tag})] == [
+            thread["thread_id"]
+        ]
         await client.threads.update(thread["thread_id"], metadata={"more": True})
         metadata: Any = (await client.threads.get(thread["thread_id"]))["metadata"]
         assert metadata["tag"] == tag

@@ -27,5 +27,7 @@ async def test_the_python_client(place: Place) -> None:
             error.add_note(check.__name__)
             raise
 
-    done = await asyncio.gather(*map(result, ASYNC), *(asyncio.to_thread(check, place) for check in SYNC), return_exceptions=True)
+    done = await asyncio.gather(
+        *map(result, ASYNC), *(asyncio.to_thread(check, place) for check in SYNC), return_exceptions=True
+    )
     assert not (wrong := [each for each in done if each is not None]), wrong
