@@ -1,4 +1,4 @@
-"""The server of the tests: both graphs, in a process of its own. Environment variables say how.
+"""The server of the tests, with both graphs, for another process. Environment variables configure it.
 
 - `LOG`: URL of the log; in memory by default.
 - `CHECKPOINTS`: file of SQLite with the checkpoints; in memory by default.
@@ -19,7 +19,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from lg_streaming import StreamingModule
 from lg_streaming.settings import StreamingSettings
-from tests.wires.langgraph.graphs import builder, other
+from tests.wires.langgraph.graphs import builder, writer
 
 OPEN = {
     "messages_per_second": None,
@@ -51,6 +51,6 @@ def make() -> FastAPI:
 
     app = FastAPI(lifespan=lifespan)
     streaming.graphs["agent"] = builder.compile(checkpointer=checkpointer, name="agent")
-    streaming.graphs["other"] = other.compile(checkpointer=checkpointer, name="other")
+    streaming.graphs["other"] = writer.compile(checkpointer=checkpointer, name="other")
     streaming.install(app, wires=["langgraph"])
     return app

@@ -1,6 +1,6 @@
 """The graphs that the clients start. The first word of the last message picks what the graph `agent` does.
 
-LangChain's own development server loads this file too. It has its own checkpointer, so `builder` and `other` have none.
+LangChain's own development server loads this file too. It has its own checkpointer, so `agent` and `other` have none.
 
 A word `|name|` in an answer is a gate: the model waits there until `open_gate(name)`, or the client, makes a file of
 that name. So a client knows how far a run is when the words before the gate have come.
@@ -9,33 +9,31 @@ that name. So a client knows how far a run is when the words before the gate hav
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.config import get_stream_writer
-from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.graph import END, START, StateGraph, add_messages
 from langgraph.prebuilt import ToolNode
 from langgraph.types import RetryPolicy, interrupt
+from typing_extensions import TypedDict
 
 from lg_streaming.testing import ScriptedChatModel
 
-__all__ = ["Context", "State", "agent", "builder", "open_gate", "other"]
+__all__ = ["State", "agent", "builder", "open_gate", "other", "writer"]
 
 POLL = 0.005
 """Seconds between two looks at a gate."""
 
 
-class State(MessagesState, total=False):
+class State(TypedDict, total=False):
+    messages: Annotated[list[AnyMessage], add_messages]
     note: str
-
-
-class Context(MessagesState, total=False):
-    tone: str
 
 
 async def gate(name: str) -> None:
@@ -70,34 +68,34 @@ class GatedModel(ScriptedChatModel):
                 yield chunk
 
 
-def asked(messages: list[BaseMessage]) -> tuple[str, str]:
+def asked(messages: Sequence[BaseMessage]) -> tuple[str, str]:
     """The first word of the last human message, and what follows it."""
     text = next(str(each.text) for each in reversed(messages) if each.type == "human")
     word, _, rest = text.partition(" ")
     return word, rest
 
 
-def repeat(messages: list[BaseMessage]) -> AIMessage:
+def repeat(messages: Sequence[BaseMessage]) -> AIMessage:
     return AIMessage(asked(messages)[1])
 
 
-def use_tool(messages: list[BaseMessage]) -> AIMessage:
+def use_tool(messages: Sequence[BaseMessage]) -> AIMessage:
     if messages[-1].type == "tool":
         return AIMessage(f"It is {messages[-1].text}.")
     call = {"name": "weather", "args": {"city": asked(messages)[1] or "Oslo"}, "id": f"call-{len(messages)}"}
     return AIMessage("", tool_calls=[call])
 
 
-def reason(messages: list[BaseMessage]) -> AIMessage:
+def reason(messages: Sequence[BaseMessage]) -> AIMessage:
     thought = {"type": "reasoning", "reasoning": "Let me think."}
     return AIMessage([thought, {"type": "text", "text": asked(messages)[1] or "Done thinking."}])
 
 
-def reason_beside(messages: list[BaseMessage]) -> AIMessage:
+def reason_beside(messages: Sequence[BaseMessage]) -> AIMessage:
     return AIMessage(asked(messages)[1], additional_kwargs={"reasoning_content": "Hm, so."})
 
 
-def numbers(_: list[BaseMessage]) -> AIMessage:
+def numbers(_: Sequence[BaseMessage]) -> AIMessage:
     return AIMessage("".join(f"w{n} " for n in range(3000)))
 
 
@@ -108,19 +106,19 @@ reasoning_beside = GatedModel(answers=reason_beside)
 counting = GatedModel(answers=numbers)
 
 
-async def plan(state: State) -> State:
+async def plan(state: Any) -> dict[str, Any]:
     """Do nothing: a step before all others."""
     return {"note": asked(state["messages"])[0]}
 
 
-def which(state: State) -> str | list[str]:
+def which(state: Any) -> str | list[str]:
     word = asked(state["messages"])[0]
     both = {"two": ["ask_a", "ask_b"], "both": ["left", "right"]}
     return both.get(word) or (word if word in NODES else "say")
 
 
 def answering(model: ScriptedChatModel) -> Any:
-    async def answer(state: State, config: RunnableConfig) -> State:
+    async def answer(state: Any, config: RunnableConfig) -> dict[str, Any]:
         return {"messages": [await model.ainvoke(state["messages"], config)]}
 
     return answer
@@ -133,32 +131,32 @@ async def weather(city: str) -> str:
     return f"sunny in {city}"
 
 
-def after_tool(state: State) -> str:
+def after_tool(state: Any) -> str:
     last = state["messages"][-1]
     return "tools" if isinstance(last, AIMessage) and last.tool_calls else END
 
 
-async def custom(state: State) -> State:
+async def custom(state: Any) -> dict[str, Any]:
     write = get_stream_writer()
     write({"step": 1})
     write("plain")
     return {"note": "customized", "messages": [AIMessage("made by hand", id=None)]}
 
 
-async def ask(state: State) -> State:
+async def ask(state: Any) -> dict[str, Any]:
     answer = interrupt({"question": "Go on?"})
     return {"messages": [AIMessage(f"answer: {answer}")], "note": str(answer)}
 
 
-async def ask_a(state: State) -> State:
+async def ask_a(state: Any) -> dict[str, Any]:
     return {"messages": [AIMessage(f"a: {interrupt({'question': 'a?'})}")]}
 
 
-async def ask_b(state: State) -> State:
+async def ask_b(state: Any) -> dict[str, Any]:
     return {"messages": [AIMessage(f"b: {interrupt({'question': 'b?'})}")]}
 
 
-async def fail(state: State, config: RunnableConfig) -> State:
+async def fail(state: Any, config: RunnableConfig) -> dict[str, Any]:
     await repeating.ainvoke(state["messages"], config)
     raise ValueError("boom")
 
@@ -170,7 +168,7 @@ class UnluckyError(Exception):
     """The failure of a first try."""
 
 
-async def retry(state: State, config: RunnableConfig) -> State:
+async def retry(state: Any, config: RunnableConfig) -> dict[str, Any]:
     """Fail at the first try, after the model's answer."""
     answer = await repeating.ainvoke(state["messages"], config)
     thread = str(config.get("configurable", {}).get("thread_id"))
@@ -180,11 +178,11 @@ async def retry(state: State, config: RunnableConfig) -> State:
     return {"messages": [answer]}
 
 
-async def first(state: State) -> State:
+async def first(state: Any) -> dict[str, Any]:
     return {"note": "first"}
 
 
-async def second(state: State, config: RunnableConfig) -> State:
+async def second(state: Any, config: RunnableConfig) -> dict[str, Any]:
     return {"note": "second", "messages": [await repeating.ainvoke(state["messages"], config)]}
 
 
@@ -225,4 +223,5 @@ builder.add_edge("tools", "tool")
 builder.add_edge("steps", "second")
 
 agent = builder.compile(name="agent")
-other = StateGraph(State).add_node("write", answering(repeating)).add_edge(START, "write").compile(name="other")
+writer = StateGraph(State).add_node("write", answering(repeating)).add_edge(START, "write")
+other = writer.compile(name="other")

@@ -26,7 +26,7 @@ def place_of(server: ServerProcess, gates: Path) -> Place:
 
 @contextmanager
 def serving(gates: Path, env: Mapping[str, str] | None = None, **options: Any) -> Generator[ServerProcess]:
-    """A server in a process of its own; the caller looks at its log."""
+    """A server in another process; the caller checks its log."""
     with serve_process(APP, env={"GATES": str(gates), **(env or {})}, **options) as server:
         yield server
 

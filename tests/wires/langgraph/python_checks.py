@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import pytest
 from langgraph_sdk import get_client, get_sync_client
-from langgraph_sdk.client import LangGraphClient, SyncLangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError, UnprocessableEntityError
 
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
@@ -45,10 +44,15 @@ class Place:
 
 
 @asynccontextmanager
-async def client_of(url: str, headers: dict[str, str] | None = None) -> AsyncGenerator[LangGraphClient]:
-    """A client, closed at the end."""
+async def client_of(url: str, headers: dict[str, str] | None = None) -> AsyncGenerator[Any]:
+    """A client, closed at the end. Its results have too many types to name."""
     async with get_client(url=url, api_key=None, headers=headers) as client:
         yield client
+
+
+def sync_client_of(url: str) -> AbstractContextManager[Any]:
+    """The sync client."""
+    return get_sync_client(url=url, api_key=None)
 
 
 def human(text: str) -> Any:
@@ -71,9 +75,7 @@ def only_text(frames: list[Any]) -> str:
     return "".join(frame.data[0]["content"] for frame in frames if frame.event == "messages")
 
 
-async def stream_text(
-    client: LangGraphClient, thread: str, text: str, act: Callable[[str], object] | None = None
-) -> str:
+async def stream_text(client: Any, thread: str, text: str, act: Callable[[str], object] | None = None) -> str:
     """The streamed text of a new run, to its end."""
     stream = client.runs.stream(thread, "agent", input=human(text), stream_mode=TUPLES, stream_resumable=True)
     return only_text(await read(stream, act))
@@ -87,7 +89,7 @@ async def until(condition: Callable[[], Awaitable[object]], timeout: float = 10.
         return found
 
 
-async def new_thread(client: LangGraphClient) -> str:
+async def new_thread(client: Any) -> str:
     return (await client.threads.create())["thread_id"]
 
 
@@ -140,19 +142,19 @@ async def second_version(place: Place) -> None:
 async def asks(place: Place) -> None:
     async with client_of(place.url) as client:
         thread = await new_thread(client)
-        values: Any = await client.runs.wait(thread, "agent", input=human("ask"))
+        values = await client.runs.wait(thread, "agent", input=human("ask"))
         assert values["__interrupt__"][0]["value"] == {"question": "Go on?"}
-        state: Any = await client.threads.get_state(thread)
+        state = await client.threads.get_state(thread)
         assert list(state["next"]) == ["ask"]
         assert state["tasks"][0]["interrupts"][0]["id"] == values["__interrupt__"][0]["id"]
         values = await client.runs.wait(thread, "agent", command={"resume": {"any": ["json", 1]}})
         assert values["messages"][-1]["content"] == "answer: {'any': ['json', 1]}"
-        history: Any = await client.threads.get_history(thread, limit=20)
+        history = await client.threads.get_history(thread, limit=20)
         assert list(history[0]["next"]) == []
         at = await client.threads.get_state(thread, checkpoint=history[1]["checkpoint"])
         assert list(at["next"]) == ["ask"]
         await client.threads.update_state(thread, {"note": "mine"})
-        assert (await client.threads.get_state(thread))["values"]["note"] == "mine"  # type: ignore[call-overload]
+        assert (await client.threads.get_state(thread))["values"]["note"] == "mine"
 
 
 async def errors(place: Place) -> None:
@@ -177,7 +179,7 @@ async def errors(place: Place) -> None:
 async def joins(place: Place) -> None:
     async with client_of(place.url) as client:
         thread, gate = await new_thread(client), place.gate()
-        run: Any = await client.runs.create(
+        run = await client.runs.create(
             thread,
             "agent",
             input=human(f"say one two |{gate}| three"),
@@ -189,7 +191,7 @@ async def joins(place: Place) -> None:
         assert only_text(frames) == "one two three"
         again = await read(client.runs.join_stream(thread, run["run_id"], last_event_id=frames[2].id))
         assert again == frames[3:]
-        values: Any = await client.runs.join(thread, run["run_id"])
+        values = await client.runs.join(thread, run["run_id"])
         assert values["messages"][-1]["content"] == "one two three"
         assert [each["run_id"] for each in await client.runs.list(thread)] == [run["run_id"]]
 
@@ -198,13 +200,13 @@ async def cancels(place: Place) -> None:
     async with client_of(place.url) as client:
         thread = await new_thread(client)
         for action in ("interrupt", "rollback"):
-            run: Any = await client.runs.create(thread, "agent", input=human(f"say x |{place.gate()}| y"))
+            run = await client.runs.create(thread, "agent", input=human(f"say x |{place.gate()}| y"))
 
             async def is_running(run: Any = run) -> bool:
                 return (await client.runs.get(thread, run["run_id"]))["status"] == "running"
 
             await until(is_running)
-            await client.runs.cancel(thread, run["run_id"], wait=True, action=action)  # type: ignore[arg-type]
+            await client.runs.cancel(thread, run["run_id"], wait=True, action=action)
             if action == "interrupt":
                 assert (await client.runs.get(thread, run["run_id"]))["status"] == "interrupted"
 
@@ -247,42 +249,42 @@ async def broken(place: Place, fault: Callable[[TcpProxy], None]) -> AsyncGenera
 async def strategies(place: Place) -> None:
     async with client_of(place.url) as client:
         thread, gate = await new_thread(client), place.gate()
-        run: Any = await client.runs.create(thread, "agent", input=human(f"say x |{gate}| y"))
+        run = await client.runs.create(thread, "agent", input=human(f"say x |{gate}| y"))
         with pytest.raises(ConflictError):
             await client.runs.create(thread, "agent", input=human("say no"), multitask_strategy="reject")
-        queued: Any = await client.runs.create(thread, "agent", input=human("say z"), multitask_strategy="enqueue")
+        queued = await client.runs.create(thread, "agent", input=human("say z"), multitask_strategy="enqueue")
         assert queued["status"] == "pending"
         place.open(gate)
         await client.runs.join(thread, run["run_id"])
-        values: Any = await client.runs.join(thread, queued["run_id"])
+        values = await client.runs.join(thread, queued["run_id"])
         assert [each["content"] for each in values["messages"]][1::2] == ["x y", "z"]
 
 
 async def others(place: Place) -> None:
     """Assistants, search, threads without a run, runs without a thread."""
     async with client_of(place.url) as client:
-        found: Any = await client.assistants.search()
+        found = await client.assistants.search()
         assert {each["graph_id"] for each in found} == {"agent", "other"}
         assert (await client.assistants.get(found[0]["assistant_id"]))["graph_id"] == found[0]["graph_id"]
         tag = uuid4().hex
-        thread: Any = await client.threads.create(metadata={"tag": tag}, graph_id="agent")
+        thread = await client.threads.create(metadata={"tag": tag}, graph_id="agent")
         assert [each["thread_id"] for each in await client.threads.search(metadata={"tag": tag})] == [
             thread["thread_id"]
         ]
         await client.threads.update(thread["thread_id"], metadata={"more": True})
-        metadata: Any = (await client.threads.get(thread["thread_id"]))["metadata"]
+        metadata = (await client.threads.get(thread["thread_id"]))["metadata"]
         assert metadata["tag"] == tag
         assert metadata["more"]
         await client.threads.delete(thread["thread_id"])
         assert await client.threads.search(metadata={"tag": tag}) == []
         stream = client.runs.stream(None, "agent", input=human("say alone"), stream_mode="messages-tuple")
         assert only_text(await read(stream)) == "alone"
-        values: Any = await client.runs.wait(None, "agent", input=human("say alone"))
+        values = await client.runs.wait(None, "agent", input=human("say alone"))
         assert values["messages"][-1]["content"] == "alone"
 
 
 def sync_tokens(place: Place) -> None:
-    with get_sync_client(url=place.url, api_key=None) as client:
+    with sync_client_of(place.url) as client:
         thread = client.threads.create()["thread_id"]
         gate, created = place.gate(), list[Any]()
         stream = client.runs.stream(
@@ -299,21 +301,21 @@ def sync_tokens(place: Place) -> None:
                 place.open(gate)
         assert only_text(frames) == "one two three"
         assert client.runs.get(thread, created[0]["run_id"])["status"] == "success"
-        asked: Any = client.runs.wait(thread, "agent", input=human("ask"))
+        asked = client.runs.wait(thread, "agent", input=human("ask"))
         assert asked["__interrupt__"][0]["value"] == {"question": "Go on?"}
-        values: Any = client.runs.wait(thread, "agent", command={"resume": "ok"})
+        values = client.runs.wait(thread, "agent", command={"resume": "ok"})
         assert values["messages"][-1]["content"] == "answer: ok"
         assert len(client.threads.get_history(thread, limit=2)) == 2
 
 
 def sync_errors(place: Place) -> None:
-    with get_sync_client(url=place.url, api_key=None) as client:
+    with sync_client_of(place.url) as client:
         thread = client.threads.create()["thread_id"]
         with pytest.raises(ConflictError):
             client.threads.create(thread_id=thread)
         with pytest.raises(Exception, match="boom"):
             client.runs.wait(thread, "agent", input=human("fail x"))
-        run: Any = client.runs.create(thread, "agent", input=human(f"say x |{place.gate()}| y"))
+        run = client.runs.create(thread, "agent", input=human(f"say x |{place.gate()}| y"))
         client.runs.cancel(thread, run["run_id"], wait=True)
         assert client.runs.get(thread, run["run_id"])["status"] == "interrupted"
         client.threads.delete(thread)
@@ -326,7 +328,7 @@ async def sync_cut(place: Place) -> None:
     async with tcp_proxy(int(place.url.rpartition(":")[2])) as proxy:
         loop, gate = asyncio.get_running_loop(), place.gate()
 
-        def work(client: SyncLangGraphClient) -> str:
+        def work(client: Any) -> str:
             thread = client.threads.create()["thread_id"]
             stream = client.runs.stream(
                 thread,
@@ -344,7 +346,7 @@ async def sync_cut(place: Place) -> None:
             return only_text(frames)
 
         def all_of_it() -> str:
-            with get_sync_client(url=f"http://127.0.0.1:{proxy.port}", api_key=None) as client:
+            with sync_client_of(f"http://127.0.0.1:{proxy.port}") as client:
                 return work(client)
 
         assert await asyncio.to_thread(all_of_it) == "one two three"

@@ -123,7 +123,7 @@ async def python_watch(url: str, text: str) -> AsyncGenerator[Watched]:
                 )
                 async for frame in stream:
                     if frame.event == "messages":
-                        watched.text += frame.data[0]["content"]  # type: ignore[index]
+                        watched.text += frame.data[0]["content"]
                     elif frame.event == "values":
                         watched.values = frame.data
                     elif frame.event == "error":
@@ -251,10 +251,10 @@ async def test_the_runs_process_is_killed(watch: Watch, folder: Path, log: str, 
 
 
 async def test_a_killed_run_ends_with_an_error(folder: Path, log: str, redis_prefix: str) -> None:
-    """Without `on_abandoned="resume"` the run is over; the next one of its thread works."""
+    """Without `on_abandoned="resume"` the run ends; the next one of its thread works."""
     async with fleet_of(folder, log, redis_prefix) as fleet, client_of(fleet.url) as client:
         thread = (await client.threads.create())["thread_id"]
-        run: Any = await client.runs.create(thread, "agent", input=human(WORDS.format(gate="g")), stream_mode=TUPLES)
+        run = await client.runs.create(thread, "agent", input=human(WORDS.format(gate="g")), stream_mode=TUPLES)
         await fleet.start()
         stream = client.runs.join_stream(thread, run["run_id"], last_event_id="-1")
         killed: list[asyncio.Task[None]] = []
@@ -269,7 +269,7 @@ async def test_a_killed_run_ends_with_an_error(folder: Path, log: str, redis_pre
         assert frames[-1].event == "error"
         assert only_text(frames).strip() == "one two"
         assert (await client.runs.get(thread, run["run_id"]))["status"] in ("timeout", "error")
-        values: Any = await client.runs.wait(thread, "agent", input=human("say next"))
+        values = await client.runs.wait(thread, "agent", input=human("say next"))
         assert values["messages"][-1]["content"] == "next"
 
 
@@ -286,12 +286,12 @@ async def answer_after_a_restart(folder: Path, log: str | None, prefix: str) -> 
     async with fleet_of(folder, log, prefix) as fleet:
         async with client_of(fleet.url) as client:
             thread = (await client.threads.create())["thread_id"]
-            asked: Any = await client.runs.wait(thread, "agent", input=human("ask"))
+            asked = await client.runs.wait(thread, "agent", input=human("ask"))
             assert asked["__interrupt__"]
         await asyncio.to_thread(fleet.servers[0].stop)
         await fleet.start()
         async with client_of(fleet.url) as client:
-            state: Any = await client.threads.get_state(thread)
+            state = await client.threads.get_state(thread)
             assert state["tasks"][0]["interrupts"][0]["id"] == asked["__interrupt__"][0]["id"]
 
             async def answer() -> Any:
@@ -320,8 +320,8 @@ async def test_a_slow_reader_delays_no_one(folder: Path) -> None:
         near, far = f"http://127.0.0.1:{fleet.servers[0].port}", f"http://127.0.0.1:{slow.port}"
         async with client_of(near) as client, client_of(far) as slow_client:
             thread = (await client.threads.create())["thread_id"]
-            run: Any = await client.runs.create(thread, "agent", input=human("say |g|"), stream_mode=TUPLES)
-            ahead: Any = await client.runs.create(thread, "agent", input=human("count"), stream_mode=TUPLES)
+            run = await client.runs.create(thread, "agent", input=human("say |g|"), stream_mode=TUPLES)
+            ahead = await client.runs.create(thread, "agent", input=human("count"), stream_mode=TUPLES)
             reading = asyncio.create_task(
                 read(slow_client.runs.join_stream(thread, ahead["run_id"], last_event_id="-1"))
             )
@@ -342,7 +342,7 @@ async def test_a_late_reader_of_an_evicted_log_gets_the_values(folder: Path) -> 
     """Most of the run's updates are gone: the newest values heal what is missing."""
     async with fleet_of(folder, retention={"max_updates": 100}) as fleet, client_of(fleet.url) as client:
         thread = (await client.threads.create())["thread_id"]
-        values: Any = await client.runs.wait(thread, "agent", input=human("count"))
+        values = await client.runs.wait(thread, "agent", input=human("count"))
         assert len(values["messages"]) == 2
         (run,) = await client.runs.list(thread)
         late = client.runs.join_stream(thread, run["run_id"], last_event_id="-1", stream_mode=TUPLES)
@@ -350,13 +350,13 @@ async def test_a_late_reader_of_an_evicted_log_gets_the_values(folder: Path) -> 
         assert frames[-1].event in ("values", "end")
         final = [frame.data for frame in frames if frame.event == "values"][-1]
         assert final["messages"] == values["messages"]
-        assert (await client.runs.join(thread, run["run_id"]))["messages"] == values["messages"]  # type: ignore[call-overload,index]
+        assert (await client.runs.join(thread, run["run_id"]))["messages"] == values["messages"]
 
 
 async def test_a_deleted_thread_takes_its_run_with_it(folder: Path) -> None:
     async with fleet_of(folder) as fleet, client_of(fleet.url) as client:
         thread = (await client.threads.create())["thread_id"]
-        run: Any = await client.runs.create(thread, "agent", input=human(WORDS.format(gate="g")))
+        run = await client.runs.create(thread, "agent", input=human(WORDS.format(gate="g")))
         await client.threads.delete(thread)
         for request in (client.threads.get_state(thread), client.runs.get(thread, run["run_id"])):
             with pytest.raises(NotFoundError):

@@ -106,7 +106,7 @@ async def thread(http: httpx2.AsyncClient) -> str:
 
 
 def why_not_refused(response: httpx2.Response) -> str | None:
-    """What is wrong with an answer to a bad request; None if it is a refusal in the wire's form."""
+    """The fault of an answer to a bad request; None if it is a refusal in the wire's form."""
     if not 400 <= response.status_code < 500:
         return f"{response.status_code} {response.text[:200]}"
     try:
