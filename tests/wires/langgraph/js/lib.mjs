@@ -121,7 +121,7 @@ export async function newProxy() {
   const lines = new Set();
   const server = net.createServer((near) => {
     const far = net.connect(Number(target.port), target.hostname);
-    const line = { near, far, requests: "" };
+    const line = { near, far, requests: "", answers: "" };
     lines.add(line);
     const close = () => {
       lines.delete(line);
@@ -130,7 +130,7 @@ export async function newProxy() {
     };
     for (const half of [near, far]) half.on("error", close).on("close", close);
     near.on("data", (data) => (line.requests += data.toString("latin1")) && far.write(data));
-    far.on("data", (data) => near.write(data));
+    far.on("data", (data) => (line.answers += data.toString("latin1")) && near.write(data));
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -138,6 +138,7 @@ export async function newProxy() {
   return {
     url: `http://127.0.0.1:${server.address().port}`,
     requests: () => seen.concat([...lines].map((line) => line.requests)),
+    answers: () => [...lines].map((line) => line.answers),
     cut: () => {
       for (const line of [...lines]) {
         seen.push(line.requests);
