@@ -44,6 +44,33 @@ export async function read(stream, watch = () => {}) {
   return frames;
 }
 
+/** Start reading a stream that never ends; `stop()` ends it. */
+export function follow(open, watch = () => {}) {
+  const controller = new AbortController();
+  const frames = [];
+  let failed = null;
+  const reading = (async () => {
+    try {
+      for await (const frame of open(controller.signal)) {
+        frames.push(frame);
+        await watch(frame, frames);
+      }
+    } catch (error) {
+      if (!controller.signal.aborted) failed = error;
+    }
+  })();
+  const check = () => {
+    if (failed) throw failed;
+    return frames;
+  };
+  const stop = async () => {
+    controller.abort();
+    await reading;
+    return check();
+  };
+  return { frames, check, stop };
+}
+
 /** The text of a message's content. */
 export const textOf = (content) =>
   typeof content === "string" ? content : content.map((each) => (typeof each === "string" ? each : (each.text ?? ""))).join("");
