@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiosqlite
 from fastapi import FastAPI
@@ -34,7 +35,8 @@ async def allow(*_: object) -> bool:
 
 def make() -> FastAPI:
     """Return the app; call it in the event loop that serves it."""
-    settings = {**json.loads(os.environ.get("SETTINGS", "{}")), "limits": OPEN, "wires": {"graph": "agent"}}
+    given = json.loads(os.environ.get("SETTINGS", "{}"))
+    settings: dict[str, Any] = {"runs": {"shutdown_grace": 0.1}, **given, "limits": OPEN, "wires": {"graph": "agent"}}
     if log := os.environ.get("LOG"):
         settings["log"] = log
     if secret := os.environ.get("SECRET"):
