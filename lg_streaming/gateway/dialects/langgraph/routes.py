@@ -95,6 +95,7 @@ class LangGraph(Wire):
             ("threads/{thread_id}/history", {"GET": threads.history, "POST": threads.history}),
             ("threads/{thread_id}/commands", {"POST": events.command}),
             ("threads/{thread_id}/stream/events", {"POST": events.stream}),
+            ("threads/{thread_id}/stream", {"GET": runs.thread_stream}),
             ("threads/{thread_id}/runs", {"GET": runs.list, "POST": runs.create}),
             ("threads/{thread_id}/runs/stream", {"POST": runs.stream}),
             ("threads/{thread_id}/runs/wait", {"POST": runs.wait}),
@@ -108,7 +109,7 @@ class LangGraph(Wire):
         handles = {name: _answering(handle) for name, handle in methods.items()}
         if unknown:
             handles = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), _answering(_unknown))
-        return Endpoint(self._context, describe_error=refused, expose=_EXPOSED, **handles)
+        return Endpoint(self._context, for_all_pages=False, describe_error=refused, expose=_EXPOSED, **handles)
 
     # --- what the server is ---------------------------------------------------------------------------------
 

