@@ -53,10 +53,10 @@ KINDS: Final = {
     "use-stream-classic": Kind("use-stream", "classic.html"),
     "copilotkit": Kind(
         "copilotkit",
-        text="[data-testid=copilot-assistant-message] .copilotKitMarkdown",
-        question="[data-testid=copilot-chat-input] textarea",
-        stop="[data-testid=copilot-chat-input] button[data-testid=copilot-send-button]",
-        user="[data-testid=copilot-user-message]",
+        text="[data-testid=copilot-assistant-message] > .cpk\\:prose",
+        question="[data-testid=copilot-chat-textarea]",
+        stop="[data-testid=copilot-send-button]",
+        user="[data-testid=copilot-user-message] > .cpk\\:prose",
     ),
 }
 

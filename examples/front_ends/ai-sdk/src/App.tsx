@@ -14,7 +14,7 @@ const SERVER = import.meta.env.VITE_SERVER ?? "http://127.0.0.1:8000";
 type Delivery = { id: string; step: string; percent: number };
 type Message = UIMessage<unknown, { delivery: Delivery }>;
 type ToolPart = ToolUIPart | DynamicToolUIPart;
-type Answer = { id: string; approved: boolean; reason?: string };
+type Answer = { id: string; approved: boolean };
 
 /** The address holds the chat, so that a reload and a second tab show it again. */
 function chatInAddress() {
@@ -46,7 +46,7 @@ export function App() {
     <main className="chat">
       <header>
         <h1>Postcards</h1>
-        <button className="quiet" onClick={() => location.assign("?")}>
+        <button className="button quiet" onClick={() => location.assign("?")}>
           New chat
         </button>
         <p className="soft">Name a place. The agent writes a card, and asks before it posts it.</p>
@@ -58,7 +58,9 @@ export function App() {
         {error !== undefined && (
           <p className="notice line" role="alert">
             {error.message}
-            <button onClick={() => chat.resumeStream()}>Try again</button>
+            <button className="button" onClick={() => chat.resumeStream()}>
+              Try again
+            </button>
           </p>
         )}
       </section>
@@ -122,10 +124,12 @@ function Tool(props: { part: ToolPart; delivery: Delivery | undefined; onAnswer:
       </dl>
       {approval !== undefined && (
         <div className="line">
-          <button className="main" onClick={() => onAnswer({ id: approval.id, approved: true })}>
+          <button className="button main" onClick={() => onAnswer({ id: approval.id, approved: true })}>
             Post it
           </button>
-          <button onClick={() => onAnswer({ id: approval.id, approved: false, reason: "not now" })}>Keep it</button>
+          <button className="button" onClick={() => onAnswer({ id: approval.id, approved: false })}>
+            Keep it
+          </button>
         </div>
       )}
       {name === "post_card" && delivery !== undefined && state === "running" && (
@@ -149,8 +153,9 @@ function Composer(props: { isBusy: boolean; isAsking: boolean; onSend: (text: st
     setText("");
   };
   return (
-    <form onSubmit={send}>
+    <form className="composer" onSubmit={send}>
       <input
+        className="field"
         value={text}
         onChange={(event) => setText(event.target.value)}
         placeholder={isAsking ? "Answer first" : "A place, such as Porto"}
@@ -160,11 +165,11 @@ function Composer(props: { isBusy: boolean; isAsking: boolean; onSend: (text: st
         autoComplete="off"
       />
       {isBusy ? (
-        <button type="button" onClick={onStop}>
+        <button type="button" className="button" onClick={onStop}>
           Stop
         </button>
       ) : (
-        <button className="main" disabled={isAsking || text.trim() === ""}>
+        <button className="button main" disabled={isAsking || text.trim() === ""}>
           Send
         </button>
       )}

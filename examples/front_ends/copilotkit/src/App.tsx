@@ -26,7 +26,7 @@ export function App() {
       <main className="chat">
         <header>
           <h1>Postcards</h1>
-          <button className="quiet" onClick={() => location.assign("?")}>
+          <button className="button quiet" onClick={() => location.assign("?")}>
             New chat
           </button>
           <p className="soft">Name a place. The agent writes a card, and asks before it posts it.</p>
@@ -39,20 +39,25 @@ export function App() {
 
 function Chat({ threadId }: { threadId: string }) {
   const delivery = useDelivery();
-  useDefaultRenderTool({
-    render: ({ name, parameters, status, result }) => (
-      <Tool name={name} input={parameters} result={status === "complete" ? result : undefined} delivery={delivery} />
-    ),
-  });
+  useDefaultRenderTool(
+    {
+      render: ({ name, parameters, status, result }) => (
+        <Tool name={name} input={parameters} result={status === "complete" ? result : undefined} delivery={delivery} />
+      ),
+    },
+    [delivery],
+  );
   useInterrupt({
     render: ({ interrupt, resolve }) => (
       <section className="tool" data-state="asking" aria-label="Approval">
         <h2>{interrupt?.message ?? "Shall the card be posted?"}</h2>
         <div className="line">
-          <button className="main" onClick={() => void resolve({ decisions: [{ type: "approve" }] })}>
+          <button className="button main" onClick={() => void resolve({ decisions: [{ type: "approve" }] })}>
             Post it
           </button>
-          <button onClick={() => void resolve({ decisions: [{ type: "reject", message: "not now" }] })}>Keep it</button>
+          <button className="button" onClick={() => void resolve({ decisions: [{ type: "reject" }] })}>
+            Keep it
+          </button>
         </div>
       </section>
     ),

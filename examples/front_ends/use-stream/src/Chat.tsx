@@ -27,7 +27,7 @@ type Props = {
   error: unknown;
   onSend: (text: string) => void;
   onStop: () => void;
-  onAnswer: (answer: { decisions: { type: "approve" | "reject"; message?: string }[] }) => void;
+  onAnswer: (answer: { decisions: { type: "approve" | "reject" }[] }) => void;
 };
 
 /** The view of a conversation, which both hooks feed. */
@@ -40,7 +40,7 @@ export function Chat({ title, review, delivery, isBusy, error, onSend, onStop, o
     <main className="chat">
       <header>
         <h1>{title}</h1>
-        <button className="quiet" onClick={() => location.assign(location.pathname)}>
+        <button className="button quiet" onClick={() => location.assign(location.pathname)}>
           New chat
         </button>
         <p className="soft">Name a place. The agent writes a card, and asks before it posts it.</p>
@@ -104,10 +104,12 @@ function Tool({ name, args, result, isAsking, delivery, onAnswer }: ToolProps) {
       </dl>
       {state === "asking" && (
         <div className="line">
-          <button className="main" onClick={() => onAnswer({ decisions: [{ type: "approve" }] })}>
+          <button className="button main" onClick={() => onAnswer({ decisions: [{ type: "approve" }] })}>
             Post it
           </button>
-          <button onClick={() => onAnswer({ decisions: [{ type: "reject", message: "not now" }] })}>Keep it</button>
+          <button className="button" onClick={() => onAnswer({ decisions: [{ type: "reject" }] })}>
+            Keep it
+          </button>
         </div>
       )}
       {name === "post_card" && delivery !== undefined && state === "running" && (
@@ -130,8 +132,9 @@ function Composer(props: { isBusy: boolean; isAsking: boolean; onSend: (text: st
     setText("");
   };
   return (
-    <form onSubmit={send}>
+    <form className="composer" onSubmit={send}>
       <input
+        className="field"
         value={text}
         onChange={(event) => setText(event.target.value)}
         placeholder={isAsking ? "Answer first" : "A place, such as Porto"}
@@ -141,11 +144,11 @@ function Composer(props: { isBusy: boolean; isAsking: boolean; onSend: (text: st
         autoComplete="off"
       />
       {isBusy ? (
-        <button type="button" onClick={onStop}>
+        <button type="button" className="button" onClick={onStop}>
           Stop
         </button>
       ) : (
-        <button className="main" disabled={isAsking || text.trim() === ""}>
+        <button className="button main" disabled={isAsking || text.trim() === ""}>
           Send
         </button>
       )}
