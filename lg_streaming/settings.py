@@ -486,6 +486,12 @@ class WireSettings(_Section):
     """Graph that a request starts which names none. ``None``: the only one in ``streaming.graphs``."""
     ai_sdk_path: Path = "/api/chat"
     """Path of the Vercel AI SDK's chat."""
+    ai_sdk_clients: Literal["any", "5", "7"] = "any"
+    """Major version of all clients. ``7``: retried nodes take their text back. ``5``: no approvals."""
+    ai_sdk_data: tuple[str, ...] = ("milestone", "workflow_progress")
+    """Types of updates, and globs, that are sent as transient data parts."""
+    ai_sdk_resumes_interrupted: bool = False
+    """A page that loads while a run waits for a person gets its message, and not 204."""
     langgraph_path: Path = ""
     """Path before ``/threads``, ``/runs`` and ``/assistants`` of the LangGraph SDK."""
     ag_ui_path: Path = "/agui"
