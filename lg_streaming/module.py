@@ -236,9 +236,9 @@ class StreamingModule:
 
         Args:
             app: A FastAPI or Starlette application. Several modules may share one, with different ``gateway.prefix``.
-            wires: Protocols of other systems' clients, whose routes are added too: ``"ai-sdk"`` (Vercel AI SDK,
-                assistant-ui), ``"langgraph"`` (LangGraph SDK, ``useStream``), ``"ag-ui"`` (AG-UI, CopilotKit),
-                ``"durable-streams"`` (read only). Their paths are in ``settings.wires``.
+            wires: Protocols of other systems' clients, whose routes are added too. ``"ai-sdk"``: Vercel AI SDK and
+                assistant-ui. ``"langgraph"``: LangGraph SDK and ``useStream``. ``"ag-ui"``: AG-UI and CopilotKit.
+                ``"durable-streams"``: read only. Their paths are in ``settings.wires``.
 
         Raises:
             StreamingConfigError: If the module is installed, its paths conflict with those of another module, or a

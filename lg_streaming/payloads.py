@@ -258,6 +258,21 @@ class InputInjectedData(Payload):
     as_node: str | None = None
 
 
+class StateData(Payload):
+    """Data of ``state``."""
+
+    values: Any = None
+    """State of the graph; absent if it is larger than ``runs.state_bytes``."""
+    next: list[str] | None = None
+    """Nodes of the next step."""
+    checkpoint_id: str | None = None
+    parent_checkpoint_id: str | None = None
+    source: str | None = None
+    """Origin of the checkpoint: ``input`` (the input waits to be applied), ``loop``, ``update`` or ``fork``."""
+    step: int | None = None
+    """Number of the step; -1 for the input."""
+
+
 class TaskData(Payload):
     """Data of ``task:…``: the guide to tasks lists the fields that each step adds."""
 
@@ -370,6 +385,7 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
         "human_prompt": HumanPromptData,
         "human_response": HumanResponseData,
         "input_injected": InputInjectedData,
+        "state": StateData,
         **{f"task:{step}": TaskData for step in _TASK_STEPS},
         **{f"agent:{step}": AgentData for step in _AGENT_STEPS},
     }

@@ -63,6 +63,12 @@ class _Section(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+
+_BROWSER_HEADERS: Final = frozenset({"authorization", "cookie", "host", "origin", "referer", "user-agent"})
+"""Headers that a browser adds to requests of every page, or that have their own rule."""
+
+
 class AuthSettings(_Section):
     """Authentication of callers by JWT; `StreamingModule(authenticate=…)` adds logins by the application."""
 
@@ -87,6 +93,17 @@ class AuthSettings(_Section):
     """Clock difference that the check of a token's times tolerates."""
     cookie: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")] | None = "lg_streaming_token"
     """Cookie that may carry the token; ``None``: cookies are ignored."""
+    headers: tuple[HeaderName, ...] = ("x-api-key",)
+    """Request headers that may carry the token if ``Authorization`` does not, with or without ``Bearer`` before it.
+    A value that has not the form of a JWT is ignored here, and ``authenticate`` may read it. Empty: none."""
+
+    @field_validator("headers")
+    @classmethod
+    def _can_carry_tokens(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name.lower() in _BROWSER_HEADERS or name.lower().startswith(("sec-", "proxy-")):
+                raise ValueError(f"auth.headers has {name}, which browsers send by themselves: choose another header")
+        return tuple(dict.fromkeys(name.lower() for name in names))
 
     @field_validator("jwks_url")
     @classmethod
@@ -172,9 +189,6 @@ class CompressionSettings(_Section):
     """Compression level, from 1 (fastest) to 9 (smallest). 0 compresses nothing."""
 
 
-HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
-
-
 class GatewaySettings(_Section):
     """Network endpoints: routes, origins, transports, heartbeats and pacing."""
 
@@ -187,7 +201,7 @@ class GatewaySettings(_Section):
     cors_headers: tuple[HeaderName, ...] | None = None
     """Further request headers that pages of these origins may send, such as ``X-Tenant`` or ``traceparent``.
     ``None``: every header that they ask for. Empty: no further header. ``Authorization``, ``Cache-Control``,
-    ``Content-Type`` and ``Last-Event-ID`` are always allowed."""
+    ``Content-Type``, ``Last-Event-ID`` and those of ``auth.headers`` are always allowed."""
     transports: tuple[TransportName, ...] = ("socketio", "websocket", "sse", "rest")
     """Transports that clients may use. ``GET /health`` and ``POST /tickets`` remain without ``rest``. Empty: none."""
     heartbeat_interval: Annotated[float | None, option(seconds(none="for none"))] = 15.0
@@ -472,6 +486,12 @@ class WireSettings(_Section):
     """Graph that a request starts which names none. ``None``: the only one in ``streaming.graphs``."""
     ai_sdk_path: Path = "/api/chat"
     """Path of the Vercel AI SDK's chat."""
+    ai_sdk_clients: Literal["any", "5", "7"] = "any"
+    """Major version of all clients. ``7``: retried nodes take their text back. ``5``: no approvals."""
+    ai_sdk_data: tuple[str, ...] = ("milestone", "workflow_progress")
+    """Types of updates, and globs, that are sent as transient data parts."""
+    ai_sdk_resumes_interrupted: bool = False
+    """A page that loads while a run waits for a person gets its message, and not 204."""
     langgraph_path: Path = ""
     """Path before ``/threads``, ``/runs`` and ``/assistants`` of the LangGraph SDK."""
     ag_ui_path: Path = "/agui"

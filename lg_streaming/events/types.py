@@ -89,6 +89,8 @@ class StreamEventType(StrEnum):
     HUMAN_RESPONSE = "human_response"
     INPUT_INJECTED = "input_injected"
     """Update of a run's state that came from outside: ``{values, as_node?}``."""
+    STATE = "state"
+    """State of a run's graph after a step: ``{values?, next?, checkpoint_id?, …}``."""
     SOURCE_DOCUMENTS = "source_documents"
     USED_TOOLS = "used_tools"
     ARTIFACTS = "artifacts"

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from lg_streaming.runs.driver import RunDriver
     from lg_streaming.runs.registry import AnyGraph, GraphRegistry
 
-__all__ = ["RunCommands", "Thread", "check_checkpoint"]
+__all__ = ["GraphThread", "RunCommands", "check_checkpoint"]
 
 _MAX_THREADS: Final = 10_000
 _OPEN: Final = frozenset({"running", "interrupted"})
 
 
-class Thread(NamedTuple):
+class GraphThread(NamedTuple):
     """A graph, and the thread in which it keeps the state of an execution."""
 
     graph: AnyGraph
@@ -220,7 +220,7 @@ class RunCommands:
         config = await update_state(thread.graph, thread.config_at(checkpoint_id), Injection(values, as_node))
         return str(config.get("configurable", {}).get("checkpoint_id"))
 
-    def _thread(self, execution_id: str, graph: AnyGraph | str | None) -> Thread:
+    def _thread(self, execution_id: str, graph: AnyGraph | str | None) -> GraphThread:
         driver = self._open_driver(execution_id)
         reference, thread_id = self._threads.get(execution_id, (None, execution_id))
         found = reference() if reference is not None else None
@@ -238,10 +238,10 @@ class RunCommands:
                 "the graph has no checkpointer, so it keeps no state: pass one to compile(), such as InMemorySaver()",
                 execution_id=execution_id,
             )
-        return Thread(found, thread_id)
+        return GraphThread(found, thread_id)
 
 
-async def check_checkpoint(thread: Thread, checkpoint_id: str) -> None:
+async def check_checkpoint(thread: GraphThread, checkpoint_id: str) -> None:
     """Check that a thread has a checkpoint.
 
     Raises:

@@ -111,7 +111,7 @@ class RunDriver:
         self.ticket: Ticket | None = None
         """Place among the waiting runs of the execution in all processes."""
         self.publishes_states: bool = hub.settings.runs.publish_states
-        """Whether the graph's state is published after each step."""
+        """True if the graph's state is published after each step."""
         self._hub = hub
         self._queue = queue
         self._on_end = on_end

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import BadRequestError, ExecutionLimitError
-from lg_streaming.runs.commands import Thread, check_checkpoint
+from lg_streaming.runs.commands import GraphThread, check_checkpoint
 from lg_streaming.runs.request import IfRunning, OnDisconnect
 from lg_streaming.runs.schemas import GraphSchemas
 from lg_streaming.runs.threads import RemoteThreads
@@ -124,7 +124,7 @@ class RemoteRunner:
         thread_id, checkpoint_id = request.thread_id or request.execution_id, request.checkpoint_id
         if thread_id is None or checkpoint_id is None:
             raise BadRequestError("a checkpoint is one of a thread: name the thread")
-        thread = Thread(self.graphs[request.graph], thread_id)
+        thread = GraphThread(self.graphs[request.graph], thread_id)
         await check_checkpoint(thread, checkpoint_id)
         given: RunnableConfig = config or {}
         values = {**given.get("configurable", {}), **thread.configurable_at(checkpoint_id)}

@@ -73,7 +73,7 @@ class GraphRunner(RunCommands):
             hub, graphs, launch=self._take_up, find=self._find, drivers=self._order.all
         )
         self.publishes_states: bool = False
-        """Whether the state of each graph is published after each step, also if ``runs.publish_states`` is false."""
+        """True if the state of each graph is published after each step, also if ``runs.publish_states`` is false."""
         hub.metrics.run_counts = self._count
         fleet = hub.log.fleet
         if fleet is not None:

@@ -10,7 +10,7 @@ from lg_streaming.settings import GatewaySettings
 from tests.gateway.site import site
 
 LISTED = "https://app.example.com"
-USUAL = {"authorization", "cache-control", "content-type", "idempotency-key", "last-event-id"}
+USUAL = {"authorization", "cache-control", "content-type", "idempotency-key", "last-event-id", "x-api-key"}
 
 
 async def allowed(asked: str | None, *, origin: str = LISTED, path: str = "/executions", **gateway: Any) -> set[str]:

@@ -35,6 +35,7 @@ _PROXY_HEADER: Final = re.compile(
 )
 """Names of the headers that proxies add. Proxies choose many names, and callers on this machine use none of these."""
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/@]+)(?::([0-9]{1,5}))?", re.ASCII)
+_JWT_VALUE: Final = re.compile(r"(?:bearer +)?([\w-]+\.[\w-]+\.[\w-]+)", re.ASCII | re.IGNORECASE)
 _OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 
 
@@ -43,7 +44,7 @@ class Peer:
     """The caller's address and request headers (lower-case names; a repeated header is joined by commas)."""
 
     address: str | None
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     http_version: str = "1.1"
     scheme: str = "http"
     server: tuple[str, int | None] | None = None
@@ -174,6 +175,11 @@ class Peer:
         """The token of the ``Authorization`` header."""
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() or None if scheme.lower() == "bearer" else None
+
+    def token_in(self, header: str) -> str | None:
+        """Return the token in another header, with or without ``Bearer`` before it; None if it has no JWT's form."""
+        found = _JWT_VALUE.fullmatch(self.headers.get(header, "").strip())
+        return None if found is None else found[1]
 
     def cookie(self, name: str) -> str | None:
         """Return the value of a cookie; None without one, or with several that differ.

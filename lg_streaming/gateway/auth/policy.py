@@ -198,7 +198,7 @@ class Policy:
         `gateway.cors_headers` lists the application's. If it is unset, they are all headers that a browser asks for
         on behalf of an allowed origin.
         """
-        allowed = [*_OWN_HEADERS, *(self._headers or ())]
+        allowed = [*_OWN_HEADERS, *self._settings.headers, *(self._headers or ())]
         if self._headers is None and self.cors_headers(peer):
             known = {name.lower() for name in allowed}
             asked = (name.strip() for name in peer.headers.get("access-control-request-headers", "").split(","))
@@ -232,7 +232,7 @@ class Policy:
 
         Args:
             peer: The caller.
-            token: The token of a message; default: the bearer header, then the cookie.
+            token: The token of a message; default: the bearer header, those of `auth.headers`, then the cookie.
             ticket: A ticket, which is void afterwards.
             known: The principal at the last check; its subject is charged for the answer, else the caller's address.
 
@@ -280,9 +280,12 @@ class Policy:
         return self.tickets.use(ticket) if self._shared_tickets is None else await self._shared_tickets.use(ticket)
 
     def token_of(self, peer: Peer) -> str | None:
-        """Return the token of a request's header, or of its cookie if the request's origin is trusted."""
+        """Return the token of a request's headers, or of its cookie if the request's origin is trusted."""
+        token = peer.bearer
+        for header in self._settings.headers:
+            token = token or peer.token_in(header)
         name = self._settings.cookie
-        return peer.bearer or (peer.cookie(name) if name is not None and self.trusts_origin(peer) else None)
+        return token or (peer.cookie(name) if name is not None and self.trusts_origin(peer) else None)
 
     async def verify(self, token: str, *, address: str | None = None) -> Principal:
         """Return the principal of a token that came from `address`.

@@ -1,7 +1,7 @@
 """Formats and routes of other systems' clients, one folder for each.
 
 - `wire`: the base of the routes.
-- `flowise`: a format of event streams, without routes of its own.
+- `flowise`: a format of event streams, without routes.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Wire(ABC):
 
     name: ClassVar[WireName]
     needs_states: ClassVar[bool] = False
-    """Whether the clients need the graph's state after each step."""
+    """True if the clients need the graph's state after each step."""
 
     def __init__(self, context: HttpContext) -> None:
         self._context = context

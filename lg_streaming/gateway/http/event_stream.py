@@ -75,6 +75,8 @@ class StreamOptions:
     """Maker of the format's encoder; None for the library's own events."""
     keep_alive_header: bool = False
     """True for the header ``Connection: keep-alive`` under HTTP/1."""
+    check: Callable[[SubscribeResult], None] | None = None
+    """Called with the answer to the subscribe; raises a `StreamingError` to refuse the reader."""
     on_leave: Callable[[], Awaitable[object]] | None = None
     """Awaited after a client has left a stream that had not ended."""
 
@@ -95,6 +97,8 @@ async def open_stream(
     # With `fail` the stream itself reports the gap, and ends there.
     lenient = query.model_copy(update={"on_gap": "oldest"}) if query.on_gap == "fail" else query
     subscription, attached = await session.subscribe(lenient)
+    if options.check is not None:
+        options.check(attached)
     if head_only or (options.encoder is None and _is_past_end(query, attached)):
         session.close()
         return Response(status_code=200 if head_only else 204, headers={**_HEADERS, **options.headers})
