@@ -496,6 +496,13 @@ class WireSettings(_Section):
     """Path before ``/threads``, ``/runs`` and ``/assistants`` of the LangGraph SDK."""
     ag_ui_path: Path = "/agui"
     """Path of AG-UI's endpoint."""
+    ag_ui_on_disconnect: Literal["cancel", "continue"] = "cancel"
+    """Handling of a run whose `HttpAgent` closes its connection, as with ``abortRun()``: it is cancelled, or goes on."""
+    ag_ui_on_cancelled: Literal["answer", "cancel_run"] = "answer"
+    """Handling of an interrupt that a page cancels: the graph gets ``{"cancelled": true}``, or false where it asked for
+    an approval; or its run is cancelled."""
+    ag_ui_custom_interrupts: bool = False
+    """Send interrupts as ``CUSTOM`` events ``on_interrupt``, too, for pages that were made for ``ag-ui-langgraph``."""
     copilotkit_path: Path = "/copilotkit"
     """Path before the routes of CopilotKit's runtime."""
     durable_streams_path: Path = "/v1/stream"
