@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -109,6 +108,10 @@ class Chat:
         return self.page.locator(self.kind.text)
 
     @property
+    def questions(self) -> Locator:
+        return self.page.locator(self.kind.user)
+
+    @property
     def card(self) -> Locator:
         """The text that takes long to write."""
         return self.texts.filter(has_text="Greetings from")
@@ -138,13 +141,9 @@ class Chat:
         """Wait until the page takes the next question."""
         await expect(self.page.locator(self.kind.question)).to_be_enabled(timeout=PATIENCE_MS)
 
-    async def until_says(self, text: str) -> None:
-        await expect(self.texts.filter(has_text=text)).to_be_visible(timeout=PATIENCE_MS)
-
-    async def all_texts(self) -> list[str]:
-        """Return the assistant's texts, with each row of white space as one space."""
-        shown = [re.sub(r"\s+", " ", text).strip() for text in await self.texts.all_inner_texts()]
-        return [text for text in shown if text]
+    async def until_texts(self, *texts: str) -> None:
+        """Wait until the assistant's texts are these."""
+        await expect(self.texts).to_have_text(list(texts), use_inner_text=True, timeout=PATIENCE_MS)
 
     async def growth(self) -> int:
         """Return how many lengths the card's text had so far."""
