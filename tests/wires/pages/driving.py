@@ -35,6 +35,7 @@ class Kind:
         text: Selector of the assistant's texts.
         question: Selector of the field for the question.
         stop: Selector of the button that ends the answer.
+        free: Selector of the button that sends, with an empty field, while no answer is under way.
         user: Selector of the user's messages.
     """
 
@@ -43,6 +44,7 @@ class Kind:
     text: str = ".message > .text"
     question: str = "form input"
     stop: str = "form button:text('Stop')"
+    free: str = "form button:text('Send')"
     user: str = ".messages > .user"
 
 
@@ -55,6 +57,7 @@ KINDS: Final = {
         text="[data-testid=copilot-assistant-message] > .cpk\\:prose",
         question="[data-testid=copilot-chat-textarea]",
         stop="[data-testid=copilot-send-button]",
+        free="[data-testid=copilot-send-button]:disabled",
         user="[data-testid=copilot-user-message] > .cpk\\:prose",
     ),
 }
@@ -139,7 +142,7 @@ class Chat:
 
     async def until_free(self) -> None:
         """Wait until the page takes the next question."""
-        await expect(self.page.locator(self.kind.question)).to_be_enabled(timeout=PATIENCE_MS)
+        await expect(self.page.locator(self.kind.free)).to_be_visible(timeout=PATIENCE_MS)
 
     async def until_texts(self, *texts: str) -> None:
         """Wait until the assistant's texts are these."""

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from lg_streaming.client import SocketIOClient
 from lg_streaming.serving import HTTPProtocol, WebSocketProtocol
 from tests.support.server import serve
 from tests.wires.pages.site import EXAMPLE, PAGES, ROOT
@@ -21,10 +22,10 @@ ORIGIN = "http://localhost:5173"
 GUIDE = ROOT / "docs/guide/front-ends/example.md"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def client(server: ModuleType) -> Generator[httpx.Client]:
     """A client that is a page of another origin."""
-    headers = {"Origin": ORIGIN, "Sec-Fetch-Site": "cross-site", "Connection": "close"}
+    headers = {"Origin": ORIGIN, "Sec-Fetch-Site": "cross-site"}
     app = server.build_app(delay=0, pause=0)
     with (
         serve(app, http=HTTPProtocol, ws=WebSocketProtocol) as running,
@@ -97,7 +98,7 @@ def test_copilotkit_is_answered(client: httpx.Client) -> None:
         assert "postcard" in answer.json()["agents"]
 
 
-def test_our_own_clients_and_durable_streams_read_the_same_run(client: httpx.Client) -> None:
+def test_durable_streams_read_what_our_own_clients_start(client: httpx.Client) -> None:
     body = {"graph": "postcard", "input": {"messages": [{"role": "user", "content": "Porto"}]}}
     with allowed(client.post("/executions", json=body)) as answer:
         started = answer.json()
@@ -105,8 +106,17 @@ def test_our_own_clients_and_durable_streams_read_the_same_run(client: httpx.Cli
         assert "human_prompt" in answer.text
     with allowed(client.get(f"/v1/stream/{started['execution_id']}", params={"offset": "-1"})) as answer:
         assert "human_prompt" in {update["type"] for update in answer.json()}
-    with allowed(client.get("/socket.io/", params={"EIO": "4", "transport": "polling"})) as answer:
-        assert answer.text.startswith("0")
+
+
+async def test_socket_io_reads_the_run(server: ModuleType) -> None:
+    app = server.build_app(delay=0, pause=0)
+    with serve(app, http=HTTPProtocol, ws=WebSocketProtocol) as running:
+        async with SocketIOClient(running.url) as reader:
+            run = await reader.start("postcard", {"messages": [{"role": "user", "content": "Porto"}]})
+            async for update in run:
+                if update.type == "human_prompt":
+                    await run.respond(update.data["prompt_id"], "approve")
+            assert [update.type async for update in reader.subscribe(run.execution_id)][-1] == "workflow_complete"
 
 
 # ---------------------------------------------------------------- what is written in several places
