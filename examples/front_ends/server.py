@@ -90,7 +90,8 @@ def build_app(*, delay: float = 0.03, pause: float = 0.4, origins: tuple[str, ..
         origins: Origins of the pages.
     """
     app = FastAPI()
-    streaming = StreamingModule({"gateway": {"cors_origins": origins}})
+    # Version 7 of the AI SDK can take the text of a broken try back.
+    streaming = StreamingModule({"gateway": {"cors_origins": origins}, "wires": {"ai_sdk_clients": "7"}})
     streaming.graphs[GRAPH] = build_graph(delay=delay, pause=pause, checkpointer=InMemorySaver())
     # Our own Socket.IO, WebSocket and Server-Sent Events are there without a name.
     streaming.install(app, wires=["ai-sdk", "langgraph", "ag-ui", "durable-streams"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pytest
 from lg_streaming.serving import HTTPProtocol, WebSocketProtocol
 from tests.support.server import serve
 from tests.wires.pages.driving import Kind
+from tests.wires.pages.durable import load_server
 from tests.wires.pages.site import EXAMPLE, PAGES, Site, build, origin
 
 
@@ -29,12 +29,7 @@ class Place:
 @pytest.fixture(scope="session")
 def server() -> ModuleType:
     """The example's `server.py`."""
-    spec = importlib.util.spec_from_file_location("front_ends_server", EXAMPLE / "server.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_server()
 
 
 @pytest.fixture(scope="session")
