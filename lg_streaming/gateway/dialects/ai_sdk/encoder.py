@@ -144,9 +144,12 @@ class UiMessageStream:
         self._forget()
         self.is_complete = False
 
-    def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:  # noqa: ARG002 (there is no such chunk)
-        """See `EventStreamEncoder.before_stream`."""
-        return b""
+    def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:  # noqa: ARG002 (no client retries)
+        """See `EventStreamEncoder.before_stream`. The message begins at once, if its id is known."""
+        self._execution_id = str(status.get("execution_id", ""))
+        if self._message_id or (self._run_id and not self._replay_until):
+            self._steps.begin()
+        return self._steps.take()
 
     def encode_event(self, event: str, payload: object) -> bytes:
         """See `EventStreamEncoder.encode_event`. A gap is a data part, and every open text begins anew."""

@@ -174,7 +174,7 @@ class AiSdk(Wire):
         if chat_id is None:
             raise BadRequestError("an answer needs the id of its chat")
         state = await session.check("control", chat_id)
-        start = MessageStart(run_id=None, after=None) if state is None else message_start(state)
+        start = MessageStart() if state is None else message_start(state)
         if state is None or state.state != "interrupted":
             return await self._send_results(session, chat, start)
         until = Position(state.epoch, state.head)

@@ -66,8 +66,10 @@ def form_of(settings: WireSettings) -> Form:
 class MessageStart:
     """Beginning of the message that the last run of an execution writes."""
 
-    run_id: str | None
-    after: Position | None
+    run_id: str | None = None
+    message_id: str | None = None
+    """Id of the message, if the run continues that of an earlier one."""
+    after: Position | None = None
     """Position before the message's first update; None for the beginning of the execution."""
 
 
@@ -75,9 +77,10 @@ def message_start(state: LogState) -> MessageStart:
     """Return where the message of the last run begins: at this run, or at an earlier one whose message it continues."""
     record = state.start_record
     if record is None:
-        return MessageStart(run_id=None, after=None)
-    known = text_of(members(state.metadata.get(METADATA_KEY)).get("after"))
-    after: Position | None = Position(record.epoch, record.seq - 1)
+        return MessageStart()
+    continued = members(state.metadata.get(METADATA_KEY))
+    known = text_of(continued.get("after"))
+    after = Position(record.epoch, record.seq - 1)
     if known is not None:
         try:
             earlier = Position.parse(known)
@@ -85,7 +88,11 @@ def message_start(state: LogState) -> MessageStart:
             earlier = None
         if earlier is not None and state.has(earlier):
             after = earlier
-    return MessageStart(run_id=record.scope.run_id, after=after if after and after.seq > 0 else None)
+    return MessageStart(
+        run_id=record.scope.run_id,
+        message_id=text_of(continued.get("message_id")),
+        after=after,
+    )
 
 
 async def primed(
@@ -96,7 +103,7 @@ async def primed(
     Raises:
         LogUnavailableError: If the log cannot be reached.
     """
-    encoder = UiMessageStream(form, run_id=start.run_id)
+    encoder = UiMessageStream(form, message_id=start.message_id, run_id=start.run_id)
     seq = start.after.seq if start.after is not None else 0
     while seq < until.seq:
         found = await hub.log.read(execution_id, seq, min(_PAGE, until.seq - seq))
@@ -140,7 +147,12 @@ async def open_message(
     options = StreamOptions(
         encoder=lambda _, subscription: (
             encoder
-            or UiMessageStream(form, run_id=start.run_id, replay_until=subscription.options.live_after if replay else 0)
+            or UiMessageStream(
+                form,
+                message_id=start.message_id,
+                run_id=start.run_id,
+                replay_until=subscription.options.live_after if replay else 0,
+            )
         ),
         max_duration=max_duration,
         headers={**HEADERS, **headers},
