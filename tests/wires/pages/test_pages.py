@@ -80,7 +80,7 @@ async def test_stop_ends_the_run_and_the_next_question_is_answered(opened: Opene
             await expect(shown.page.get_by_role("button", name="Post it")).to_have_count(0)
             await shown.ask("Bergen")
             await shown.until_asked()
-            await expect(shown.card.last).to_have_text(lines("Bergen")[-1], use_inner_text=True)
+            await expect(shown.card.filter(has_text="Bergen")).to_have_text(lines("Bergen")[-1], use_inner_text=True)
 
 
 async def test_reloads_in_mid_answer_and_at_the_approval_lose_and_double_nothing(
