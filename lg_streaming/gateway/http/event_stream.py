@@ -75,8 +75,12 @@ class StreamOptions:
     """Maker of the format's encoder; None for the library's own events."""
     keep_alive_header: bool = False
     """True for the header ``Connection: keep-alive`` under HTTP/1."""
+    check: Callable[[SubscribeResult], None] | None = None
+    """Called with the answer to the subscribe; raises a `StreamingError` to refuse the reader."""
     on_leave: Callable[[], Awaitable[object]] | None = None
     """Awaited after a client has left a stream that had not ended."""
+    before_end: Callable[[], Awaitable[object]] | None = None
+    """Awaited before the encoder's `on_end`."""
 
 
 async def open_stream(
@@ -95,6 +99,8 @@ async def open_stream(
     # With `fail` the stream itself reports the gap, and ends there.
     lenient = query.model_copy(update={"on_gap": "oldest"}) if query.on_gap == "fail" else query
     subscription, attached = await session.subscribe(lenient)
+    if options.check is not None:
+        options.check(attached)
     if head_only or (options.encoder is None and _is_past_end(query, attached)):
         session.close()
         return Response(status_code=200 if head_only else 204, headers={**_HEADERS, **options.headers})
@@ -165,6 +171,7 @@ class EventStream(Response):
         self.encoder: EventStreamEncoder = _encoder(session, subscription, options)
         self._keep_alive_header = options.keep_alive_header
         self._on_leave = options.on_leave
+        self._before_end = options.before_end
         self._max_duration = options.max_duration
         self._transport: ServerTransport | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -306,6 +313,8 @@ class EventStream(Response):
             hub = self._context.gateway.hub
             found = await hub.describe(subscription.execution_id) if over and not self.encoder.shared else None
             state = found.state if found is not None else None
+            if self._before_end is not None:
+                await self._before_end()
             self._last_words = self.encoder.on_end(last.position, run_is_over=over, state=state) or self._last_words
         except TimeoutError:
             logger.info("a reader of %r is cut off: nothing was read", subscription.execution_id)

@@ -1,0 +1,187 @@
+"""The server's side of a conversation: its state, what a request adds to it, and what it waits for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from lg_streaming.gateway.dialects.agui.messages import (
+    Json,
+    id_of,
+    members,
+    message_id_of,
+    messages_in,
+    snapshot_messages,
+    to_langchain,
+    tool_calls,
+)
+from lg_streaming.gateway.dialects.agui.patch import json_patch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from lg_streaming.gateway.dialects.agui.request import RunInput
+    from lg_streaming.hub import StreamHub
+    from lg_streaming.log.base import LogState
+    from lg_streaming.runs import RemoteRunner
+
+__all__ = ["Conversation", "Turn", "open_prompts"]
+
+_SENT: Final = frozenset({"user", "system", "developer", "tool"})
+"""Roles of the messages that a page adds to a conversation."""
+_SAID: Final = frozenset({"human", "ai"})
+_REMOVE_ALL: Final[Json] = {"type": "remove", "content": "", "id": "__remove_all__"}
+_LOOKED_AT: Final = 200
+"""Updates before the head in which an open interrupt is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Additions of a request to a conversation."""
+
+    messages: list[Json]
+    """New messages, in LangChain's JSON."""
+    replaced: str | None = None
+    """Id of the first message that the new ones replace, with all that follow it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """State of a thread when a request comes; empty for a new thread, and for a graph without a checkpointer."""
+
+    values: Json = field(default_factory=dict[str, Any])
+    checkpoint_id: str = ""
+    is_known: bool = False
+
+    @classmethod
+    async def load(cls, runner: RemoteRunner | None, graph: str | None, thread_id: str) -> Conversation:
+        """Read the newest state of a thread; an empty one if the graph is not registered here."""
+        if runner is None or graph is None or graph not in runner.graphs:
+            return cls()
+        state = await runner.threads.state(graph, thread_id)
+        if state is None:
+            return cls()
+        checkpoint_id = id_of(members(state.get("checkpoint")).get("checkpoint_id"))
+        return cls(values=members(state.get("values")), checkpoint_id=checkpoint_id, is_known=True)
+
+    @property
+    def messages(self) -> list[Json]:
+        """The messages, in LangChain's JSON."""
+        return messages_in(self.values)
+
+    @property
+    def message_ids(self) -> frozenset[str]:
+        """Ids of the messages."""
+        return frozenset(message_id_of(each, place) for place, each in enumerate(self.messages))
+
+    def calls(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the ids of the tool calls since the last message of a user, and of those that have a result."""
+        asked: set[str] = set()
+        answered: set[str] = set()
+        for message in reversed(self.messages):
+            if message.get("type") == "human":
+                break
+            asked.update(each["id"] for each in tool_calls(message))
+            if message.get("type") == "tool":
+                answered.add(id_of(message.get("tool_call_id")))
+        return frozenset(asked), frozenset(answered)
+
+    # ---------------------------------------------------------------- what a request adds
+    def turn(self, request: RunInput) -> Turn:
+        """Return the new messages of a request, found by their ids, and the message that they replace.
+
+        A request has the whole conversation. It replaces a message that has the same id and another content, or that
+        is missing in it after a known one. A request without any known message only adds: its page has been reloaded.
+        """
+        sent, present = request.messages, self.messages
+        if not present:
+            return Turn(_converted(enumerate(sent), _SENT | {"assistant"}))
+        places = self._places()
+        last, place = -1, -1
+        for number, message in enumerate(sent):
+            found = places.get(_key(message), places.get(id_of(message.get("id")), -1))
+            if found < 0:
+                continue
+            if message["role"] == "user" and _is_changed(present[found], message):
+                return Turn(_converted(list(enumerate(sent))[number:], _SENT), message_id_of(present[found], found))
+            last, place = number, found
+        added = _converted(list(enumerate(sent))[last + 1 :], _SENT)
+        if last < 0:
+            return Turn(added)
+        missing = [at for at in range(place + 1, len(present)) if present[at].get("type") in _SAID]
+        repeats = not added and sent[last]["role"] != "assistant"
+        if missing and (repeats or (added and _has_user(added))):
+            return Turn(added, message_id_of(present[missing[0]], missing[0]))
+        return Turn(added)
+
+    def _places(self) -> dict[str, int]:
+        places: dict[str, int] = {}
+        for place, message in enumerate(self.messages):
+            places[message_id_of(message, place)] = place
+            if message.get("type") == "tool":
+                places[_result_key(id_of(message.get("tool_call_id")))] = place
+        return places
+
+    def input(self, request: RunInput, turn: Turn, fields: Iterable[str], *, from_start: bool) -> Json:
+        """Return the graph's input: the new messages, and the fields of the page's state that it has changed.
+
+        Args:
+            request: The request.
+            turn: What it adds.
+            fields: Fields of the graph's input.
+            from_start: Whether all earlier messages are removed first.
+        """
+        known = frozenset(fields)
+        found: Json = {}
+        if "messages" in known:
+            found["messages"] = [_REMOVE_ALL, *turn.messages] if from_start else turn.messages
+        changes = json_patch(self.values, {**self.values, **request.state})
+        changed = {each["path"][1:].replace("~1", "/").replace("~0", "~") for each in changes}
+        found |= {name: request.state[name] for name in changed if name in known and name != "messages"}
+        offered: Json = {
+            "tools": request.tools,
+            "context": request.context,
+            "ag-ui": {"tools": request.tools, "context": request.context},
+            "copilotkit": {"actions": request.tools, "context": request.context},
+        }
+        return found | {name: value for name, value in offered.items() if name in known}
+
+
+def _key(message: Json) -> str:
+    """Return the key of a message: a tool's result is known by its call, too, as its id is made by the graph."""
+    return _result_key(id_of(message.get("toolCallId"))) if message["role"] == "tool" else ""
+
+
+def _result_key(call_id: str) -> str:
+    return f"result of {call_id}"
+
+
+def _converted(sent: Iterable[tuple[int, Json]], roles: frozenset[str]) -> list[Json]:
+    return [to_langchain(each, place) for place, each in sent if each["role"] in roles]
+
+
+def _has_user(messages: Sequence[Json]) -> bool:
+    return any(each["type"] == "human" for each in messages)
+
+
+def _is_changed(present: Json, sent: Json) -> bool:
+    if present.get("type") != "human":
+        return False
+    shown = snapshot_messages([present])
+    content = sent.get("content")
+    return bool(shown) and content is not None and shown[0]["content"] != content
+
+
+async def open_prompts(hub: StreamHub, execution_id: str, state: LogState) -> dict[str, Json] | None:
+    """Return the prompts that an interrupted run waits for, by their ids; None if they are unknown."""
+    found: dict[str, Json] | None = None
+    read = await hub.log.read(execution_id, max(0, state.head - _LOOKED_AT), _LOOKED_AT)
+    for record in read.records if read is not None else ():
+        if record.type == "workflow_interrupted":
+            prompts = members(record.update.data).get("prompts")
+            found = {id_of(members(each).get("prompt_id")): members(each) for each in prompts or ()}
+        elif record.type == "human_response" and found:
+            found.pop(id_of(members(record.update.data).get("prompt_id")), None)
+        elif record.type == "workflow_start":
+            found = None
+    return found
