@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import StateSnapshot
 
+from lg_streaming.errors import TransitionError
 from lg_streaming.runs.commands import GraphThread, check_checkpoint
+from lg_streaming.runs.rollback import checkpoint_before
 
 if TYPE_CHECKING:
+    from lg_streaming.capture import RunnableConfig
     from lg_streaming.hub import StreamHub
-    from lg_streaming.runs.registry import GraphRegistry
+    from lg_streaming.runs.registry import AnyGraph, GraphRegistry
 
 __all__ = ["RemoteThreads"]
 
@@ -34,9 +38,22 @@ class RemoteThreads:
         self._graphs = graphs
 
     async def state(
-        self, graph: str, thread_id: str, checkpoint_id: str | None = None, *, subgraphs: bool = False
+        self,
+        graph: str,
+        thread_id: str,
+        checkpoint_id: str | None = None,
+        *,
+        subgraphs: bool = False,
+        namespace: str = "",
     ) -> dict[str, Any] | None:
         """Return the state of a thread at a checkpoint, by default the newest; None if the thread has none.
+
+        Args:
+            graph: Name of the graph.
+            thread_id: The thread.
+            checkpoint_id: The checkpoint.
+            subgraphs: Whether tasks have the states of the subgraphs that wait.
+            namespace: Checkpoint namespace of a subgraph, whose state is returned.
 
         Raises:
             GraphNotFoundError: If the graph is not registered.
@@ -44,11 +61,12 @@ class RemoteThreads:
             TransitionError: If a checkpoint is named, and the graph has no checkpointer.
         """
         thread = GraphThread(self._graphs[graph], thread_id)
-        if checkpoint_id is not None:
+        if checkpoint_id is not None and not namespace:
             await check_checkpoint(thread, checkpoint_id)
         if thread.graph.checkpointer is None:
             return None
-        snapshot = await thread.graph.aget_state(thread.config_at(checkpoint_id), subgraphs=subgraphs)
+        config = _below(thread.config_at(checkpoint_id), namespace)
+        snapshot = await thread.graph.aget_state(config, subgraphs=subgraphs)
         return self._to_json(snapshot) if snapshot.created_at is not None else None
 
     async def history(
@@ -59,6 +77,7 @@ class RemoteThreads:
         limit: int | None = None,
         before: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        namespace: str = "",
     ) -> AsyncIterator[dict[str, Any]]:
         """Return the states of a thread, newest first.
 
@@ -68,6 +87,7 @@ class RemoteThreads:
             limit: Most states; None for no limit.
             before: Checkpoint; only older ones are returned.
             metadata: Values that the metadata of a checkpoint must have.
+            namespace: Checkpoint namespace of a subgraph, whose states are returned.
 
         Raises:
             GraphNotFoundError: If the graph is not registered.
@@ -76,7 +96,7 @@ class RemoteThreads:
         if thread.graph.checkpointer is None:
             return
         states = thread.graph.aget_state_history(
-            thread.config_at(None),
+            _below(thread.config_at(None), namespace),
             filter=dict(metadata) if metadata else None,
             before=None if before is None else thread.config_at(before),
             limit=limit,
@@ -137,8 +157,42 @@ class RemoteThreads:
             return []
         return _message_ids((await thread.graph.aget_state(thread.config_at(None))).values)
 
+    async def delete(self, thread_id: str) -> None:
+        """Delete the checkpoints of a thread, of all graphs."""
+        for saver in {id(each): each for each in map(_saver, self._graphs.values()) if each is not None}.values():
+            await saver.adelete_thread(thread_id)
+
+    async def take_back(self, graph: str, thread_id: str, run_id: str) -> None:
+        """Make the state before a run the thread's newest one.
+
+        Raises:
+            GraphNotFoundError: If the graph is not registered.
+            TransitionError: If the graph has no checkpointer.
+        """
+        thread = GraphThread(self._graphs[graph], thread_id)
+        saver = _saver(thread.graph)
+        if saver is None:
+            raise TransitionError("the graph has no checkpointer, so that no state can be taken back")
+        before = await checkpoint_before(saver, thread_id, {run_id})
+        if before is None:
+            await saver.adelete_thread(thread_id)
+        else:
+            await thread.graph.aupdate_state(thread.config_at(before), None, "__copy__")
+
     def _to_json(self, snapshot: StateSnapshot) -> dict[str, Any]:
         return cast("dict[str, Any]", orjson.loads(self._hub.publisher.encode(_described(snapshot))))
+
+
+def _saver(graph: AnyGraph) -> BaseCheckpointSaver[Any] | None:
+    found = cast("object", graph.checkpointer)
+    return cast("BaseCheckpointSaver[Any]", found) if isinstance(found, BaseCheckpointSaver) else None
+
+
+def _below(config: RunnableConfig, namespace: str) -> RunnableConfig:
+    """Return a config for the graph of a checkpoint namespace."""
+    if not namespace:
+        return config
+    return {"configurable": {**config.get("configurable", {}), "checkpoint_ns": namespace}}
 
 
 def _described(snapshot: StateSnapshot) -> dict[str, Any]:
@@ -150,7 +204,7 @@ def _described(snapshot: StateSnapshot) -> dict[str, Any]:
                 "id": task.id,
                 "name": task.name,
                 "path": list(cast("tuple[Any, ...]", task.path)),
-                "error": None if task.error is None else repr(task.error),
+                "error": _error(task.error),
                 "interrupts": [_interrupt(each) for each in task.interrupts],
                 "checkpoint": None if task.state is None else _checkpoint(_config_of(task.state)),
                 "state": _described(task.state) if isinstance(task.state, StateSnapshot) else None,
@@ -164,6 +218,10 @@ def _described(snapshot: StateSnapshot) -> dict[str, Any]:
         "parent_checkpoint": None if snapshot.parent_config is None else _checkpoint(snapshot.parent_config),
         "interrupts": [_interrupt(each) for each in snapshot.interrupts],
     }
+
+
+def _error(error: object) -> str | None:
+    return error if error is None or isinstance(error, str) else repr(error)  # a saved one is a text already
 
 
 def _config_of(state: Any) -> Any:

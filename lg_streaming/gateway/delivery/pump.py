@@ -124,6 +124,7 @@ class SubscriptionPump(_Pump):
         observer: Counter of sent updates.
         fails_on_gap: Whether the delivery ends at a gap, after sending it.
         on_caught_up: Awaited each time that everything in the log is written.
+        prepare: Awaited with each page before it is encoded.
     """
 
     def __init__(
@@ -137,12 +138,14 @@ class SubscriptionPump(_Pump):
         observer: DeliveryObserver,
         fails_on_gap: bool = False,
         on_caught_up: Callable[[], Awaitable[None]] | None = None,
+        prepare: Callable[[Page], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(encoder, sink, cache=cache, observer=observer)
         self._subscription = subscription
         self._options = options
         self._fails_on_gap = fails_on_gap
         self._on_caught_up = on_caught_up
+        self._prepare = prepare
         self._unsent: Page | None = None
         if options.merge:
             sink.limit_buffer()
@@ -157,6 +160,8 @@ class SubscriptionPump(_Pump):
         self._unsent = page
         subscription, options, sink, records = self._subscription, self._options, self._sink, page.records
         execution_id = subscription.execution_id
+        if self._prepare is not None:
+            await self._prepare(page)
         if page.gap is not None:
             await self._send_gap(execution_id, page.gap)
             if self._fails_on_gap:

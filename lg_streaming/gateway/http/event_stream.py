@@ -24,6 +24,7 @@ from lg_streaming.gateway.delivery.pump import SubscriptionPump
 from lg_streaming.gateway.hooks.server import ServerTransport, current_transport
 from lg_streaming.gateway.http.endpoint import wait_disconnected
 from lg_streaming.gateway.http.native import Native
+from lg_streaming.gateway.http.stream_encoder import PreparingEncoder
 from lg_streaming.gateway.session.handlers import subscribed
 from lg_streaming.gateway.session.status import connection_status
 from lg_streaming.gateway.session.timers import SessionTimers
@@ -298,6 +299,7 @@ class EventStream(Response):
         await self._begin(send)
         try:
             await self._write(self.first_words)
+            encoder = self.encoder
             subscription.pump = SubscriptionPump(
                 subscription.source,
                 self.encoder.frame_encoder,
@@ -307,6 +309,7 @@ class EventStream(Response):
                 observer=self._session.instrumentation,
                 fails_on_gap=self.fails_on_gap,
                 on_caught_up=None if self.encoder.shared else self._at_head,
+                prepare=encoder.prepare if isinstance(encoder, PreparingEncoder) else None,
             )
             last = await carry(subscription.source, subscription.pump, pace=self._context.ticker)
             over = not subscription.source.closed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.delivery.frames import FrameEncoder
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.gateway.session.subscriptions import ActiveSubscription
+    from lg_streaming.hub import Page
     from lg_streaming.log.base import ExecutionState
 
-__all__ = ["EventStreamEncoder", "MakeEncoder"]
+__all__ = ["EventStreamEncoder", "MakeEncoder", "PreparingEncoder"]
 
 
 class EventStreamEncoder(Protocol):
@@ -77,6 +78,15 @@ class EventStreamEncoder(Protocol):
 
     def on_restart(self, event: str, retry_ms: int) -> bytes:
         """Encode the end of a stream whose reader has to reconnect."""
+        ...
+
+
+@runtime_checkable
+class PreparingEncoder(Protocol):
+    """Encoder that needs more than the updates, such as states that are too large for the log."""
+
+    async def prepare(self, page: Page) -> None:
+        """Load what the updates of a page need. Called before each page is encoded."""
         ...
 
 
