@@ -288,7 +288,6 @@ GRAPHS: dict[str, tuple[Callable[[], Any], Drive]] = {
     "unicode": (unicode, finish),
     "large texts": (large, finish),
     "two runs": (text, again),
-    "evicted beginning": (parallel_tools, finish),
 }
 RECORDINGS = list(GRAPHS)
 
@@ -303,7 +302,7 @@ async def record(name: str) -> Recording:
         found = await streaming.hub.log.read(EXECUTION, 0, 100_000)
         assert found is not None
         records = list(found.records)
-    return Recording(name, records[len(records) // 2 :] if name == "evicted beginning" else records)
+    return Recording(name, records)
 
 
 async def record_all() -> dict[str, Recording]:

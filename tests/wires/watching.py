@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
     "limits": {"messages_per_second": None, "connects_per_address": None},
     "retention": {"max_updates": 1_000_000, "max_bytes": 2**30},
 }
-TIMEOUT = 10.0
+TIMEOUT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,10 @@ class Plan:
     """
 
     steps: Sequence[tuple[int, int, int | None]]
+    late: int = 0
+    """Updates that are in the log before the reader connects."""
+    kept: int | None = None
+    """Updates that the log keeps."""
 
     def steps_for(self, records: Sequence[StoredUpdate]) -> Iterator[tuple[int, int, int | None]]:
         """The steps; one ends where a run, or a part of it, begins or ends, so that a reader has each."""
@@ -52,7 +56,7 @@ class Plan:
         for upto, turns, cut in sorted(
             [*self.steps, *((bound, 1, None) for bound in bounds)], key=lambda step: step[0]
         ):
-            if done < upto <= len(records):
+            if max(done, self.late - 1) < upto <= len(records):
                 yield upto, turns, None if upto in bounds else cut
                 done = upto
 
@@ -374,10 +378,12 @@ class Server:
 
     Args:
         wire: The wire that it serves.
+        kept: Updates that the log keeps; None for all.
     """
 
-    def __init__(self, wire: WireName | None) -> None:
-        self.module = StreamingModule(SETTINGS)
+    def __init__(self, wire: WireName | None, kept: int | None) -> None:
+        retention = SETTINGS["retention"] if kept is None else {"max_updates": kept}
+        self.module = StreamingModule({**SETTINGS, "retention": retention})
         self.module.graphs["chat"] = _idle_graph()
         self.app = Starlette()
         self.module.install(self.app, wires=[wire] if wire else [])
@@ -406,7 +412,7 @@ def _idle_graph() -> Any:
 
 async def watch(name: str, records: Sequence[StoredUpdate], plan: Plan) -> Conversation:
     """Watch an execution on a wire, and return what its client has at the end."""
-    server = Server(VIEWERS[name].wire)
+    server = Server(VIEWERS[name].wire, plan.kept)
     viewer = VIEWERS[name](server.app)
     done = 0
     try:
@@ -420,11 +426,9 @@ async def watch(name: str, records: Sequence[StoredUpdate], plan: Plan) -> Conve
                 await viewer.read_to_end(records[:upto])
             elif cut is not None:
                 await viewer.lose(cut)
+                await viewer.connect()  # before the run ends: some clients cannot read a run that is over
     finally:
         if viewer.response is not None:
             await viewer.response.leave()
         await server.module.aclose()
     return viewer.conversation
-
-
-Watch = Callable[[str, Sequence[StoredUpdate], Plan], Awaitable[Conversation]]
