@@ -21,7 +21,7 @@
 
 from lg_streaming.runs.asking import human_prompt, human_prompt_sync
 from lg_streaming.runs.registry import GraphRegistry
-from lg_streaming.runs.remote import RemoteConfig, RemoteRunner, RemoteStart
+from lg_streaming.runs.remote import RemoteCommand, RemoteConfig, RemoteRunner, RemoteStart
 from lg_streaming.runs.run import GraphRun, RunStatus
 from lg_streaming.runs.runner import GraphRunner
 
@@ -29,6 +29,7 @@ __all__ = [
     "GraphRegistry",
     "GraphRun",
     "GraphRunner",
+    "RemoteCommand",
     "RemoteConfig",
     "RemoteRunner",
     "RemoteStart",

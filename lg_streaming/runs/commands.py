@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lg_streaming.runs.driver import RunDriver
     from lg_streaming.runs.registry import AnyGraph, GraphRegistry
 
-__all__ = ["GraphThread", "RunCommands", "check_checkpoint"]
+__all__ = ["GraphThread", "RunCommands", "check_checkpoint", "check_messages"]
 
 _MAX_THREADS: Final = 10_000
 _OPEN: Final = frozenset({"running", "interrupted"})
@@ -265,11 +265,11 @@ def _carry_out(driver: RunDriver, verb: str, arguments: dict[str, Any]) -> Any:
             values = arguments["values"]
             if arguments["only_input"]:
                 values = GraphSchemas(driver.graph).check_input(values)
-                _check_messages(values)
+                check_messages(values)
             return driver.steps.inject(values, arguments["as_node"])
 
 
-def _check_messages(values: Any) -> None:
+def check_messages(values: Any) -> None:
     """Check that messages are those of a person: one of the model would call tools, and another removes messages.
 
     Raises:

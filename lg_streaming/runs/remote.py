@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from langgraph.types import Command, Send
 
 from lg_streaming.errors import BadRequestError, ExecutionLimitError
-from lg_streaming.runs.commands import GraphThread, check_checkpoint
+from lg_streaming.runs.commands import GraphThread, check_checkpoint, check_messages
 from lg_streaming.runs.request import IfRunning, OnDisconnect
 from lg_streaming.runs.schemas import GraphSchemas
+from lg_streaming.runs.steering import check_fields, check_node
 from lg_streaming.runs.threads import RemoteThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lg_streaming.capture import RunnableConfig
-    from lg_streaming.runs.registry import GraphRegistry
+    from lg_streaming.runs.registry import AnyGraph, GraphRegistry
     from lg_streaming.runs.run import GraphRun
     from lg_streaming.runs.runner import GraphRunner
 
-__all__ = ["RemoteConfig", "RemoteRunner", "RemoteStart"]
+__all__ = ["RemoteCommand", "RemoteConfig", "RemoteRunner", "RemoteStart"]
 
 _RETRY_AFTER: Final = 1.0
 """Seconds after which a full queue may have room."""
@@ -35,6 +37,20 @@ class RemoteConfig:
     recursion_limit: int | None = None
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteCommand:
+    """A command to a graph that is at rest, in place of an input; see LangGraph's ``Command``."""
+
+    resume: object = None
+    """Answer to the interrupt of the thread, or answers by interrupt; None for none."""
+    update: object = None
+    """Update of the state, as a node returns it; None for none."""
+    goto: object = None
+    """Node to go to, or several: names, or ``{node, input}``; None for none."""
+    only_input: bool = False
+    """True if the update has to fit the graph's input schema, with messages of the user only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +70,10 @@ class RemoteStart:
     idempotency_key: str | None = None
     checkpoint_id: str | None = None
     """Checkpoint of the thread at which the run begins; then ``input`` may be None, to go on from there."""
+    goes_on: bool = False
+    """True if the run goes on from the thread's newest state when ``input`` is None."""
+    command: RemoteCommand | None = None
+    """Command in place of ``input``."""
     call_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """See `GraphRunner.start`."""
 
@@ -94,8 +114,11 @@ class RemoteRunner:
             StreamingError: If `GraphRunner.start` raises it.
         """
         schemas = self.schemas(request.graph)
-        goes_on = request.input is None and request.checkpoint_id is not None
-        value = None if goes_on else schemas.check_input(request.input)
+        goes_on = request.input is None and (request.goes_on or request.checkpoint_id is not None)
+        if request.command is not None:
+            value = _command(request.command, schemas)
+        else:
+            value = None if goes_on else schemas.check_input(request.input)
         context = schemas.check_context(request.context) if request.context is not None else None
         config = self._config(request.config, schemas) if request.config is not None else None
         if request.checkpoint_id is not None:
@@ -119,6 +142,36 @@ class RemoteRunner:
         except ExecutionLimitError as error:
             error.retry_after = error.retry_after or _RETRY_AFTER
             raise
+
+    async def edit(
+        self,
+        graph: str,
+        thread_id: str,
+        values: object,
+        *,
+        as_node: str | None = None,
+        checkpoint_id: str | None = None,
+        only_input: bool = False,
+    ) -> str:
+        """Update the state of a thread of no open run; return the id of the new checkpoint.
+
+        Args:
+            graph: Name of the graph.
+            thread_id: The thread.
+            values: The update, as a node returns it.
+            as_node: Node that seems to have made it.
+            checkpoint_id: The checkpoint that is changed; the newest one when not given.
+            only_input: Whether the values have to fit the graph's input schema, with messages of the user only.
+
+        Raises:
+            StreamingError: If `GraphRunner.edit` raises it, or the values do not fit.
+        """
+        if only_input:
+            values = self.schemas(graph).check_input(values)
+            check_messages(values)
+        return await self.runner.edit(
+            thread_id, values, as_node=as_node, graph=self.graphs[graph], checkpoint_id=checkpoint_id
+        )
 
     async def _at_checkpoint(self, request: RemoteStart, config: RunnableConfig | None) -> RunnableConfig:
         thread_id, checkpoint_id = request.thread_id or request.execution_id, request.checkpoint_id
@@ -145,3 +198,33 @@ class RemoteRunner:
         if limit is not None:
             checked["recursion_limit"] = limit
         return checked
+
+
+def _command(command: RemoteCommand, schemas: GraphSchemas) -> Command[Any]:
+    """Return a command. Raises `BadRequestError` if the graph does not take it."""
+    graph, update = schemas.graph, command.update
+    if update is not None:
+        check_fields(graph, update)
+        if command.only_input:
+            update = schemas.check_input(update)
+            check_messages(update)
+    goto = [_destination(each, graph) for each in _as_list(command.goto)]
+    return Command(resume=command.resume, update=update, goto=goto)
+
+
+def _as_list(value: object) -> list[Any]:
+    if value is None:
+        return []
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    return list(cast("Sequence[Any]", value)) if is_list else [value]
+
+
+def _destination(value: object, graph: AnyGraph) -> str | Send:
+    if isinstance(value, str):
+        check_node(graph, value)
+        return value
+    fields: Mapping[str, Any] = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+    if not isinstance(fields.get("node"), str):
+        raise BadRequestError("command.goto: a destination is the name of a node, or {node, input}")
+    check_node(graph, fields["node"])
+    return Send(fields["node"], fields.get("input"))

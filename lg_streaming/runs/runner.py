@@ -78,6 +78,7 @@ class GraphRunner(RunCommands):
         fleet = hub.log.fleet
         if fleet is not None:
             fleet.on_message("cancel_waiting_runs", self._on_cancel_waiting)
+            fleet.on_message("cancel_waiting_run", self._cancel_held)
 
     def _start_empty(self) -> None:
         super()._start_empty()
@@ -404,6 +405,17 @@ class GraphRunner(RunCommands):
         for driver in self._order.all():
             if driver.run.execution_id == payload["execution_id"] and driver.is_held:
                 driver.request_cancel(_REPLACED)
+
+    def cancel_waiting(self, run_id: str) -> None:
+        """Cancel a run that waits for the end of an earlier one of its execution, in any process; others go on."""
+        self._cancel_held(run_id)
+        if (fleet := self._hub.log.fleet) is not None:
+            fleet.publish("cancel_waiting_run", run_id)
+
+    def _cancel_held(self, run_id: Any) -> None:
+        for driver in self._order.all():
+            if driver.run.run_id == run_id and driver.is_held:
+                driver.request_cancel("cancelled")
 
     def _restore(self, record: StartRecord) -> GraphRun:
         for driver in self._order.all():

@@ -49,11 +49,13 @@ class TcpProxy:
         delay: Seconds each piece takes longer on its way to the client.
         bytes_per_second: Limit of the rate to a client; None: no limit.
         cut_after: Bytes after which a client's connection is reset; None: never.
+        target: The port that new connections reach.
         new_filter: Makes the filter of a new connection: it gets each piece for the client, and returns what to send.
     """
 
     host: str
     port: int
+    target: int
     delay: float = 0.0
     bytes_per_second: float | None = None
     cut_after: int | None = None
@@ -72,6 +74,12 @@ class TcpProxy:
         """Ends all connections (FIN)."""
         for line in list(self._lines):
             line.finish()
+
+    def complete(self) -> None:
+        """Ends all connections after the last chunk of a chunked response; nothing may be on its way."""
+        for line in list(self._lines):
+            line.client.write(b"0\r\n\r\n")
+            line.client.close()
 
     def freeze(self) -> None:
         """From now on nothing passes, and nothing is closed: half-open connections."""
@@ -112,7 +120,7 @@ class TcpProxy:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-            await asyncio.get_running_loop().sock_connect(sock, (self.host, self._target))
+            await asyncio.get_running_loop().sock_connect(sock, (self.host, self.target))
         except BaseException:
             sock.close()
             raise
@@ -146,13 +154,11 @@ class TcpProxy:
                 line.client.write(data)
                 await line.client.drain()
 
-    _target: int = 0
-
 
 @asynccontextmanager
 async def tcp_proxy(port: int, host: str = "127.0.0.1") -> AsyncGenerator[TcpProxy]:
     """A proxy before what listens on `port`; nothing of it is left at the end."""
-    proxy = TcpProxy(host, 0, _target=port)
+    proxy = TcpProxy(host, 0, port)
     proxy.thaw()
     serving: set[asyncio.Task[None]] = set()
 

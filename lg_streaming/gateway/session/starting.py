@@ -11,6 +11,8 @@ from lg_streaming.gateway.auth.policy import GRAPH_PREFIX
 from lg_streaming.runs import RemoteConfig, RemoteStart
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from lg_streaming.gateway.protocol.inbound import StartExecution
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.runs import GraphRun
@@ -51,15 +53,21 @@ async def start_run(session: Session, message: StartExecution, *, root: str = ""
     return _answer(session, await start_graph(session, _request(message)), root)
 
 
-async def start_graph(session: Session, request: RemoteStart) -> GraphRun:
-    """Start a run that the caller owns. Raises like `start_run`."""
+async def start_graph(session: Session, request: RemoteStart, *, own_ids: Container[str] = frozenset()) -> GraphRun:
+    """Start a run that the caller owns. Raises like `start_run`.
+
+    Args:
+        session: The caller's session.
+        request: The arguments.
+        own_ids: Ids that the caller has got from the server, and so may use before their first run.
+    """
     session.context.admission.starts.hit(session.caller)
     runner = session.context.remote_runner
     allowed = await session.policy.allows_start(session.principal, request.graph, session.peer)
     if not allowed or runner is None or request.graph not in runner.graphs:
         raise ForbiddenError("there is no such graph, or you may not start it")
     for name in dict.fromkeys((request.execution_id, request.thread_id)):
-        if name is not None:
+        if name is not None and (name not in own_ids or await session.hub.describe(name) is not None):
             await _check_id(session, request, name)
     try:
         run = await runner.start(request, session.principal.subject)

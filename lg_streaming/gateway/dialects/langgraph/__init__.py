@@ -1,0 +1,16 @@
+"""The wire of LangGraph's server: threads, runs and assistants, for its SDKs and hooks.
+
+- `routes`: the class of the wire, and the table of its routes; `runs`, `thread_routes`, `search`: what they do.
+- `services`: what the routes share; `store`: values that outlive a run; `records`: runs; `threads`: threads.
+- `segments`: our run stays open while it waits for people; here each request has a run of its own.
+- `starting`: starts, answers, cancellations; `pending`: streams of runs that wait for their turn.
+- `encoder`: frames of a run; `chunks`: messages; `shapes`: tasks, checkpoints, tools; `view`: what a reader sees;
+  `final`: the values at the end.
+- `states`, `assistants`, `bodies`, `refusals`: objects, requests and errors.
+"""
+
+from __future__ import annotations
+
+from lg_streaming.gateway.dialects.langgraph.routes import LangGraph
+
+__all__ = ["LangGraph"]

@@ -1,0 +1,464 @@
+"""Frames of a run for LangGraph's clients.
+
+An encoder reads its run from the start, also for a reader that returns: it makes all frames, and sends those after the
+reader's place. So what it sends after any place is exactly what it would have sent there without a break.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import orjson
+
+from lg_streaming.codec import decode_data
+from lg_streaming.events import FINAL_TYPES
+from lg_streaming.gateway.delivery.frames import Frames
+from lg_streaming.gateway.dialects.langgraph import shapes
+from lg_streaming.gateway.dialects.langgraph.chunks import MessageParts, messages_in
+from lg_streaming.gateway.dialects.langgraph.segments import resumes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lg_streaming.errors import StreamingError
+    from lg_streaming.events import Position, Scope
+    from lg_streaming.gateway.delivery.frames import FrameEncoder
+    from lg_streaming.gateway.dialects.langgraph.view import RunView
+    from lg_streaming.hub import Page
+    from lg_streaming.log.base import ExecutionState, StoredUpdate
+
+__all__ = ["LoadValues", "RunEncoder", "RunReader", "data_of", "with_interrupts"]
+
+LoadValues = Callable[[str, str | None], Awaitable[Any]]
+"""``await load(namespace, checkpoint_id)`` returns the values of a state, by default the newest; None without one."""
+
+_MOST_MESSAGES: Final = 1_024
+"""Messages, and places of updates, of which the parts are remembered."""
+_TEXT: Final = frozenset({"token", "thinking", "tool_args", "llm_complete"})
+
+
+class RunReader:
+    """Reader of one segment's updates: it finds the begin and the end, and keeps the newest state.
+
+    Args:
+        view: The segment.
+        load: Loads states that are too large for the log; None if they are not needed.
+    """
+
+    def __init__(self, view: RunView, load: LoadValues | None) -> None:
+        self.view = view
+        self.begun: bool = False
+        self.is_complete: bool = False
+        """True when the segment has ended."""
+        self.values: bytes | None = None
+        """Newest state of the root graph, as JSON."""
+        self._load = load
+        self._loaded: dict[int, Any] = {}
+        self._at_gap: Any = None
+
+    async def prepare(self, page: Page) -> None:
+        """Load the states that the updates of a page name, and the newest one if updates are missing."""
+        load = self._load
+        if load is None:
+            return
+        if page.gap is not None:
+            self._at_gap = await load("", None)
+        for record in page.records:
+            if record.type == "state" and b'"data":{"values":' not in record.json[:64]:
+                data = data_of(record)
+                if "values" not in data:
+                    self._loaded[record.seq] = await load(record.scope.namespace or "", data.get("checkpoint_id"))
+
+    def take_gap(self) -> Any:
+        """Return the newest state, at a gap; None without one."""
+        values, self._at_gap = self._at_gap, None
+        return values
+
+    def accepts(self, record: StoredUpdate) -> bool:
+        """Return whether an update is of the segment; note its begin and its end."""
+        view = self.view
+        if self.is_complete or record.seq <= view.begin:
+            return False
+        if record.scope.run_id != view.own_run:
+            self.is_complete = self.begun and record.type == "workflow_start"
+            return False
+        if not self.begun:
+            self.begun = resumes(record) if view.resumed else record.type == "workflow_start"
+        return self.begun
+
+    def ends(self, record: StoredUpdate, data: Any) -> bool:
+        """Return whether an update ends the segment."""
+        type = record.type
+        self.is_complete = type in FINAL_TYPES or (type == "workflow_interrupted" and not data.get("paused"))
+        return self.is_complete
+
+    def values_of(self, record: StoredUpdate, data: Mapping[str, Any]) -> Any:
+        """Return the values of a ``state`` update; None if they are not known."""
+        return data["values"] if "values" in data else self._loaded.pop(record.seq, None)
+
+
+class RunEncoder:
+    """Encoder of one run's frames, see `EventStreamEncoder`.
+
+    Args:
+        view: The segment, and the reader's modes and place.
+        load: Loads states that are too large for the log.
+    """
+
+    shared: bool = False
+    cuts: bool = True
+    keep_alive: bytes = b": heartbeat\n\n"
+
+    def __init__(self, view: RunView, load: LoadValues | None = None) -> None:
+        self._view = view
+        self._modes = view.modes
+        needs_states = bool(view.modes & {"values", "checkpoints", "debug", "messages", "messages-tuple"})
+        self._reader = RunReader(view, load if needs_states else None)
+        self._tuples, self._partial = "messages-tuple" in view.modes, "messages" in view.modes
+        self._events = "events" in view.modes
+        self._only_tuples = self._tuples and not self._partial and not self._events
+        self._seen: set[str] = set()  # ids of messages that the reader has
+        self._messages: OrderedDict[tuple[str, str], MessageParts] = OrderedDict()
+        self._by_scope: dict[int, tuple[Scope, MessageParts | None, bytes]] = {}
+        self._steps: dict[str, int] = {}
+        self._returned: set[tuple[str | None, int | None]] = set()
+        self._count = 0
+        after = view.after
+        self._after_seq = -1 if after is None else after.seq
+        self._after_part = None if after is None else after.part
+
+    @property
+    def frame_encoder(self) -> FrameEncoder:
+        """See `EventStreamEncoder.frame_encoder`."""
+        return self
+
+    @property
+    def is_complete(self) -> bool:
+        """See `EventStreamEncoder.is_complete`."""
+        return self._reader.is_complete
+
+    async def prepare(self, page: Page) -> None:
+        """See `PreparingEncoder.prepare`."""
+        await self._reader.prepare(page)
+
+    # --- around the updates ---------------------------------------------------------------------------------
+
+    def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:  # noqa: ARG002 (clients ignore it)
+        """See `EventStreamEncoder.before_stream`."""
+        return b""
+
+    def encode_event(self, event: str, payload: object) -> bytes:  # noqa: ARG002 (a gap has only its state)
+        """See `EventStreamEncoder.encode_event`. After a gap the newest state comes."""
+        if event != "gap":
+            return b""
+        values = self._reader.take_gap()
+        begins = not self._reader.begun
+        self._reader.begun, self._count = True, 1
+        frames = [self._start()] if begins and self._after_seq < 0 else []
+        if values is not None:
+            self._take_values(values)
+            if "values" in self._modes:
+                frames.append(b"event: values\ndata: %b\n" % orjson.dumps(values))
+        return b"".join(b"%b\n" % each for each in frames)
+
+    def caught_up(self) -> bytes:
+        """See `EventStreamEncoder.caught_up`."""
+        return b""
+
+    def on_end(
+        self,
+        position: Position | None,  # noqa: ARG002 (frames have ids)
+        *,
+        run_is_over: bool,  # noqa: ARG002 (its last frame was sent)
+        state: ExecutionState | None = None,  # noqa: ARG002 (see above)
+    ) -> bytes:
+        """See `EventStreamEncoder.on_end`."""
+        return b""
+
+    def on_error(self, error: StreamingError) -> bytes:  # noqa: ARG002 (the connection breaks: the reader returns)
+        """See `EventStreamEncoder.on_error`."""
+        return b""
+
+    def on_restart(self, event: str, retry_ms: int) -> bytes:  # noqa: ARG002 (the connection breaks)
+        """See `EventStreamEncoder.on_restart`."""
+        return b""
+
+    # --- updates --------------------------------------------------------------------------------------------
+
+    def encode(self, execution_id: str, records: Sequence[StoredUpdate]) -> Frames:  # noqa: ARG002 (others need it)
+        """See `FrameEncoder.encode`."""
+        out: list[bytes] = []
+        reader, only_tuples = self._reader, self._only_tuples
+        for record in records:
+            type = record.type
+            if only_tuples and type == "token" and reader.begun and not reader.is_complete:
+                frame = self._fast_token(record)
+                if frame is not None:
+                    out.append(frame)
+                continue
+            if reader.accepts(record):
+                self._add(out, record)
+        return Frames(b"".join(out), count=len(out))
+
+    def _fast_token(self, record: StoredUpdate) -> bytes | None:
+        """Encode a token for a reader that wants no other form of it."""
+        scope = record.scope
+        known = self._by_scope.get(id(scope))
+        if known is None or known[0] is not scope:
+            known = self._learn(scope, decode_data(record.json) if scope.extra is None else record.update.data)
+        message = known[1]
+        if message is None:
+            return None
+        data: Any = decode_data(record.json) if scope.extra is None else record.update.data
+        part = message.text(_content(data))
+        if record.seq <= self._after_seq:
+            return None
+        return b"%b%b,%b]\nid: %b:%d\n\n" % (known[2], part, message.metadata, record.epoch.encode(), record.seq)
+
+    def _learn(self, scope: Scope, data: Any) -> tuple[Scope, MessageParts | None, bytes]:
+        message = self._message(scope, data) if self._is_visible(scope) else None
+        known = scope, message, b"event: %b\ndata: [" % self._name("messages", scope)
+        if len(self._by_scope) >= _MOST_MESSAGES:
+            self._by_scope.clear()
+        self._by_scope[id(scope)] = known
+        return known
+
+    def _add(self, out: list[bytes], record: StoredUpdate) -> None:
+        """Add the frames of an update that the reader does not have."""
+        frames = [
+            (part, frame)
+            for part, (mode, frame) in enumerate(self._frames(record), 1)
+            if mode is None or mode in self._modes
+        ]
+        seq, after = record.seq, self._after_seq
+        if seq < after or (seq == after and self._after_part is None) or not frames:
+            return
+        place = b"%b:%d" % (record.epoch.encode(), seq)
+        last = frames[-1][0]
+        for part, frame in frames:
+            if seq == after and self._after_part is not None and part <= self._after_part:
+                continue
+            end = b"" if part == last else b".%d" % part
+            out.append(b"%bid: %b%b\n\n" % (frame, place, end))
+
+    def _frames(self, record: StoredUpdate) -> Iterator[tuple[str | None, bytes]]:
+        """Yield the frames of an update, each with the mode that asks for it; None for every reader."""
+        type = record.type
+        if type == "workflow_start" or (self._view.resumed and not self._count):
+            self._count = 1
+            yield None, self._start()
+            return
+        data = data_of(record)
+        if type in _TEXT:
+            yield from self._text(record, data)
+        elif type == "state":
+            yield from self._state(record, data)
+        elif type in FINAL_TYPES or type == "workflow_interrupted":
+            if self._reader.ends(record, data):
+                yield from self._end(record, data)
+        else:
+            yield from self._other(record, data)
+
+    def _start(self) -> bytes:
+        return b"event: metadata\ndata: %b\n" % orjson.dumps({"run_id": self._view.run_id, "attempt": 1})
+
+    # --- text -----------------------------------------------------------------------------------------------
+
+    def _text(self, record: StoredUpdate, data: Any) -> Iterator[tuple[str | None, bytes]]:
+        scope = record.scope
+        if not (self._tuples or self._partial or self._events) or not self._is_visible(scope):
+            return
+        message = self._message(scope, data)
+        match record.type:
+            case "token":
+                part = message.text(_content(data))
+            case "thinking":
+                part = message.reasoning(_content(data))
+            case "tool_args":
+                part = message.tool_args(data)
+            case _:
+                part = message.last(data.get("usage"))
+        named = [part, b",", message.metadata]
+        yield "messages-tuple", b"event: %b\ndata: [%b]\n" % (self._name("messages", scope), b"".join(named))
+        if self._partial and record.type != "llm_complete":
+            if not message.named:
+                message.named = True
+                yield "messages", self._message_metadata(message.id, message.metadata)
+            yield "messages", b"event: messages/partial\ndata: [%b]\n" % message.so_far()
+        if self._events:
+            ends = record.type == "llm_complete"
+            name = "on_chat_model_end" if ends else "on_chat_model_stream"
+            shown = {"output" if ends else "chunk": orjson.Fragment(part)}
+            event = shapes.model_event(record, name, data.get("model") or "model", shown)
+            yield "events", self._frame("events", scope, event)
+
+    def _message(self, scope: Scope, data: Any) -> MessageParts:
+        named = data.get("message_id") or scope.message_id
+        message_id = str(named or f"{self._view.own_run}-{scope.namespace or scope.node_id or ''}-{scope.attempt or 1}")
+        key = scope.namespace or "", message_id
+        found = self._messages.get(key)
+        if found is None:
+            found = self._messages[key] = MessageParts(message_id, data.get("role") or "ai", whole=self._partial)
+            found.metadata = self._metadata(scope)
+            self._seen.add(message_id)
+            if len(self._messages) > _MOST_MESSAGES:
+                self._messages.popitem(last=False)
+        return found
+
+    def _metadata(self, scope: Scope) -> bytes:
+        step = self._steps.get(_graph_of(scope.namespace))
+        return orjson.dumps(
+            {
+                "langgraph_node": scope.node_id or "",
+                "langgraph_checkpoint_ns": scope.namespace or "",
+                **({} if step is None else {"langgraph_step": step}),
+                "run_id": self._view.run_id,
+                "thread_id": self._view.thread_id,
+            }
+        )
+
+    def _message_metadata(self, message_id: str, metadata: bytes) -> bytes:
+        shown = orjson.dumps({message_id: {"metadata": orjson.Fragment(metadata)}})
+        return b"event: messages/metadata\ndata: %b\n" % shown
+
+    def _whole_messages(self, record: StoredUpdate, result: object) -> Iterator[tuple[str | None, bytes]]:
+        """Yield the messages that a node returned and no model streamed."""
+        metadata = b""
+        for message in messages_in(result):
+            if message["id"] in self._seen or message["type"] == "remove":
+                continue
+            self._seen.add(message["id"])
+            metadata = metadata or self._metadata(record.scope)
+            shown = orjson.dumps(message)
+            name = self._name("messages", record.scope)
+            yield "messages-tuple", b"event: %b\ndata: [%b,%b]\n" % (name, shown, metadata)
+            yield "messages", self._message_metadata(message["id"], metadata)
+            yield "messages", b"event: messages/complete\ndata: [%b]\n" % shown
+
+    # --- states ---------------------------------------------------------------------------------------------
+
+    def _take_values(self, values: object) -> None:
+        """Keep the newest state of the root graph."""
+        self._reader.values = orjson.dumps(values)
+        if self._tuples or self._partial:
+            self._seen.update(each["id"] for each in messages_in(values))
+
+    def _state(self, record: StoredUpdate, data: Mapping[str, Any]) -> Iterator[tuple[str | None, bytes]]:
+        namespace, step = record.scope.namespace or "", data.get("step")
+        if isinstance(step, int):
+            self._steps[namespace] = step + 1
+        if namespace and not self._view.subgraphs:
+            return
+        values = self._reader.values_of(record, data)
+        if values is not None and not namespace:
+            self._take_values(values)
+        suffix = f"|{namespace}" if namespace else ""
+        if "checkpoint_id" in data and self._modes & {"checkpoints", "debug"}:
+            shown = shapes.checkpoint_of(self._view.thread_id, namespace, data, values)
+            yield "checkpoints", _frame(f"checkpoints{suffix}", shown)
+            debug = shapes.debug_of("checkpoint", step, record.timestamp, shown)
+            yield "debug", _frame(f"debug{suffix}", debug)
+        if values is not None and data.get("source") != "input" and "values" in self._modes:
+            yield "values", _frame(f"values{suffix}", values)
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    def _end(self, record: StoredUpdate, data: Mapping[str, Any]) -> Iterator[tuple[str | None, bytes]]:
+        match record.type:
+            case "workflow_interrupted":
+                yield from self._interrupt(shapes.interrupts_of(data))
+            case _:
+                if (error := shapes.end_error(record.type, data)) is not None:
+                    yield None, _frame("error", error)
+
+    def _interrupt(self, interrupts: list[dict[str, Any]]) -> Iterator[tuple[str | None, bytes]]:
+        modes = self._modes
+        yield "updates", _frame("updates", {"__interrupt__": interrupts})
+        if not interrupts:
+            return
+        asked = None if not modes & {"values", "updates"} else "values"
+        yield (
+            asked,
+            b"event: values\ndata: %b\n"
+            % with_interrupts(self._reader.values if "values" in modes else None, interrupts),
+        )
+
+    # --- all others -----------------------------------------------------------------------------------------
+
+    def _other(self, record: StoredUpdate, data: Any) -> Iterator[tuple[str | None, bytes]]:
+        scope, type, modes = record.scope, record.type, self._modes
+        if not self._is_visible(scope):
+            return
+        fields: Mapping[str, Any] = cast("Mapping[str, Any]", data) if isinstance(data, dict) else {}
+        if type == "updates":
+            self._returned.add((scope.namespace, scope.attempt))
+            yield "updates", self._frame("updates", scope, fields)
+        elif type in {"node_start", "node_complete", "node_error", "node_interrupted"}:
+            yield from self._node(record, fields)
+        elif type in {"tool_start", "tool_complete", "tool_error"}:
+            yield "tools", self._frame("tools", scope, shapes.tool_of(record, fields))
+        elif type == "llm_start" and self._events:
+            event = shapes.model_event(record, "on_chat_model_start", fields.get("model") or "model", {"input": None})
+            yield "events", self._frame("events", scope, event)
+        elif "custom" in modes:
+            shown, value = shapes.custom_of(record, data)
+            if shown:
+                yield "custom", self._frame("custom", scope, value)
+        if self._events and (event := shapes.chain_event(record, fields)) is not None:
+            yield "events", self._frame("events", scope, event)
+
+    def _node(self, record: StoredUpdate, data: Mapping[str, Any]) -> Iterator[tuple[str | None, bytes]]:
+        scope, modes, starts = record.scope, self._modes, record.type == "node_start"
+        if modes & {"tasks", "debug"}:
+            task = (shapes.task_start if starts else shapes.task_end)(record, data)
+            yield "tasks", self._frame("tasks", scope, task)
+            step = self._steps.get(_graph_of(scope.namespace))
+            debug = shapes.debug_of("task" if starts else "task_result", step, record.timestamp, task)
+            yield "debug", self._frame("debug", scope, debug)
+        if record.type != "node_complete":
+            return
+        if (self._tuples or self._partial) and "truncated" not in data:
+            yield from self._whole_messages(record, data.get("result"))
+        if "updates" in modes and (scope.namespace, scope.attempt) not in self._returned:
+            yield "updates", self._frame("updates", scope, {data.get("node_id") or scope.node_id: data.get("result")})
+
+    # --- names ----------------------------------------------------------------------------------------------
+
+    def _is_visible(self, scope: Scope) -> bool:
+        return self._view.subgraphs or "|" not in (scope.namespace or "")
+
+    def _name(self, mode: str, scope: Scope) -> bytes:
+        graph = _graph_of(scope.namespace)
+        return f"{mode}|{graph}".encode() if graph else mode.encode()
+
+    def _frame(self, mode: str, scope: Scope, data: object) -> bytes:
+        return b"event: %b\ndata: %b\n" % (self._name(mode, scope), orjson.dumps(data))
+
+
+def _graph_of(namespace: str | None) -> str:
+    """Return the namespace of a node's graph; empty for the root graph."""
+    return (namespace or "").rpartition("|")[0]
+
+
+def _frame(name: str, data: object) -> bytes:
+    return b"event: %b\ndata: %b\n" % (name.encode(), orjson.dumps(data))
+
+
+def _content(data: Any) -> str:
+    content = data.get("content") if isinstance(data, dict) else data
+    return content if isinstance(content, str) else ""
+
+
+def data_of(record: StoredUpdate) -> Any:
+    """Return the data of an update."""
+    return decode_data(record.json) if record.scope.extra is None else record.update.data
+
+
+def with_interrupts(values: bytes | None, interrupts: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return a state, as JSON, with the interrupts that it waits for."""
+    added = orjson.dumps({"__interrupt__": interrupts})
+    if values is None or not values.startswith(b"{") or values == b"{}":
+        return added
+    return b"%b,%b" % (values[:-1], added[1:])

@@ -1,0 +1,135 @@
+"""Services that the routes of the wire share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from lg_streaming.errors import StreamingError
+from lg_streaming.gateway.dialects.langgraph.assistants import Assistants
+from lg_streaming.gateway.dialects.langgraph.pending import PendingRuns
+from lg_streaming.gateway.dialects.langgraph.records import RunRecord, RunRecords
+from lg_streaming.gateway.dialects.langgraph.refusals import no_run
+from lg_streaming.gateway.dialects.langgraph.segments import SegmentIndex
+from lg_streaming.gateway.dialects.langgraph.starting import RunStarter
+from lg_streaming.gateway.dialects.langgraph.states import shown_values
+from lg_streaming.gateway.dialects.langgraph.store import RecordStore
+from lg_streaming.gateway.dialects.langgraph.threads import Threads
+
+if TYPE_CHECKING:
+    from lg_streaming.gateway.dialects.langgraph.encoder import LoadValues
+    from lg_streaming.gateway.dialects.langgraph.threads import ThreadView
+    from lg_streaming.gateway.session.context import GatewayContext
+    from lg_streaming.runs import GraphRun
+
+__all__ = ["Services"]
+
+logger: logging.Logger = logging.getLogger(__name__)
+
+_TRIES: Final = 20
+_PAUSE: Final = 0.05
+"""Seconds between two looks for a checkpoint that LangGraph writes while the next step runs."""
+
+
+class Services:
+    """Services that the routes of the wire share.
+
+    Args:
+        context: Hub, graphs and rules of access.
+    """
+
+    def __init__(self, context: GatewayContext) -> None:
+        fleet = context.hub.log.fleet
+        self.context = context
+        self.store: RecordStore = RecordStore(fleet, context.settings.retention.record_ttl, context.clock.monotonic)
+        self.index: SegmentIndex = SegmentIndex(context.hub.log)
+        self.records: RunRecords = RunRecords(self.store)
+        self.assistants: Assistants = Assistants(context)
+        self.threads: Threads = Threads(context, self.store, self.index, self.records, self.assistants)
+        self.pending: PendingRuns = PendingRuns(fleet, context.lifecycle)
+        self.starter: RunStarter = RunStarter(self)
+        self._deletions: set[asyncio.Task[None]] = set()
+        context.lifecycle.on_stop.append(self._stop)
+
+    async def run_of(self, view: ThreadView, run_id: str) -> RunRecord:
+        """Return the record of a run of a thread; one from the log for a run that was started elsewhere.
+
+        Raises:
+            RefusedError: If there is none, or it was deleted.
+        """
+        record = await self.records.get(view.thread_id, run_id)
+        if record is not None and record.status != "deleted":
+            return self._checked(record)
+        table = view.table
+        if record is None and table is not None:
+            segment = table.find(run_id)
+            if segment is not None:
+                return RunRecord.of(view.thread_id, segment)
+            if run_id in table.aliases and table.segments:
+                before = RunRecord.of(view.thread_id, table.segments[0])
+                before.run_id = before.own_run = run_id
+                before.status = "interrupted"
+                return before
+        raise no_run(run_id)
+
+    def _checked(self, record: RunRecord) -> RunRecord:
+        fleet = self.context.hub.log.fleet
+        if fleet is not None and record.queued and record.process not in {fleet.process_id, *fleet.live}:
+            record.status = record.status or "interrupted"  # its process took the queue with it
+        return record
+
+    async def runs_of(self, view: ThreadView) -> list[RunRecord]:
+        """Return the runs of a thread, newest first."""
+        known = {each.run_id: each for each in await self.records.of_thread(view.thread_id)}
+        for segment in view.table.segments if view.table is not None else ():
+            known.setdefault(segment.run_id, RunRecord.of(view.thread_id, segment))
+        found = [self._checked(each) for each in known.values() if each.status != "deleted"]
+        return sorted(found, key=lambda each: each.created_at, reverse=True)
+
+    def loader(self, thread_id: str, graph: str) -> LoadValues | None:
+        """Return a function that loads states of a thread, for streams; None without a graph."""
+        runner = self.context.remote_runner
+        if runner is None or graph not in runner.graphs:
+            return None
+        threads = runner.threads
+
+        async def load(namespace: str, checkpoint_id: str | None) -> Any:
+            for _ in range(_TRIES):
+                try:
+                    found = await threads.state(graph, thread_id, checkpoint_id, namespace=namespace)
+                except StreamingError as error:
+                    logger.debug("a state of thread %r cannot be loaded now: %s", thread_id, error)
+                    found = None
+                if found is not None:
+                    return shown_values(self.context.hub, found["values"])
+                if checkpoint_id is None:
+                    break
+                await asyncio.sleep(_PAUSE)
+            return None
+
+        return load
+
+    def delete_after(self, run: GraphRun, thread_id: str) -> None:
+        """Delete the thread of a run after its end."""
+
+        async def delete() -> None:
+            await asyncio.wait({asyncio.ensure_future(_ended(run))})
+            try:
+                await self.threads.retire(thread_id)
+            except StreamingError as error:
+                logger.warning("the state of the run %s stays: %s", run.run_id, error)
+
+        task = asyncio.create_task(delete(), name="lg_streaming.langgraph.delete")
+        self._deletions.add(task)
+        task.add_done_callback(self._deletions.discard)
+
+    async def _stop(self) -> None:
+        tasks = list(self._deletions)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _ended(run: GraphRun) -> None:
+    await run

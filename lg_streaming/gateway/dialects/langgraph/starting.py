@@ -1,0 +1,387 @@
+"""Start, answer and cancel runs."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import orjson
+
+from lg_streaming.errors import (
+    ExecutionExistsError,
+    ExecutionNotFoundError,
+    ForbiddenError,
+    PromptError,
+    StreamingError,
+    TransitionError,
+)
+from lg_streaming.events import Position
+from lg_streaming.gateway.dialects.langgraph.records import RunRecord
+from lg_streaming.gateway.dialects.langgraph.refusals import BUSY, RefusedError, no_thread
+from lg_streaming.gateway.session.starting import start_graph
+from lg_streaming.runs import RemoteCommand, RemoteConfig, RemoteStart
+from lg_streaming.runs.opening import wait_for_end
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lg_streaming.gateway.dialects.langgraph.bodies import CommandBody, ConfigBody, RunBody
+    from lg_streaming.gateway.dialects.langgraph.pending import PendingRuns
+    from lg_streaming.gateway.dialects.langgraph.segments import Segment, SegmentTable
+    from lg_streaming.gateway.dialects.langgraph.services import Services
+    from lg_streaming.gateway.dialects.langgraph.threads import ThreadView
+    from lg_streaming.gateway.session.session import Session
+    from lg_streaming.runs import GraphRun
+    from lg_streaming.runs.request import IfRunning
+
+__all__ = ["RunStarter", "StartedRun"]
+
+_STRATEGIES: Final[Mapping[str, IfRunning]] = {
+    "reject": "reject",
+    "enqueue": "enqueue",
+    "interrupt": "cancel",
+    "rollback": "rollback",
+}
+_OWN_KEYS: Final = frozenset({"thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map"})
+"""Keys of ``configurable`` that the wire itself sets."""
+_KEPT_INPUT: Final = 16_384
+"""Most bytes of an input that a record keeps."""
+_BREAKPOINT: Final = "breakpoint-"
+_NO_INTERRUPT: Final = "no interrupt of this thread waits for an answer"
+_END_TIMEOUT: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedRun:
+    """A run that a request has started."""
+
+    record: RunRecord
+    run: GraphRun | None = None
+    """The run's handle; None for one that goes on after an interrupt."""
+    waiting: tuple[Mapping[str, Any], ...] = ()
+    """Interrupts that still wait for answers: the run has ended at once."""
+
+
+class RunStarter:
+    """Starter of runs for the callers of the wire.
+
+    Args:
+        services: What the routes share.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    @property
+    def _pending(self) -> PendingRuns:
+        return self._services.pending
+
+    async def start(self, session: Session, body: RunBody, thread_id: str | None = None) -> StartedRun:
+        """Start a run, or answer the interrupts of the thread's run.
+
+        Args:
+            session: The caller's session.
+            body: The request.
+            thread_id: The thread; None for a run with a new thread, which is deleted at the end.
+
+        Raises:
+            RefusedError: If the request does not fit the thread or the graph.
+            StreamingError: If `start_graph` raises it.
+        """
+        _check_supported(body)
+        graph = await self._services.assistants.graph(session, body.assistant_id)
+        if thread_id is None:
+            return await self._begin(session, body, graph, str(uuid.uuid4()), None, stateless=True)
+        view = await self._services.threads.look(session, thread_id)
+        if view is None and body.if_not_exists != "create":
+            raise no_thread(thread_id)
+        if view is not None and view.waits and view.table is not None:
+            answers = _answers(body, view.table)
+            if answers is not None:
+                return await self._answer(session, body, view, view.table, answers)
+        elif body.command is not None and body.command.resumes:
+            await self._check_resumable(view)
+        return await self._begin(session, body, graph, thread_id, view)
+
+    async def _check_resumable(self, view: ThreadView | None) -> None:
+        """Check that the thread of no open run has interrupts, which a program has left.
+
+        Raises:
+            RefusedError: If it has none.
+        """
+        snapshot = None if view is None or view.is_busy else await self._services.threads.snapshot(view)
+        if snapshot is None or not snapshot["interrupts"]:
+            raise RefusedError(409, _NO_INTERRUPT)
+
+    # --- new runs -------------------------------------------------------------------------------------------
+
+    async def _begin(
+        self,
+        session: Session,
+        body: RunBody,
+        graph: str,
+        thread_id: str,
+        view: ThreadView | None,
+        *,
+        stateless: bool = False,
+    ) -> StartedRun:
+        services, hub = self._services, session.hub
+        record: dict[str, Any] = (view.record if view is not None else None) or {}
+        own = stateless or bool(record and record["owner"] == session.principal.subject)
+        if record and not own and view is not None and view.state is None:
+            raise no_thread(thread_id)
+        strategy = body.multitask_strategy or "enqueue"
+        request = RemoteStart(
+            graph=graph,
+            input=body.input,
+            execution_id=thread_id,
+            thread_id=thread_id,
+            config=_config(body.config),
+            context=body.context or None,
+            metadata=body.metadata,
+            if_running="cancel" if view is not None and view.waits else _STRATEGIES[strategy],
+            checkpoint_id=body.fork,
+            goes_on=view is not None,
+            command=self._command(session, body.command, view, thread_id),
+            call_options=body.calls,
+        )
+        before = view.table.last if view is not None and view.table is not None else None
+        try:
+            run = await start_graph(session, request, own_ids={thread_id} if own else frozenset())
+        except ExecutionExistsError:
+            raise RefusedError(409, BUSY) from None
+        except ForbiddenError:
+            raise no_thread(thread_id) from None
+        if strategy == "rollback" and before is not None and view is not None and view.is_busy:
+            await self._forget_run(thread_id, before)
+        after = run.after
+        if not run.is_open:
+            state = await hub.describe(thread_id)
+            after = None if state is None else Position(state.epoch, state.head)
+        started = self._record(session, body, graph, thread_id, run.run_id, after)
+        started.queued = not run.is_open
+        await services.threads.remember(session, thread_id, graph=graph)
+        await services.records.put(started, stateless=stateless)
+        if stateless and body.on_completion != "keep":
+            services.delete_after(run, thread_id)
+        return StartedRun(record=started, run=run)
+
+    def _command(
+        self, session: Session, command: CommandBody | None, view: ThreadView | None, thread_id: str
+    ) -> RemoteCommand | None:
+        if command is None or not (command.resumes or command.update is not None or command.goto):
+            return None
+        only_input = self._only_owns(session, view, thread_id)
+        if command.goto and only_input:
+            raise RefusedError(403, "command.goto needs a grant of the action control")
+        return RemoteCommand(
+            resume=command.resume, update=command.update, goto=command.goto or None, only_input=only_input
+        )
+
+    def _only_owns(self, session: Session, view: ThreadView | None, thread_id: str) -> bool:
+        """Return whether the caller may change the state only as the owner of the thread."""
+        owner = session.principal.subject
+        if view is not None and view.state is not None:
+            owner = view.state.owner
+        return session.policy.only_owns(session.principal, "control", thread_id, owner)
+
+    def _record(
+        self, session: Session, body: RunBody, graph: str, thread_id: str, own_run: str, after: Position | None
+    ) -> RunRecord:
+        fleet = session.hub.log.fleet
+        kwargs = body.model_dump(mode="json", exclude_unset=True, exclude={"input", "metadata", "assistant_id"})
+        kwargs["stream_mode"] = list(body.stream_mode)
+        if body.input is not None:
+            shown = session.hub.writer.encoder.codec.apply_redact("state", {"values": body.input})
+            if len(orjson.dumps(shown, default=str)) <= _KEPT_INPUT:
+                kwargs["input"] = cast("dict[str, Any]", shown).get("values") if isinstance(shown, dict) else None
+        return RunRecord(
+            run_id=own_run,
+            thread_id=thread_id,
+            own_run=own_run,
+            graph=graph,
+            created_at=session.context.clock.wall(),
+            epoch="" if after is None else after.epoch,
+            begin=0 if after is None else after.seq,
+            metadata=dict(body.metadata or {}),
+            kwargs=kwargs,
+            strategy=body.multitask_strategy or "enqueue",
+            process=None if fleet is None else fleet.process_id,
+        )
+
+    # --- answers --------------------------------------------------------------------------------------------
+
+    async def _answer(
+        self, session: Session, body: RunBody, view: ThreadView, table: SegmentTable, answers: Mapping[str, Any]
+    ) -> StartedRun:
+        """Answer prompts of the open run: it goes on as a run of its own."""
+        last, run_id = table.last, table.next_id
+        if last is None or run_id is None:
+            raise RefusedError(409, _NO_INTERRUPT)
+        epoch, begin, prompts = table.epoch, table.interrupted_at, dict(table.prompts)
+        await self.answer(session, view, answers, update=body.command.update if body.command is not None else None)
+        record = self._record(
+            session, body, view.graph or last.graph or "", view.thread_id, last.own_run, Position(epoch, begin)
+        )
+        record.run_id, record.resumed = run_id, True
+        rest = tuple(each for prompt_id, each in prompts.items() if prompt_id not in answers)
+        record.partial = bool(rest)
+        await self._services.threads.remember(session, view.thread_id, graph=record.graph)
+        await self._services.records.put(record)
+        return StartedRun(record=record, waiting=rest)
+
+    async def answer(
+        self, session: Session, view: ThreadView, answers: Mapping[str, Any], *, update: object = None
+    ) -> None:
+        """Answer prompts of a thread's run; the first valid answer to each wins.
+
+        Args:
+            session: The caller's session.
+            view: The thread.
+            answers: Answers by prompt, which is the interrupt.
+            update: Update of the state, which is made first; None for none.
+
+        Raises:
+            RefusedError: If the caller may not, or an interrupt waits for no answer.
+            StreamingError: If an answer does not fit its prompt.
+        """
+        thread_id = view.thread_id
+        try:
+            await session.check("control", thread_id)
+        except ForbiddenError:
+            raise no_thread(thread_id) from None
+        if update is not None:
+            await self._inject(session, view, update)
+        for prompt_id, value in answers.items():
+            try:
+                await session.hub.respond(thread_id, prompt_id, value, responder=session.principal.subject)
+            except PromptError:
+                raise RefusedError(409, _NO_INTERRUPT) from None
+
+    async def _inject(self, session: Session, view: ThreadView, update: object) -> None:
+        runner = session.context.remote_runner
+        if runner is None:
+            return
+        only_input = self._only_owns(session, view, view.thread_id)
+        try:
+            await runner.runner.inject(view.thread_id, update, only_input=only_input)
+        except (ExecutionNotFoundError, TransitionError):
+            raise RefusedError(409, "the run takes no update of its state now") from None
+
+    # --- cancel ---------------------------------------------------------------------------------------------
+
+    async def cancel(
+        self,
+        session: Session,
+        view: ThreadView,
+        run_id: str,
+        *,
+        rollback: bool = False,
+        wait: bool = False,
+        reason: str | None = None,
+    ) -> None:
+        """Cancel a run that waits for its turn, or works.
+
+        Args:
+            session: The caller's session.
+            view: The thread.
+            run_id: The run's id on the wire.
+            rollback: Whether the run is deleted, and what it changed is taken back.
+            wait: Whether to return after the end of the run.
+            reason: The reason, for readers.
+
+        Raises:
+            RefusedError: If there is no such run, or it has ended, or the caller may not cancel it.
+        """
+        try:
+            await session.check("control", view.thread_id)
+        except ForbiddenError:
+            raise no_thread(view.thread_id) from None
+        record = await self._services.run_of(view, run_id)
+        status = record.status_in(view.table, view.state)
+        if status not in {"pending", "running"}:
+            raise RefusedError(404, f"No matching runs to cancel: the run {run_id:.100} has ended")
+        await self.stop(record, pending=status == "pending", reason=reason or "cancelled")
+        if status == "pending":
+            record.status = "deleted" if rollback else "interrupted"
+            await self._services.records.put(record)
+        elif wait or rollback:
+            async with asyncio.timeout(_END_TIMEOUT):
+                await wait_for_end(session.hub, view.thread_id)
+        if rollback and status == "running":
+            await self._take_back(view, record)
+
+    async def stop(self, record: RunRecord, *, pending: bool, reason: str) -> None:
+        """End a run that waits for its turn, or works. No rights are checked."""
+        runner = self._services.context.remote_runner
+        if pending and runner is not None:
+            runner.runner.cancel_waiting(record.own_run)
+            self._pending.close(record.run_id)
+        else:
+            await self._services.context.hub.cancel(record.thread_id, reason, run_id=record.own_run)
+
+    async def stop_if_active(self, record: RunRecord, reason: str) -> None:
+        """End a run whose reader has left, if it has not ended."""
+        found = await self._services.index.load(record.thread_id)
+        table, state = found if found is not None else (None, None)
+        status = record.status_in(table, state)
+        if status in {"pending", "running"}:
+            await self.stop(record, pending=status == "pending", reason=reason)
+
+    async def _take_back(self, view: ThreadView, record: RunRecord) -> None:
+        runner, table = self._services.context.remote_runner, view.table
+        if runner is not None:
+            try:
+                await runner.threads.take_back(record.graph, view.thread_id, record.own_run)
+            except StreamingError as error:
+                raise RefusedError(409, error.message) from None
+        for each in table.of_run(record.own_run) if table is not None else ():
+            await self._forget_run(view.thread_id, each)
+
+    async def _forget_run(self, thread_id: str, segment: Segment) -> None:
+        """Mark a run as deleted: the log still has it."""
+        records = self._services.records
+        record = await records.get(thread_id, segment.run_id) or RunRecord.of(thread_id, segment)
+        record.status = "deleted"
+        await records.put(record)
+
+
+def _check_supported(body: RunBody) -> None:
+    if body.webhook is not None:
+        raise RefusedError(422, "webhook: this server calls no addresses of callers; use its own sinks")
+    if body.after_seconds:
+        raise RefusedError(422, "after_seconds: this server starts runs at once")
+
+
+def _answers(body: RunBody, table: SegmentTable) -> dict[str, Any] | None:
+    """Return the answers of a request to the prompts of a run that waits; None if it answers none.
+
+    Raises:
+        RefusedError: If several interrupts wait, and the request does not name them.
+    """
+    prompts, command = table.prompts, body.command
+    if command is None or not command.resumes:
+        only_breaks = all(each.startswith(_BREAKPOINT) for each in prompts)
+        goes_on = body.input is None and command is None and body.fork is None
+        return dict.fromkeys(prompts, True) if only_breaks and goes_on else None
+    resume: Any = command.resume
+    if isinstance(resume, dict) and resume and prompts.keys() >= resume.keys():
+        return cast("dict[str, Any]", resume)
+    if len(prompts) > 1:
+        raise RefusedError(
+            422, "several interrupts wait: command.resume has to be an object of answers by interrupt id"
+        )
+    return {each: True if each.startswith(_BREAKPOINT) else resume for each in prompts}
+
+
+def _config(config: ConfigBody | None) -> RemoteConfig | None:
+    if config is None:
+        return None
+    return RemoteConfig(
+        configurable={name: each for name, each in (config.configurable or {}).items() if name not in _OWN_KEYS},
+        recursion_limit=config.recursion_limit,
+        tags=tuple(config.tags or ()),
+        metadata=config.metadata or {},
+    )

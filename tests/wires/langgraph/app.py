@@ -1,0 +1,56 @@
+"""The server of the tests, with both graphs, for another process. Environment variables configure it.
+
+- `LOG`: URL of the log; in memory by default.
+- `CHECKPOINTS`: file of SQLite with the checkpoints; in memory by default.
+- `SECRET`: key of the tokens; none by default, so that callers from this machine may start runs.
+- `SETTINGS`: more settings, as JSON.
+"""
+
+import json
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import aiosqlite
+from fastapi import FastAPI
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+from lg_streaming import StreamingModule
+from lg_streaming.settings import StreamingSettings
+from tests.wires.langgraph.graphs import builder, writer
+
+OPEN = {
+    "messages_per_second": None,
+    "connects_per_address": None,
+    "failed_logins_per_address": None,
+    "starts_per_subject": None,
+}
+
+
+def make() -> FastAPI:
+    """Return the app; call it in the event loop that serves it."""
+    settings = {**json.loads(os.environ.get("SETTINGS", "{}")), "limits": OPEN, "wires": {"graph": "agent"}}
+    if log := os.environ.get("LOG"):
+        settings["log"] = log
+    if secret := os.environ.get("SECRET"):
+        settings["auth"] = {**settings.get("auth", {}), "secret": secret}
+    streaming = StreamingModule(StreamingSettings.model_validate(settings))
+    checkpointer: BaseCheckpointSaver[str] = InMemorySaver()
+    close = None
+    if path := os.environ.get("CHECKPOINTS"):
+        connection = aiosqlite.connect(path)
+        checkpointer, close = AsyncSqliteSaver(connection), connection.close
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        if close is not None:
+            await close()
+
+    app = FastAPI(lifespan=lifespan)
+    streaming.graphs["agent"] = builder.compile(checkpointer=checkpointer, name="agent")
+    streaming.graphs["other"] = writer.compile(checkpointer=checkpointer, name="other")
+    streaming.install(app, wires=["langgraph"])
+    return app

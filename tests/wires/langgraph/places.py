@@ -1,0 +1,57 @@
+"""Servers of the tests, and the scripts that drive the stock JavaScript clients."""
+
+import asyncio
+import json
+import os
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.node import node_executable
+from tests.support.server import ServerProcess, serve_process
+from tests.wires.langgraph.python_checks import Place
+
+__all__ = ["APP", "JS", "failures", "place_of", "run_script", "serving"]
+
+APP = "tests.wires.langgraph.app:make()"
+JS = Path(__file__).parent / "js"
+TIMEOUT = 120.0
+
+
+def place_of(server: ServerProcess, gates: Path) -> Place:
+    """A server and its gates."""
+    return Place(server.url, gates)
+
+
+@contextmanager
+def serving(gates: Path, env: Mapping[str, str] | None = None, **options: Any) -> Generator[ServerProcess]:
+    """A server in another process; the caller checks its log."""
+    with serve_process(APP, env={"GATES": str(gates), **(env or {})}, **options) as server:
+        yield server
+
+
+async def run_script(script: str, place: Place, **options: Any) -> dict[str, str | None]:
+    """The errors of a script's checks, by their names; None for a check that passed."""
+    given = json.dumps({"reference": place.is_reference, **options})
+    process = await asyncio.create_subprocess_exec(
+        *(node_executable(), JS / script, place.url, place.gates, given),
+        env={**os.environ, "NODE_ENV": "production"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            output, complaints = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, complaints.decode()[-4000:]
+    lines = [json.loads(line) for line in output.splitlines()]
+    return {line["check"]: line["error"] for line in lines}
+
+
+def failures(found: Mapping[str, str | None]) -> str:
+    """The errors of checks, for a report."""
+    return "\n\n".join(f"{check}: {error}" for check, error in found.items() if error is not None)

@@ -1,0 +1,44 @@
+"""LangChain's own development server with the same graphs, to see that a check asks for what stock servers do."""
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from tests.bench.bench_start_langgraph import QUIET, SERVER, install, wait_until_it_listens
+from tests.support.server import ROOT, free_socket
+
+__all__ = ["reference_server"]
+
+GRAPHS = ROOT / "tests/wires/langgraph/graphs.py"
+
+
+@asynccontextmanager
+async def reference_server(gates: Path) -> AsyncGenerator[str]:
+    """The URL of a running server, whose gates are files in `gates`."""
+    if not SERVER.exists():
+        install()
+    with tempfile.TemporaryDirectory() as folder:
+        graphs = {name: f"{GRAPHS}:{name}" for name in ("agent", "other")}
+        (Path(folder) / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": graphs}))
+        with free_socket() as sock:
+            port = sock.getsockname()[1]
+        options = ("--no-browser", "--no-reload", "--allow-blocking", "--n-jobs-per-worker", "20")
+        with (Path(folder) / "log").open("wb") as log:
+            server = await asyncio.create_subprocess_exec(
+                *(SERVER, "dev", *options, "--port", str(port)),
+                cwd=folder,
+                env={**os.environ, **QUIET, "PYTHONPATH": str(ROOT), "GATES": str(gates)},
+                stdout=log,
+                stderr=log,
+            )
+            try:
+                await wait_until_it_listens(server, port)
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                with suppress(ProcessLookupError):
+                    server.terminate()
+                await server.wait()
