@@ -13,6 +13,7 @@ import httpx2
 import jwt
 import pytest
 
+from lg_streaming.gateway.dialects.durable_streams import reading
 from tests.support.redis_server import RedisServer
 from tests.wires.durable_streams.place import Place, place
 
@@ -104,6 +105,25 @@ async def test_an_event_stream_ends_cleanly_with_its_token(guarded: Place) -> No
         assert found[-1][0] == "control"
         assert "streamClosed" not in found[-1][1]
         assert (await http.get(f"{guarded.url}/alices?offset=-1", headers=bearer("alice", lasts=-6))).status_code == 401
+
+
+# ---------------------------------------------------------------- pages
+async def test_a_long_history_comes_in_pages(running: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_PAGE", 5)
+    running.tokens("pages", 10)
+    await running.module.hub.close("pages")
+    found: list[tuple[int, bool, bool]] = []
+    items: list[dict[str, Any]] = []
+    async with client() as http:
+        offset = "-1"
+        while len(found) < 4 and (not found or not found[-1][1]):
+            answer = await http.get(f"{running.url}/pages?offset={offset}")
+            items += answer.json()
+            flags = ("stream-up-to-date" in answer.headers, "stream-closed" in answer.headers)
+            found.append((len(answer.json()), *flags))
+            offset = answer.headers["stream-next-offset"]
+    assert found == [(5, False, False), (5, False, False), (2, True, True)]
+    assert contents(items) == tokens(0, 10)
 
 
 # ---------------------------------------------------------------- ends
