@@ -151,6 +151,8 @@ def close(question: Question, response: Any, steps: Steps, *, approvals: bool) -
         ended = [] if item.own_part else [item.approval_id]
         if question.kind == "review" and item.call_id is not None and (denied or _responds(answer)):
             ended.append(item.call_id)
+        elif item.own_part and item.call_id in steps.calls:
+            steps.calls[item.call_id].is_approved = True
         for call_id in ended:
             call = steps.calls.get(call_id)
             if call is not None:

@@ -188,18 +188,23 @@ class UiMessageStream:
         name, data = self._outcome or (_ENDS.get(state or "completed", "workflow_complete"), None)
         self.is_complete = True
         steps = self._steps
+        steps.close_parts()
         if name == "workflow_complete":
             self._complete()
+        elif name == "workflow_error":
+            steps.write(chunk("error", errorText=error_text(members(data).get("error"), "the run failed")))
         else:
-            steps.close_parts()
-            failed = name == "workflow_error"
-            text = error_text(members(data).get("error"), "the run failed")
-            steps.write(chunk("error", errorText=text) if failed else chunk("abort"))
+            if steps.calls_of_step():  # else the client sends their answers and outputs back
+                steps.add_empty_step()
+                steps.write(chunk("message-metadata", messageMetadata={"state": name.removeprefix("workflow_")}))
+            steps.write(chunk("abort"))
         return steps.take() + DONE
 
     def _complete(self) -> None:
         steps = self._steps
-        steps.close_parts()
+        for call in steps.calls.values():
+            if call.is_approved and call.state != "closed":  # the graph has left it out
+                steps.close_call(call, output(call, None))
         last = steps.calls_of_step()
         is_open = any(each.state != "closed" for each in last)
         if last and not is_open:

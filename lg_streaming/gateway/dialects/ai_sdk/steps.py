@@ -57,6 +57,8 @@ class Call:
     state: Literal["streaming", "available", "closed"] = "streaming"
     is_dynamic: bool = False
     """True for a call that asks a person, and is none of a model's."""
+    is_approved: bool = False
+    """True after a person has approved it: a client sends its approval again until it has an output."""
     args: list[str] = field(default_factory=list[str])
     """Pieces of the arguments, until they are complete."""
     input: Any = None
