@@ -15,7 +15,7 @@ from lg_streaming.gateway.dialects.agui.messages import (
     to_langchain,
     tool_calls,
 )
-from lg_streaming.gateway.dialects.agui.patch import json_patch
+from lg_streaming.gateway.dialects.agui.patch import is_equal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +30,8 @@ __all__ = ["Conversation", "Turn", "open_prompts"]
 _SENT: Final = frozenset({"user", "system", "developer", "tool"})
 """Roles of the messages that a page adds to a conversation."""
 _SAID: Final = frozenset({"human", "ai"})
+_OWN_FIELDS: Final = frozenset({"messages", "tools", "context", "ag-ui", "copilotkit"})
+"""Fields of a graph's input that are not of the page's state."""
 _REMOVE_ALL: Final[Json] = {"type": "remove", "content": "", "id": "__remove_all__"}
 _LOOKED_AT: Final = 200
 """Updates before the head in which an open interrupt is looked for."""
@@ -50,6 +52,8 @@ class Conversation:
     """State of a thread when a request comes; empty for a new thread, and for a graph without a checkpointer."""
 
     values: Json = field(default_factory=dict[str, Any])
+    shown: Json = field(default_factory=dict[str, Any])
+    """The values as callers may see them: the application's ``redact`` has removed secrets."""
     checkpoint_id: str = ""
     is_known: bool = False
 
@@ -61,8 +65,10 @@ class Conversation:
         state = await runner.threads.state(graph, thread_id)
         if state is None:
             return cls()
+        values = members(state.get("values"))
+        shown = members(members(runner.runner.hub.publisher.redact("state", {"values": values})).get("values"))
         checkpoint_id = id_of(members(state.get("checkpoint")).get("checkpoint_id"))
-        return cls(values=members(state.get("values")), checkpoint_id=checkpoint_id, is_known=True)
+        return cls(values=values, shown=shown, checkpoint_id=checkpoint_id, is_known=True)
 
     @property
     def messages(self) -> list[Json]:
@@ -94,6 +100,7 @@ class Conversation:
         is missing in it after a known one. A request without any known message only adds: its page has been reloaded.
         """
         sent, present = request.messages, self.messages
+        shown = {id_of(each.get("id")): each for each in messages_in(self.shown)}
         if not present:
             return Turn(_converted(enumerate(sent), _SENT | {"assistant"}))
         places = self._places()
@@ -102,7 +109,8 @@ class Conversation:
             found = places.get(_key(message), places.get(id_of(message.get("id")), -1))
             if found < 0:
                 continue
-            if message["role"] == "user" and _is_changed(present[found], message):
+            known = (present[found], shown.get(id_of(present[found].get("id")), {}))
+            if message["role"] == "user" and all(_is_changed(each, message) for each in known):
                 return Turn(_converted(list(enumerate(sent))[number:], _SENT), message_id_of(present[found], found))
             last, place = number, found
         added = _converted(list(enumerate(sent))[last + 1 :], _SENT)
@@ -135,9 +143,10 @@ class Conversation:
         found: Json = {}
         if "messages" in known:
             found["messages"] = [_REMOVE_ALL, *turn.messages] if from_start else turn.messages
-        changes = json_patch(self.values, {**self.values, **request.state})
-        changed = {each["path"][1:].replace("~1", "/").replace("~0", "~") for each in changes}
-        found |= {name: request.state[name] for name in changed if name in known and name != "messages"}
+        for name in (known - _OWN_FIELDS) & request.state.keys():
+            value = request.state[name]
+            if not any(name in each and is_equal(each[name], value) for each in (self.values, self.shown)):
+                found[name] = value
         offered: Json = {
             "tools": request.tools,
             "context": request.context,
@@ -165,11 +174,10 @@ def _has_user(messages: Sequence[Json]) -> bool:
 
 
 def _is_changed(present: Json, sent: Json) -> bool:
-    if present.get("type") != "human":
+    if present.get("type", "human") != "human":
         return False
-    shown = snapshot_messages([present])
-    content = sent.get("content")
-    return bool(shown) and content is not None and shown[0]["content"] != content
+    found, content = snapshot_messages([present]), sent.get("content")
+    return content is not None and (not found or found[0]["content"] != content)
 
 
 async def open_prompts(hub: StreamHub, execution_id: str, state: LogState) -> dict[str, Json] | None:

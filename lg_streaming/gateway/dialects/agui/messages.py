@@ -12,7 +12,20 @@ from lg_streaming.errors import BadRequestError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Json", "id_of", "members", "message_id_of", "messages_in", "snapshot_messages", "text_of", "to_langchain"]
+__all__ = [
+    "Json",
+    "arguments_of",
+    "as_list",
+    "id_of",
+    "members",
+    "message_id_of",
+    "messages_in",
+    "result_text",
+    "snapshot_messages",
+    "text_of",
+    "to_langchain",
+    "tool_calls",
+]
 
 Json = dict[str, Any]
 

@@ -10,8 +10,9 @@ from lg_streaming.errors import ExecutionExistsError, ForbiddenError, PromptErro
 from lg_streaming.events import Position
 from lg_streaming.fork import restart_after_fork
 from lg_streaming.gateway.dialects.agui.conversation import Conversation, open_prompts
-from lg_streaming.gateway.dialects.agui.encoder import AgUiEncoder, Reading
+from lg_streaming.gateway.dialects.agui.encoder import AgUiEncoder
 from lg_streaming.gateway.dialects.agui.messages import Json, id_of, members
+from lg_streaming.gateway.dialects.agui.reading import Reading
 from lg_streaming.gateway.dialects.agui.request import Answer, read_input
 from lg_streaming.gateway.dialects.agui.responses import describe_error, empty_stream
 from lg_streaming.gateway.dialects.wire import Wire
@@ -186,7 +187,7 @@ class AgentWire(Wire):
             known=conversation.message_ids | _ids_of(request),
             known_calls=asked,
             known_results=answered,
-            values=conversation.values if conversation.is_known else None,
+            values=conversation.shown if conversation.is_known else None,
             custom_interrupts=self._settings.ag_ui_custom_interrupts,
             waiting=list(remaining.values()) or None,
         )
@@ -272,7 +273,7 @@ class AgentWire(Wire):
             known_calls=asked,
             known_results=answered,
             replays=True,
-            values=conversation.values if conversation.is_known else None,
+            values=conversation.shown if conversation.is_known else None,
             checkpoint_id=conversation.checkpoint_id,
             custom_interrupts=self._settings.ag_ui_custom_interrupts,
         )
@@ -302,10 +303,10 @@ class AgentWire(Wire):
 
         async def read_large_state() -> None:
             for encoder in made:
-                if encoder.stale is not None:
+                if encoder.needs_state:
                     conversation = await self.conversation(graph, reading.thread_id)
                     if conversation.is_known:
-                        encoder.use_state(conversation.values)
+                        encoder.use_state(conversation.shown)
 
         options = StreamOptions(
             encoder=make,
