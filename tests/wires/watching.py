@@ -231,7 +231,8 @@ class Updates(Viewer):
         return self.reader.conversation
 
     def has(self, records: Sequence[StoredUpdate]) -> bool:
-        return len(self.reader.updates) >= len(records)
+        updates = self.reader.updates
+        return bool(updates) and updates[-1].metadata.sequence_number >= len(records)
 
 
 class Durable(Updates):
@@ -410,6 +411,12 @@ def _idle_graph() -> Any:
     return builder.compile(checkpointer=InMemorySaver())
 
 
+def _is_open(records: Sequence[StoredUpdate]) -> bool:
+    """Return whether a run works, or has just ended: a page that shows it is connected."""
+    last = next((each for each in reversed(records[:-1]) if begins(each) or ends(each)), None)
+    return last is None or not ends(last) or begins(records[-1])
+
+
 async def watch(name: str, records: Sequence[StoredUpdate], plan: Plan) -> Conversation:
     """Watch an execution on a wire, and return what its client has at the end."""
     server = Server(VIEWERS[name].wire, plan.kept)
@@ -419,7 +426,8 @@ async def watch(name: str, records: Sequence[StoredUpdate], plan: Plan) -> Conve
         for upto, turns, cut in plan.steps_for(records):
             server.append(records[done:upto])
             done = upto
-            await viewer.connect()
+            if viewer.stays_open or _is_open(records[:upto]):
+                await viewer.connect()
             for _ in range(turns):
                 await asyncio.sleep(0)
             if ends(records[upto - 1]):

@@ -60,19 +60,22 @@ class DurableReader(_UpdateReader):
 
     def __init__(self) -> None:
         self.closed = False
-        self._open = False
         super().__init__()
+
+    def connect(self) -> None:
+        super().connect()
+        self._items: list[Any] | None = None
 
     def frame(self, frame: Frame) -> None:
         items = json.loads(frame.data)
         if frame.event == "data":
-            if self._open:
+            if self._items is not None:
                 raise Refused("a data event without its control event")
-            self._open = True
-            for item in items:
-                self.add(item)
+            self._items = items
         elif frame.event == "control":
             offset = items["streamNextOffset"]
             if self.position and offset < self.position:
                 raise Refused(f"offset {offset!r} sorts before {self.position!r}")
-            self._open, self.position, self.closed = False, offset, items.get("streamClosed", False)
+            for item in self._items or ():
+                self.add(item)
+            self._items, self.position, self.closed = None, offset, items.get("streamClosed", False)
