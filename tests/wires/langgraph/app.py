@@ -2,7 +2,7 @@
 
 - `LOG`: URL of the log; in memory by default.
 - `CHECKPOINTS`: file of SQLite with the checkpoints; in memory by default.
-- `SECRET`: key of the tokens; none by default, so that callers from this machine may start runs.
+- `SECRET`: key of the tokens; by default everyone may do everything.
 - `SETTINGS`: more settings, as JSON.
 """
 
@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiosqlite
 from fastapi import FastAPI
@@ -18,7 +19,6 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from lg_streaming import StreamingModule
-from lg_streaming.settings import StreamingSettings
 from tests.wires.langgraph.graphs import builder, writer
 
 OPEN = {
@@ -29,14 +29,21 @@ OPEN = {
 }
 
 
+async def allow(*_: object) -> bool:
+    return True
+
+
 def make() -> FastAPI:
     """Return the app; call it in the event loop that serves it."""
-    settings = {**json.loads(os.environ.get("SETTINGS", "{}")), "limits": OPEN, "wires": {"graph": "agent"}}
+    given = json.loads(os.environ.get("SETTINGS", "{}"))
+    settings: dict[str, Any] = {"runs": {"shutdown_grace": 0.1}, **given, "limits": OPEN, "wires": {"graph": "agent"}}
     if log := os.environ.get("LOG"):
         settings["log"] = log
     if secret := os.environ.get("SECRET"):
         settings["auth"] = {**settings.get("auth", {}), "secret": secret}
-    streaming = StreamingModule(StreamingSettings.model_validate(settings))
+    else:
+        settings["auth"] = {"enabled": False}
+    streaming = StreamingModule(settings, authorize=None if secret else allow)
     checkpointer: BaseCheckpointSaver[str] = InMemorySaver()
     close = None
     if path := os.environ.get("CHECKPOINTS"):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from tests.support.server import ServerProcess, serve_process
 from tests.wires.langgraph.python_checks import Place
 
 __all__ = ["APP", "JS", "failures", "place_of", "run_script", "serving"]
+
+EXPECTED = re.compile(r"^(ValueError: boom|.*UnluckyError: at the first try)", re.MULTILINE)
+"""Errors that nodes of the graphs raise."""
 
 APP = "tests.wires.langgraph.app:make()"
 JS = Path(__file__).parent / "js"
@@ -26,9 +30,11 @@ def place_of(server: ServerProcess, gates: Path) -> Place:
 
 @contextmanager
 def serving(gates: Path, env: Mapping[str, str] | None = None, **options: Any) -> Generator[ServerProcess]:
-    """A server in another process; the caller checks its log."""
+    """A server in another process. Its log may have no traceback, apart from those of nodes that fail on purpose."""
     with serve_process(APP, env={"GATES": str(gates), **(env or {})}, **options) as server:
         yield server
+    _, *tracebacks = server.log.split("Traceback (most recent call last):")
+    assert not [each for each in tracebacks if not EXPECTED.search(each)], server.log
 
 
 async def run_script(script: str, place: Place, **options: Any) -> dict[str, str | None]:

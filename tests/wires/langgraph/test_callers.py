@@ -27,7 +27,6 @@ def guarded(gates: Path) -> Generator[Place]:
     settings = {"gateway": {"cors_origins": [PAGE]}, "auth": {"leeway": 0}}
     with serving(gates, {"SECRET": SECRET, "SETTINGS": json.dumps(settings)}) as server:
         yield Place(server.url, gates)
-    assert "Traceback" not in server.log, server.log
 
 
 def token(subject: str, *executions: str) -> str:

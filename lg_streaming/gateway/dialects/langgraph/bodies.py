@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -10,13 +10,17 @@ from lg_streaming.gateway.dialects.langgraph.refusals import RefusedError
 
 __all__ = [
     "MODES",
+    "CancelRuns",
+    "CheckpointBody",
     "CommandBody",
     "ConfigBody",
     "CreateThread",
     "HistoryBody",
+    "PatchThread",
     "RunBody",
     "SearchAssistants",
     "SearchThreads",
+    "StateBody",
     "StateUpdate",
     "modes_of",
     "parse_body",
@@ -36,7 +40,7 @@ Mode = Literal[
     "events",
     "tools",
 ]
-MODES: frozenset[str] = frozenset(Mode.__args__)  # type: ignore[attr-defined]
+MODES: Final[frozenset[str]] = frozenset(get_args(Mode))
 
 
 def modes_of(value: object) -> object:
@@ -53,7 +57,7 @@ Limit = Annotated[int, Field(ge=1, le=1_000)]
 
 
 class _Body(BaseModel):
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
 class CommandBody(_Body):
@@ -160,6 +164,27 @@ class SearchAssistants(_Body):
     metadata: Metadata | None = None
     limit: Limit = 10
     offset: Annotated[int, Field(ge=0)] = 0
+
+
+class StateBody(_Body):
+    """The body of ``POST /threads/{thread}/state/checkpoint``."""
+
+    checkpoint: CheckpointBody | None = None
+    subgraphs: bool | None = None
+
+
+class CancelRuns(_Body):
+    """The body of ``POST /runs/cancel``."""
+
+    thread_id: str | None = None
+    run_ids: list[str] | None = None
+    status: Literal["pending", "running", "all"] | None = None
+
+
+class PatchThread(_Body):
+    """The body of ``PATCH /threads/{thread}``."""
+
+    metadata: Metadata | None = None
 
 
 class HistoryBody(_Body):

@@ -90,8 +90,8 @@ class RunReader:
 
     def ends(self, record: StoredUpdate, data: Any) -> bool:
         """Return whether an update ends the segment."""
-        type = record.type
-        self.is_complete = type in FINAL_TYPES or (type == "workflow_interrupted" and not data.get("paused"))
+        ended, paused = record.type in FINAL_TYPES, record.type == "workflow_interrupted"
+        self.is_complete = ended or (paused and not data.get("paused"))
         return self.is_complete
 
     def values_of(self, record: StoredUpdate, data: Mapping[str, Any]) -> Any:
@@ -138,6 +138,11 @@ class RunEncoder:
     def is_complete(self) -> bool:
         """See `EventStreamEncoder.is_complete`."""
         return self._reader.is_complete
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+        return self._view.run_id
 
     async def prepare(self, page: Page) -> None:
         """See `PreparingEncoder.prepare`."""
@@ -192,8 +197,7 @@ class RunEncoder:
         out: list[bytes] = []
         reader, only_tuples = self._reader, self._only_tuples
         for record in records:
-            type = record.type
-            if only_tuples and type == "token" and reader.begun and not reader.is_complete:
+            if only_tuples and record.type == "token" and reader.begun and not reader.is_complete:
                 frame = self._fast_token(record)
                 if frame is not None:
                     out.append(frame)
@@ -245,17 +249,17 @@ class RunEncoder:
 
     def _frames(self, record: StoredUpdate) -> Iterator[tuple[str | None, bytes]]:
         """Yield the frames of an update, each with the mode that asks for it; None for every reader."""
-        type = record.type
-        if type == "workflow_start" or (self._view.resumed and not self._count):
+        name = record.type
+        if name == "workflow_start" or (self._view.resumed and not self._count):
             self._count = 1
             yield None, self._start()
             return
         data = data_of(record)
-        if type in _TEXT:
+        if name in _TEXT:
             yield from self._text(record, data)
-        elif type == "state":
+        elif name == "state":
             yield from self._state(record, data)
-        elif type in FINAL_TYPES or type == "workflow_interrupted":
+        elif name in FINAL_TYPES or name == "workflow_interrupted":
             if self._reader.ends(record, data):
                 yield from self._end(record, data)
         else:
@@ -388,22 +392,22 @@ class RunEncoder:
     # --- all others -----------------------------------------------------------------------------------------
 
     def _other(self, record: StoredUpdate, data: Any) -> Iterator[tuple[str | None, bytes]]:
-        scope, type, modes = record.scope, record.type, self._modes
+        scope, name, modes = record.scope, record.type, self._modes
         if not self._is_visible(scope):
             return
         fields: Mapping[str, Any] = cast("Mapping[str, Any]", data) if isinstance(data, dict) else {}
-        if type == "updates":
+        if name == "updates":
             self._returned.add((scope.namespace, scope.attempt))
             yield "updates", self._frame("updates", scope, fields)
-        elif type in {"node_start", "node_complete", "node_error", "node_interrupted"}:
+        elif name in {"node_start", "node_complete", "node_error", "node_interrupted"}:
             yield from self._node(record, fields)
-        elif type in {"tool_start", "tool_complete", "tool_error"}:
+        elif name in {"tool_start", "tool_complete", "tool_error"}:
             yield "tools", self._frame("tools", scope, shapes.tool_of(record, fields))
-        elif type == "llm_start" and self._events:
+        elif name == "llm_start" and self._events:
             event = shapes.model_event(record, "on_chat_model_start", fields.get("model") or "model", {"input": None})
             yield "events", self._frame("events", scope, event)
         elif "custom" in modes:
-            shown, value = shapes.custom_of(record, data)
+            shown, value = shapes.custom_of(record, cast("object", data))
             if shown:
                 yield "custom", self._frame("custom", scope, value)
         if self._events and (event := shapes.chain_event(record, fields)) is not None:
@@ -447,7 +451,7 @@ def _frame(name: str, data: object) -> bytes:
 
 
 def _content(data: Any) -> str:
-    content = data.get("content") if isinstance(data, dict) else data
+    content: object = cast("dict[str, Any]", data).get("content") if isinstance(data, dict) else data
     return content if isinstance(content, str) else ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.gateway.dialects.langgraph.assistants import assistant_id
 from lg_streaming.gateway.session.session import format_time
@@ -156,4 +156,4 @@ def _kind(thread_id: str) -> str:
 
 def _record(value: Mapping[str, Any]) -> RunRecord:
     names = RunRecord.__dataclass_fields__
-    return RunRecord(**cast("dict[str, Any]", {name: each for name, each in value.items() if name in names}))
+    return RunRecord(**{name: each for name, each in value.items() if name in names})

@@ -89,6 +89,7 @@ class LangGraph(Wire):
             ("threads/{thread_id}/state/checkpoint", {"POST": threads.state_at}),
             ("threads/{thread_id}/state/{checkpoint_id}", {"GET": threads.state}),
             ("threads/{thread_id}/history", {"GET": threads.history, "POST": threads.history}),
+            ("threads/{thread_id}/stream", {"GET": runs.thread_stream}),
             ("threads/{thread_id}/runs", {"GET": runs.list, "POST": runs.create}),
             ("threads/{thread_id}/runs/stream", {"POST": runs.stream}),
             ("threads/{thread_id}/runs/wait", {"POST": runs.wait}),
@@ -102,7 +103,7 @@ class LangGraph(Wire):
         handles = {name: _answering(handle) for name, handle in methods.items()}
         if unknown:
             handles = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), _answering(_unknown))
-        return Endpoint(self._context, describe_error=refused, expose=_EXPOSED, **handles)
+        return Endpoint(self._context, for_all_pages=False, describe_error=refused, expose=_EXPOSED, **handles)
 
     # --- what the server is ---------------------------------------------------------------------------------
 

@@ -8,11 +8,12 @@ from urllib.parse import quote
 import orjson
 from starlette.responses import Response
 
-from lg_streaming.gateway.dialects.langgraph.bodies import MODES, RunBody, modes_of, parse_body
+from lg_streaming.gateway.dialects.langgraph.bodies import MODES, CancelRuns, RunBody, parse_body
 from lg_streaming.gateway.dialects.langgraph.encoder import RunEncoder, with_interrupts
 from lg_streaming.gateway.dialects.langgraph.final import FinalValues
 from lg_streaming.gateway.dialects.langgraph.refusals import RefusedError, no_run
 from lg_streaming.gateway.dialects.langgraph.shapes import interrupts_of
+from lg_streaming.gateway.dialects.langgraph.thread_stream import THREAD_MODES, ThreadEncoder
 from lg_streaming.gateway.dialects.langgraph.view import Place, RunView
 from lg_streaming.gateway.http.event_stream import StreamOptions, open_stream
 from lg_streaming.gateway.protocol.inbound import SubscribeExecution
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.dialects.langgraph.records import RunRecord
+    from lg_streaming.gateway.dialects.langgraph.segments import Segment
     from lg_streaming.gateway.dialects.langgraph.services import Services
     from lg_streaming.gateway.dialects.langgraph.starting import StartedRun
     from lg_streaming.gateway.dialects.langgraph.threads import ThreadView
@@ -33,10 +35,12 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.http.stream_encoder import EventStreamEncoder, MakeEncoder
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.gateway.session.subscriptions import ActiveSubscription
+    from lg_streaming.log.base import StoredUpdate
 
 __all__ = ["RunRoutes", "flag"]
 
-_TRUE: Final = frozenset({"1", "true", "True"})
+_TRUE: Final = frozenset({"1", "true"})
+_FALSE: Final = frozenset({"", "0", "false"})
 _STREAM: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _JSON: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 _DEFAULT_LIMIT: Final = 10
@@ -135,20 +139,12 @@ class RunRoutes:
         modes = frozenset(named) if named else frozenset(record.modes)
         headers = _places(record, "stream", with_thread="thread_id" in request.path_params)
         place = self._place(request, view)
-        if record.partial or view.state is None:
+        segment = view.table.find(record.run_id) if view.table is not None else None
+        if _is_over(view, record, segment, place):
             session.close()
             return _empty_stream(headers)
-        segment = view.table.find(record.run_id) if view.table is not None else None
-        if segment is not None and segment.end is not None and place is not None and place.seq >= segment.end:
-            if place.part is None:
-                session.close()
-                return _empty_stream(headers)
-        status = record.status_in(view.table, view.state)
-        if segment is None and status not in {"pending", "running"}:
-            session.close()  # the log has nothing of it
-            return _empty_stream(headers)
         shown = _view(record, modes, after=place)
-        return await self._open(session, record, shown, headers, leaves=flag(query.get("cancel_on_disconnect")))
+        return await self._open(session, record, shown, headers, leaves=flag(request, "cancel_on_disconnect"))
 
     def _place(self, request: Request, view: ThreadView) -> Place | None:
         """Return the place after which a reader wants frames; None for all of the run."""
@@ -161,6 +157,45 @@ class RunRoutes:
         place = Place.parse(named)
         known = place is not None and place.epoch == state.epoch and place.seq <= state.head
         return place if known else None
+
+    async def thread_stream(self, request: Request, peer: Peer) -> Response:
+        """Stream all runs of a thread. The stream has no end."""
+        return await self._with_session(peer, lambda session: self._thread_stream(request, session))
+
+    async def _thread_stream(self, request: Request, session: Session) -> Response:
+        services, thread_id = self._services, request.path_params["thread_id"]
+        view = await services.threads.find(session, thread_id)
+        named = [each for part in request.query_params.getlist("stream_mode") for each in part.split(",") if each]
+        if unknown := [each for each in named if each not in THREAD_MODES]:
+            raise RefusedError(422, f"stream_mode: {unknown[0]:.80} is no mode of a thread")
+        state = view.state
+        place = self._place(request, view)
+        begin = 0 if place is None or state is None else place.seq
+        for each in view.table.segments if view.table is not None else ():
+            if each.end is None or each.end > begin:  # a run is read from its start
+                begin = min(begin, each.begin)
+
+        async def find(record: StoredUpdate) -> RunEncoder | None:
+            fresh = await services.threads.look(session, thread_id)
+            table = fresh.table if fresh is not None else None
+            segment = table.at(record.seq) if table is not None else None
+            if fresh is None or segment is None:
+                return None
+            run = await services.run_of(fresh, segment.run_id)
+            run.begin = segment.begin
+            return RunEncoder(_view(run, frozenset(run.modes), after=place), services.loader(thread_id, run.graph))
+
+        def make(_: Session, _subscription: ActiveSubscription) -> EventStreamEncoder:
+            return ThreadEncoder(frozenset(named or ["run_modes"]), find, after=-1 if place is None else place.seq)
+
+        after = None if state is None or not begin else f"{state.epoch}:{begin}"
+        query = SubscribeExecution(execution_id=thread_id, after=after, follow=True, on_gap="oldest")
+        options = StreamOptions(
+            encoder=make,
+            headers=dict(_STREAM),
+            max_duration=session.context.settings.gateway.max_stream_duration,
+        )
+        return await open_stream(self._context, session, query, options)
 
     async def join(self, request: Request, peer: Peer) -> Response:
         """Answer with the values at the end of a run."""
@@ -175,7 +210,7 @@ class RunRoutes:
             snapshot = await self._services.threads.snapshot(view)
             return json_response(None if snapshot is None else snapshot["values"])
         headers = _places(record, "join", with_thread="thread_id" in request.path_params)
-        leaves = flag(request.query_params.get("cancel_on_disconnect"))
+        leaves = flag(request, "cancel_on_disconnect")
         return await self._open_final(session, record, headers, leaves=leaves)
 
     # --- end ------------------------------------------------------------------------------------------------
@@ -184,24 +219,18 @@ class RunRoutes:
         """Cancel a run."""
         session = await self._wire.enter(peer)
         view, record = await self._find(session, request)
-        query = request.query_params
-        action = query.get("action") or "interrupt"
-        if action not in {"interrupt", "rollback"}:
-            raise RefusedError(422, f"action: interrupt or rollback, not {action:.40}")
-        wait = flag(query.get("wait"))
+        wait, reason = flag(request, "wait"), request.query_params.get("reason")
         await self._services.starter.cancel(
-            session, view, record.run_id, rollback=action == "rollback", wait=wait, reason=query.get("reason")
+            session, view, record.run_id, rollback=_rolls_back(request), wait=wait, reason=reason
         )
         return json_response({}) if wait else Response(status_code=202)
 
     async def cancel_many(self, request: Request, peer: Peer) -> Response:
         """Cancel runs of a thread, by id or by status."""
         session = await self._wire.enter(peer)
-        body: Any = await self._wire.body(request)
-        fields: dict[str, Any] = body if isinstance(body, dict) else {}
-        rollback = request.query_params.get("action") == "rollback"
-        thread_id, run_ids, status = fields.get("thread_id"), fields.get("run_ids"), fields.get("status")
-        if not isinstance(thread_id, str):
+        body = parse_body(CancelRuns, await self._wire.body(request))
+        rollback, thread_id, run_ids, status = _rolls_back(request), body.thread_id, body.run_ids, body.status
+        if thread_id is None:
             raise RefusedError(422, "thread_id: name the thread of the runs")
         view = await self._services.threads.find(session, thread_id)
         active = {"pending", "running"} if status in {None, "all"} else {status}
@@ -291,13 +320,36 @@ class RunRoutes:
         return await open_stream(self._context, session, query, options)
 
 
-def flag(text: str | None) -> bool:
-    """Return whether the text of a query is true."""
+def flag(request: Request, name: str) -> bool:
+    """Return whether a parameter of the query is true.
+
+    Raises:
+        RefusedError: If it is neither true nor false.
+    """
+    text = request.query_params.get(name, "").lower()
+    if text not in {*_TRUE, *_FALSE}:
+        raise RefusedError(422, f"{name}: true or false, not {text:.40}")
     return text in _TRUE
+
+
+def _rolls_back(request: Request) -> bool:
+    action = request.query_params.get("action") or "interrupt"
+    if action not in {"interrupt", "rollback"}:
+        raise RefusedError(422, f"action: interrupt or rollback, not {action:.40}")
+    return action == "rollback"
 
 
 def _thread(request: Request) -> str | None:
     return request.path_params.get("thread_id")
+
+
+def _is_over(view: ThreadView, record: RunRecord, segment: Segment | None, place: Place | None) -> bool:
+    """Return whether a reader has all frames of a run, or the log has none of them."""
+    if record.partial or view.state is None:
+        return True
+    if segment is None:
+        return record.status_in(view.table, view.state) not in {"pending", "running"}
+    return segment.end is not None and place is not None and place.part is None and place.seq >= segment.end
 
 
 def _view(record: RunRecord, modes: frozenset[str], *, after: Place | None = None) -> RunView:

@@ -102,6 +102,11 @@ class SegmentTable:
         """Return a segment by its id on the wire."""
         return next((each for each in reversed(self.segments) if each.run_id == run_id), None)
 
+    def at(self, seq: int) -> Segment | None:
+        """Return the segment that has an update of this number."""
+        found = [each for each in self.segments if each.begin < seq]
+        return found[-1] if found else None
+
     def of_run(self, own_run: str) -> list[Segment]:
         """Return the segments of a run of the log, oldest first."""
         return [each for each in self.segments if each.own_run == own_run]
@@ -114,7 +119,7 @@ class SegmentTable:
                 self._read(record)
 
     def _read(self, record: StoredUpdate) -> None:
-        last, type = self.last, record.type
+        last, type = self.last, record.type  # noqa: A001 (the field's name)
         own_run = record.scope.run_id
         if type == "workflow_start":
             self._begin(record, own_run or "")
@@ -142,7 +147,7 @@ class SegmentTable:
             )
 
     def _begin(self, record: StoredUpdate, own_run: str) -> None:
-        data = data_of(record) if record.type == "workflow_start" else {}
+        data: Mapping[str, Any] = data_of(record) if record.type == "workflow_start" else {}
         self.prompts, self.interrupted_at = {}, 0
         if isinstance(before := data.get("resumed_from"), str):
             self.aliases[before] = own_run

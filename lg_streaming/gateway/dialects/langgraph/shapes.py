@@ -20,7 +20,6 @@ __all__ = [
     "model_event",
     "task_end",
     "task_start",
-    "tool_event",
     "tool_of",
 ]
 
@@ -190,13 +189,12 @@ def model_event(record: StoredUpdate, event: str, name: object, data: Json) -> J
 
 def custom_of(record: StoredUpdate, data: object) -> tuple[bool, object]:
     """Return whether an update is custom data, and the data."""
-    type = record.type
+    type = record.type  # noqa: A001 (the field's name)
     if type == "custom" and isinstance(data, Mapping):
         return True, cast("Mapping[str, Any]", data).get("data")
     if type in _HIDDEN or type.startswith(("workflow_", "node_", "llm_", "tool_")):
         return False, None
-    if type == "progress" and isinstance(data, Mapping):
-        if cast("Mapping[str, Any]", data).get("status") in _OWN_PROGRESS:
-            return False, None
     fields = cast("Mapping[str, Any]", data) if isinstance(data, Mapping) else {"data": data}
+    if type == "progress" and fields.get("status") in _OWN_PROGRESS:
+        return False, None
     return True, {**fields, "type": type}

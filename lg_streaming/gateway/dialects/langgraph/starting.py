@@ -149,7 +149,7 @@ class RunStarter:
         )
         before = view.table.last if view is not None and view.table is not None else None
         try:
-            run = await start_graph(session, request, own_ids={thread_id} if own else frozenset())
+            run = await start_graph(session, request, own_ids=[thread_id] if own else [])
         except ExecutionExistsError:
             raise RefusedError(409, BUSY) from None
         except ForbiddenError:
@@ -160,7 +160,7 @@ class RunStarter:
         if not run.is_open:
             state = await hub.describe(thread_id)
             after = None if state is None else Position(state.epoch, state.head)
-        started = self._record(session, body, graph, thread_id, run.run_id, after)
+        started = self._record(session, body, graph=graph, thread_id=thread_id, own_run=run.run_id, after=after)
         started.queued = not run.is_open
         await services.threads.remember(session, thread_id, graph=graph)
         await services.records.put(started, stateless=stateless)
@@ -188,7 +188,7 @@ class RunStarter:
         return session.policy.only_owns(session.principal, "control", thread_id, owner)
 
     def _record(
-        self, session: Session, body: RunBody, graph: str, thread_id: str, own_run: str, after: Position | None
+        self, session: Session, body: RunBody, *, graph: str, thread_id: str, own_run: str, after: Position | None
     ) -> RunRecord:
         fleet = session.hub.log.fleet
         kwargs = body.model_dump(mode="json", exclude_unset=True, exclude={"input", "metadata", "assistant_id"})
@@ -223,7 +223,12 @@ class RunStarter:
         epoch, begin, prompts = table.epoch, table.interrupted_at, dict(table.prompts)
         await self.answer(session, view, answers, update=body.command.update if body.command is not None else None)
         record = self._record(
-            session, body, view.graph or last.graph or "", view.thread_id, last.own_run, Position(epoch, begin)
+            session,
+            body,
+            graph=view.graph or last.graph or "",
+            thread_id=view.thread_id,
+            own_run=last.own_run,
+            after=Position(epoch, begin),
         )
         record.run_id, record.resumed = run_id, True
         rest = tuple(each for prompt_id, each in prompts.items() if prompt_id not in answers)

@@ -11,6 +11,8 @@ from lg_streaming.gateway.dialects.langgraph.bodies import (
     CheckpointBody,
     CreateThread,
     HistoryBody,
+    PatchThread,
+    StateBody,
     StateUpdate,
     parse_body,
 )
@@ -62,12 +64,9 @@ class ThreadRoutes:
     async def patch(self, request: Request, peer: Peer) -> Response:
         """Merge metadata into those of a thread."""
         session, view = await self._enter_to_change(request, peer)
-        body: Any = await self._wire.body(request)
-        metadata: Any = body.get("metadata") if isinstance(body, dict) else None
-        if metadata is not None and not isinstance(metadata, dict):
-            raise RefusedError(422, "metadata: an object")
+        body = parse_body(PatchThread, await self._wire.body(request))
         threads = self._services.threads
-        await threads.remember(session, view.thread_id, graph=view.graph, metadata=metadata)
+        await threads.remember(session, view.thread_id, graph=view.graph, metadata=body.metadata)
         return json_response(await threads.describe(await threads.find(session, view.thread_id)))
 
     async def delete(self, request: Request, peer: Peer) -> Response:
@@ -91,20 +90,19 @@ class ThreadRoutes:
     async def state(self, request: Request, peer: Peer) -> Response:
         """Return the newest state, or that of the checkpoint in the path."""
         _, view = await self._enter(request, peer)
-        subgraphs = flag(request.query_params.get("subgraphs"))
+        subgraphs = flag(request, "subgraphs")
         checkpoint_id = request.path_params.get("checkpoint_id")
         return await self._state(view, checkpoint_id, subgraphs=subgraphs)
 
     async def state_at(self, request: Request, peer: Peer) -> Response:
         """Return the state of the checkpoint in the body."""
         _, view = await self._enter(request, peer)
-        body: Any = await self._wire.body(request)
-        fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
-        checkpoint = parse_body(CheckpointBody, fields.get("checkpoint") or {})
+        body = parse_body(StateBody, await self._wire.body(request))
+        checkpoint = body.checkpoint or CheckpointBody()
         return await self._state(
             view,
             checkpoint.checkpoint_id,
-            subgraphs=fields.get("subgraphs") is True,
+            subgraphs=body.subgraphs is True,
             namespace=checkpoint.checkpoint_ns or "",
         )
 
@@ -166,7 +164,9 @@ class ThreadRoutes:
         _, view = await self._enter(request, peer)
         if request.method == "GET":
             query = request.query_params
-            body = parse_body(HistoryBody, {name: query[name] for name in ("limit", "before") if query.get(name)})
+            limit, before = query.get("limit"), query.get("before")
+            number = int(limit) if limit is not None and limit.isascii() and limit.isdigit() else limit or None
+            body = parse_body(HistoryBody, {"limit": number, "before": before or None})
         else:
             body = parse_body(HistoryBody, await self._wire.body(request))
         services, runner = self._services, self._services.context.remote_runner

@@ -135,7 +135,7 @@ class Threads:
             return None
         found = await self._index.load(thread_id) if state is not None else None
         table, state = found if found is not None else (None, state)
-        graph = _graph_of(state) or (record or {}).get("graph")
+        graph: str | None = _graph_of(state) or (record["graph"] if record is not None else None)
         if state is None and record is None:
             graph = await self._graph_with(session, thread_id)
             if graph is None:
@@ -178,7 +178,7 @@ class Threads:
         if thread_id.startswith(_RESERVED):
             raise BadRequestError(f"a thread's id may not begin with {' or '.join(_RESERVED)}")
         record, state = await self._store.get(_THREADS, thread_id), await session.hub.describe(thread_id)
-        owner = state.owner if state is not None else (record or {}).get("owner")
+        owner: str | None = state.owner if state is not None else record["owner"] if record is not None else None
         free = record is None and state is None
         for name in graphs:
             if await session.policy.allows_start_in(
@@ -207,7 +207,7 @@ class Threads:
             "deleted": False,
         }
         merged = {**known["metadata"], **(metadata or {})}
-        record = {**known, "metadata": merged, "graph": graph or known["graph"], "updated_at": now}
+        record: dict[str, Any] = {**known, "metadata": merged, "graph": graph or known["graph"], "updated_at": now}
         await self._store.put(_THREADS, thread_id, record)
         await self._store.put(_owned(record["owner"]), thread_id, 1)
 

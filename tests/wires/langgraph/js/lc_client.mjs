@@ -1,7 +1,7 @@
 // The stock client of the LangGraph SDK: `Client` with its threads, runs and assistants.
 
 import {
-  assert, assertOrder, client, human, last, names, newClient, newProxy, onlyText, openGate, options, read, refused,
+  assert, assertOrder, client, follow, human, last, names, newClient, newProxy, onlyText, openGate, options, read, refused,
   runChecks, shows, texts, until, url, uuid,
 } from "./lib.mjs";
 
@@ -22,10 +22,9 @@ async function waiting(thread, words = "one two", more = {}) {
 
 /** Wait until a background run has shown a text. */
 async function shown(thread, run, text) {
-  const stop = new AbortController();
-  const frames = await read(client.runs.joinStream(thread, run, { signal: stop.signal, lastEventId: "-1" }), (_, so) => !shows(so, text));
-  stop.abort();
-  return frames;
+  const stream = follow((signal) => client.runs.joinStream(thread, run, { signal, lastEventId: "-1" }));
+  await until(() => shows(stream.check(), text), text);
+  return stream.stop();
 }
 
 const checks = {
@@ -415,11 +414,10 @@ const checks = {
     for (const onDisconnect of ["cancel", "continue", undefined]) {
       const thread = await newThread();
       const gate = uuid();
-      const stop = new AbortController();
       let run;
-      await read(start(thread, `say one two |${gate}| three`, { onDisconnect, signal: stop.signal, onRunCreated: (made) => (run = made.run_id) }), (_, so) => {
-        if (shows(so, "two")) stop.abort();
-      }).catch((error) => assert.equal(error.name, "AbortError"));
+      const stream = follow((signal) => start(thread, `say one two |${gate}| three`, { onDisconnect, signal, onRunCreated: (made) => (run = made.run_id) }));
+      await until(() => shows(stream.check(), "two"), "the first words");
+      await stream.stop();
       if (onDisconnect === "cancel") {
         await ended(thread, run);
         assert.equal(await statusOf(thread, run), "interrupted");
@@ -434,10 +432,9 @@ const checks = {
     const { run } = await waiting(thread);
     await shown(thread, run, "two");
     assert.equal(await statusOf(thread, run), "running");
-    const stop = new AbortController();
-    await read(client.runs.joinStream(thread, run, { signal: stop.signal, cancelOnDisconnect: true, lastEventId: "-1" }), (_, so) => {
-      if (shows(so, "two")) stop.abort();
-    }).catch((error) => assert.equal(error.name, "AbortError"));
+    const stream = follow((signal) => client.runs.joinStream(thread, run, { signal, cancelOnDisconnect: true, lastEventId: "-1" }));
+    await until(() => shows(stream.check(), "two"), "the first words");
+    await stream.stop();
     await ended(thread, run);
     assert.equal(await statusOf(thread, run), "interrupted");
   },
@@ -568,23 +565,17 @@ const checks = {
 
   async threadStream() {
     const thread = await newThread();
-    const stop = new AbortController();
-    const seen = [];
-    const reading = read(client.threads.joinStream(thread, { streamMode: ["run_modes"], signal: stop.signal }), (frame) => {
-      seen.push(frame);
-    }).catch((error) => assert.equal(error.name, "AbortError"));
+    const stream = follow((signal) => client.threads.joinStream(thread, { streamMode: ["run_modes"], signal }));
+    const has = (text) => stream.check().some((frame) => frame.event === "values" && frame.data.messages?.at(-1)?.content === text);
     const gate = uuid();
     const run = await client.runs.create(thread, "agent", { input: human(`say one |${gate}| two`), streamMode: TUPLES });
-    await until(() => seen.some((frame) => frame.event === "metadata"), "the thread's stream has the run").catch((error) => {
-      if (!options.reference) throw error;
-    });
     openGate(gate);
     await ended(thread, run.run_id);
     await client.runs.wait(thread, "agent", { input: human("say second"), streamMode: TUPLES });
-    await until(() => seen.filter((frame) => frame.event === "values").some((frame) => frame.data.messages?.at(-1)?.content === "second"), `the second run's values in ${names(seen)}`);
-    assert.ok(seen.some((frame) => frame.event === "values" && frame.data.messages?.at(-1)?.content === "one two"));
-    stop.abort();
-    await reading;
+    await until(() => has("second"), () => `the second run's values in ${names(stream.frames)}`);
+    assert.ok(has("one two"));
+    assert.equal(stream.frames.filter((frame) => frame.event === "metadata").length, 2, `${names(stream.frames)}`);
+    await stream.stop();
   },
 
   async lateReader() {

@@ -44,6 +44,33 @@ export async function read(stream, watch = () => {}) {
   return frames;
 }
 
+/** Start reading a stream that never ends; `stop()` ends it. */
+export function follow(open, watch = () => {}) {
+  const controller = new AbortController();
+  const frames = [];
+  let failed = null;
+  const reading = (async () => {
+    try {
+      for await (const frame of open(controller.signal)) {
+        frames.push(frame);
+        await watch(frame, frames);
+      }
+    } catch (error) {
+      if (!controller.signal.aborted) failed = error;
+    }
+  })();
+  const check = () => {
+    if (failed) throw failed;
+    return frames;
+  };
+  const stop = async () => {
+    controller.abort();
+    await reading;
+    return check();
+  };
+  return { frames, check, stop };
+}
+
 /** The text of a message's content. */
 export const textOf = (content) =>
   typeof content === "string" ? content : content.map((each) => (typeof each === "string" ? each : (each.text ?? ""))).join("");
@@ -119,10 +146,12 @@ export function assertOrder(frames, inputId) {
 export async function newProxy() {
   const target = new URL(url);
   const lines = new Set();
+  const all = [];
   const server = net.createServer((near) => {
     const far = net.connect(Number(target.port), target.hostname);
     const line = { near, far, requests: "", answers: "" };
     lines.add(line);
+    all.push(line);
     const close = () => {
       lines.delete(line);
       near.destroy();
@@ -134,14 +163,12 @@ export async function newProxy() {
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  const seen = [];
   return {
     url: `http://127.0.0.1:${server.address().port}`,
-    requests: () => seen.concat([...lines].map((line) => line.requests)),
-    answers: () => [...lines].map((line) => line.answers),
+    requests: () => all.map((line) => line.requests),
+    answers: () => all.map((line) => line.answers),
     cut: () => {
       for (const line of [...lines]) {
-        seen.push(line.requests);
         line.near.resetAndDestroy();
         line.far.resetAndDestroy();
       }
@@ -149,9 +176,9 @@ export async function newProxy() {
     // At a moment without traffic the last chunk is complete.
     end: () => {
       for (const line of [...lines]) {
-        seen.push(line.requests);
+        lines.delete(line);
         line.near.end("0\r\n\r\n");
-        line.far.resetAndDestroy();
+        line.far.removeAllListeners("close").resetAndDestroy();
       }
     },
     close: () => {
