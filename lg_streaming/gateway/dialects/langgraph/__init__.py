@@ -6,6 +6,10 @@
 - `starting`: starts, answers, cancellations; `pending`: streams of runs that wait for their turn.
 - `encoder`: frames of a run; `chunks`: messages; `shapes`: tasks, checkpoints, tools; `view`: what a reader sees;
   `final`: the values at the end.
+- `tape`: the events of a thread, for event streaming; `message_events`: those of messages; `event_shapes`: parts of
+  updates; `channels`: filters; `event_states`: states too large for an update.
+- `events`: routes of event streaming; `event_stream`: Server-Sent Events; `event_socket`: WebSocket;
+  `event_commands`: commands.
 - `states`, `assistants`, `bodies`, `refusals`: objects, requests and errors.
 """
 

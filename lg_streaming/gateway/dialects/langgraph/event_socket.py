@@ -19,13 +19,15 @@ from lg_streaming.errors import (
     TooLargeError,
     TooManySubscriptionsError,
 )
-from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
+from lg_streaming.gateway.auth.url_credentials import take_credentials
 from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.dialects.langgraph.channels import Selection
-from lg_streaming.gateway.dialects.langgraph.event_states import StateLoader, graph_of
+from lg_streaming.gateway.dialects.langgraph.event_commands import Command, failed
+from lg_streaming.gateway.dialects.langgraph.event_shapes import as_text
+from lg_streaming.gateway.dialects.langgraph.refusals import RefusedError
+from lg_streaming.gateway.dialects.langgraph.segments import segment_id
 from lg_streaming.gateway.dialects.langgraph.tape import Tape
 from lg_streaming.gateway.protocol.registry import check_nesting
-from lg_streaming.gateway.session.session import Session
 from lg_streaming.gateway.session.timers import SessionTimers, TimerEvent
 from lg_streaming.gateway.transports.packets import size_of
 from lg_streaming.gateway.transports.websocket_connection import WebSocketConnection
@@ -38,13 +40,14 @@ if TYPE_CHECKING:
 
     from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.delivery.ticker import BatchTicker
-    from lg_streaming.gateway.dialects.langgraph.tape import SegmentId
+    from lg_streaming.gateway.dialects.langgraph.event_states import StateLoader
     from lg_streaming.gateway.protocol.inbound import SubscribeExecution
     from lg_streaming.gateway.session.context import GatewayContext
+    from lg_streaming.gateway.session.session import Session
     from lg_streaming.gateway.transports.base import TransportLimits
     from lg_streaming.gateway.transports.deflate import Framer
     from lg_streaming.hub import Page, Subscription
-    from lg_streaming.types import WireName
+    from lg_streaming.log.base import LogState
 
 __all__ = ["EventSockets", "SocketServices", "close_code"]
 
@@ -53,6 +56,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 _SHUTDOWN_TIMEOUT: Final = 1.5
 _MOST_SUBSCRIPTIONS: Final = 128
 _CODES: Final = 4_000
+_LONGEST_REASON: Final = 100
 _COME_BACK: Final = 4_408
 """Code of a close after which clients connect again: 4000 + the HTTP status 408."""
 
@@ -68,15 +72,20 @@ def close_code(error: StreamingError) -> int:
 class ThreadService(Protocol):
     """Functions of the wire that a connection needs."""
 
-    segment_id: SegmentId
-    """Function that names the parts of a run."""
-
-    async def event_query(self, session: Session, thread_id: str) -> SubscribeExecution:
-        """Return the subscription to a thread's updates. Raises StreamingError if the caller may not read it."""
+    def new_session(self, peer: Peer) -> Any:
+        """Return a session that is not logged in."""
         ...
 
-    async def command(self, session: Session, thread_id: str, message: Mapping[str, Any]) -> dict[str, Any]:
+    async def event_query(self, session: Any, thread_id: str) -> SubscribeExecution:
+        """Return the subscription to a thread. Raises RefusedError if the caller may neither read nor create it."""
+        ...
+
+    async def carry_out(self, session: Any, thread_id: str, command: Command) -> dict[str, Any]:
         """Carry out a command; return its response."""
+        ...
+
+    def states_of(self, thread_id: str, state: LogState | None) -> StateLoader:
+        """Return a reader of a thread's states."""
         ...
 
 
@@ -89,7 +98,6 @@ class SocketServices:
     framer: Framer
     limits: TransportLimits
     threads: ThreadService
-    transport: WireName
 
 
 class EventSockets:
@@ -160,7 +168,7 @@ class _Socket:
         self._services = services
         self._thread_id = thread_id
         self._websocket = WebSocketConnection(send, services.limits, services.framer, self.close_with, self.close_with)
-        self._session = Session(peer=peer, context=services.context, transport=services.transport)
+        self._session: Session = services.threads.new_session(peer)
         self._timers = SessionTimers(self._session, self._on_due, self._beat)
         self._requests: deque[_Request] = deque()
         self._asked = asyncio.Event()
@@ -197,13 +205,14 @@ class _Socket:
     async def _log_in(self) -> bool:
         session = self._session
         try:
-            if session.peer.url_token is not None:
-                raise token_refused(session.peer.url_token)
             await session.login(takes_tickets=True)
             await self._services.threads.event_query(session, self._thread_id)
         except StreamingError as error:
             session.instrumentation.refused(error)
             self.close_with(error)
+            return False
+        except RefusedError as error:
+            self._websocket.close(_CODES + error.status, error.detail[:_LONGEST_REASON])
             return False
         return True
 
@@ -215,17 +224,16 @@ class _Socket:
         if isinstance(text, str) and size_of(text) > limit:
             self.close_with(TooLargeError(f"a message may have {limit} bytes, not {size_of(text)}"))
             return
-        clock = self._services.context.clock.monotonic
-        began, number = clock(), None
-        session, refused = self._session, None
+        clock, session = self._services.context.clock.monotonic, self._session
+        began, refused, command = clock(), None, None
         try:
             session.charge_rate(began)
-            fields = _parse(text)
-            number = _number(fields.get("id"))
-            await self._carry_out(fields, number)
+            command = Command.parse(_parse(text))
+            await self._carry_out(command)
         except StreamingError as error:
             refused = error
-            self._answer({"type": "error", "id": number, "error": "invalid_argument", "message": error.message})
+            number = None if command is None else command.id
+            self._answer(failed(number, "invalid_argument", error.message))
             if session.count_violation(error):
                 self.close_with(error)
         except Exception:
@@ -234,22 +242,18 @@ class _Socket:
         finally:
             session.instrumentation.handled("command", clock() - began, refused)
 
-    async def _carry_out(self, fields: Mapping[str, Any], number: int | None) -> None:
-        method, params = fields.get("method"), fields.get("params")
-        if number is None or not isinstance(method, str):
-            raise BadRequestError("a command has an id, a whole number, and a method")
-        arguments = cast("Mapping[str, Any]", params if isinstance(params, dict) else {})
-        match method:
+    async def _carry_out(self, command: Command) -> None:
+        match command.method:
             case "subscription.subscribe":
-                selection = Selection.parse(arguments)
+                selection = Selection.parse(command.params)
                 if len(self._selections) + len(self._requests) >= _MOST_SUBSCRIPTIONS:
                     raise TooManySubscriptionsError(f"a connection has at most {_MOST_SUBSCRIPTIONS} subscriptions")
                 self._names += 1
-                self._ask(_Request(number, selection, f"sub-{self._names}"))
+                self._ask(_Request(command.id, selection, f"sub-{self._names}"))
             case "subscription.unsubscribe":
-                self._ask(_Request(number, None, str(arguments.get("subscription_id"))))
+                self._ask(_Request(command.id, None, as_text(command.params.get("subscription_id"))))
             case _:
-                self._answer(await self._services.threads.command(self._session, self._thread_id, fields))
+                self._answer(await self._services.threads.carry_out(self._session, self._thread_id, command))
 
     def _ask(self, request: _Request) -> None:
         self._requests.append(request)
@@ -274,6 +278,8 @@ class _Socket:
                     await self._send(reader, await reader.read())
         except StreamingError as error:
             self.close_with(error)
+        except RefusedError as error:
+            self._websocket.close(_CODES + error.status, error.detail[:_LONGEST_REASON])
         except Exception:
             logger.exception("delivery of thread %r failed", self._thread_id)
             self.close_with(StreamingError())
@@ -296,8 +302,7 @@ class _Socket:
 
     def _unsubscribe(self, request: _Request, reader: _Reader | None) -> _Reader | None:
         if self._selections.pop(request.name, None) is None:
-            message = "there is no such subscription"
-            self._answer({"type": "error", "id": request.id, "error": "no_such_subscription", "message": message})
+            self._answer(failed(request.id, "no_such_subscription", "there is no such subscription"))
         else:
             self._answer({"type": "success", "id": request.id, "result": {}})
         if reader is not None:
@@ -313,8 +318,9 @@ class _Socket:
         query = await services.threads.event_query(session, self._thread_id)
         subscription, attached = await session.subscribe(query)
         head = attached.position.seq if attached.position is not None else 0
-        tape = Tape(self._frame, [selection], services.threads.segment_id)
-        reader = _Reader(subscription.source, tape, self._states(), await self._graph())
+        states = services.threads.states_of(self._thread_id, await session.hub.describe(self._thread_id))
+        tape = Tape(self._frame, [selection], segment_id)
+        reader = _Reader(subscription.source, tape, states)
         end = head if before is None or before.source.position is None else before.source.position.seq
         while (position := subscription.source.position) is not None and position.seq < end:
             await self._send(reader, await reader.read(end - position.seq))
@@ -329,20 +335,13 @@ class _Socket:
     def _frame(self, method: bytes, event_id: bytes, json: bytes) -> bytes:  # noqa: ARG002 (the JSON has both)
         return self._websocket.frame(json)
 
-    def _states(self) -> StateLoader:
-        runner = self._services.context.remote_runner
-        return StateLoader(runner.threads if runner is not None else None, self._thread_id)
-
-    async def _graph(self) -> str:
-        return graph_of(await self._session.hub.describe(self._thread_id))
-
     async def _send(self, reader: _Reader, page: Page | None) -> None:
         """Send a page, as soon as the client reads."""
         if page is None:
             return
         if page.ended:
             raise ServerRestartError
-        words = await reader.states.prepare(page, reader.tape, reader.tape.graph_name or reader.graph)
+        words = await reader.states.prepare(page, reader.tape)
         if page.gap is not None:
             self._session.instrumentation.gap(self._thread_id, page.gap)
         for start in range(0, len(page.records), _PIECE):
@@ -378,7 +377,6 @@ class _Reader:
     source: Subscription
     tape: Tape
     states: StateLoader
-    graph: str
     sent_at: float = float("-inf")
 
     async def read(self, limit: int = DEFAULT_LIMIT) -> Page | None:
@@ -397,7 +395,3 @@ def _parse(text: object) -> Mapping[str, Any]:
     if not isinstance(message, dict):
         raise BadRequestError('a command is JSON: {"id": 1, "method": …, "params": {…}}')
     return cast("Mapping[str, Any]", message)
-
-
-def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

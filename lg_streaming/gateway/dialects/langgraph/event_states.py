@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from lg_streaming.errors import StreamingError
 from lg_streaming.gateway.dialects.langgraph.event_shapes import as_text, data_of, members
+from lg_streaming.gateway.dialects.langgraph.states import shown_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lg_streaming.gateway.dialects.langgraph.services import Services
     from lg_streaming.gateway.dialects.langgraph.tape import Tape
     from lg_streaming.hub import Page
     from lg_streaming.log.base import LogState, StoredUpdate
-    from lg_streaming.runs.threads import RemoteThreads
 
 __all__ = ["StateLoader", "graph_of"]
 
@@ -23,7 +25,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 _HAS_VALUES: Final = b'"data":{"values":'
 _MOST_BYTES: Final = 4_194_304
-"""Bytes of the states of one page. Older states of the page are left out: each of its states has all of the thread."""
+"""Bytes of the states of one page. Older states of the page are left out: each later one has all of the thread."""
 
 
 def graph_of(state: LogState | None) -> str:
@@ -36,43 +38,48 @@ class StateLoader:
     """Reader of the states of one thread.
 
     Args:
-        threads: Threads of the registered graphs; None without any.
+        services: What the routes of the wire share.
         thread_id: The thread.
+        graph: Name of the thread's graph, for updates after a gap; empty if it is not known.
     """
 
-    def __init__(self, threads: RemoteThreads | None, thread_id: str) -> None:
-        self._threads = threads
+    def __init__(self, services: Services, thread_id: str, graph: str) -> None:
+        self._services = services
         self._thread_id = thread_id
+        self._graph = graph
 
-    async def prepare(self, page: Page, tape: Tape, graph: str) -> bytes:
-        """Load the states of a page that its updates do not have; return the newest state as events after a gap."""
-        words = b""
+    async def prepare(self, page: Page, tape: Tape) -> bytes:
+        """Load the states that the updates of a page do not have; return the newest state as events after a gap."""
+        words, graph = b"", tape.graph_name or self._graph
         if page.gap is not None:
             tape.note_gap()
-            newest = await self._read(graph, None, "") if page.records else None
+            newest = await self._newest(graph) if page.records else None
             words = tape.snapshot(page.records[0], newest) if newest is not None else b""
         await self._load(page.records, tape, graph)
         return words
 
     async def _load(self, records: Sequence[StoredUpdate], tape: Tape, graph: str) -> None:
-        room = _MOST_BYTES
+        room, load = _MOST_BYTES, None
         for record in reversed(records):
             if record.type != "state" or _HAS_VALUES in record.json[:64]:
                 continue
+            load = load or self._services.loader(self._thread_id, graph)
             checkpoint_id = members(data_of(record)).get("checkpoint_id")
-            if not isinstance(checkpoint_id, str) or room <= 0:
-                continue
-            state = await self._read(graph, checkpoint_id, record.scope.namespace or "")
-            if state is not None:
-                values = orjson.dumps(state["values"])
-                room -= len(values)
-                tape.states[checkpoint_id] = values
+            if load is None or room <= 0 or not isinstance(checkpoint_id, str):
+                return
+            values = await load(record.scope.namespace or "", checkpoint_id)
+            if values is not None:
+                tape.states[checkpoint_id] = json = orjson.dumps(values)
+                room -= len(json)
 
-    async def _read(self, graph: str, checkpoint_id: str | None, namespace: str) -> dict[str, Any] | None:
-        if self._threads is None or not as_text(graph):
+    async def _newest(self, graph: str) -> dict[str, Any] | None:
+        context = self._services.context
+        runner = context.remote_runner
+        if runner is None or graph not in runner.graphs:
             return None
         try:
-            return await self._threads.state(graph, self._thread_id, checkpoint_id, namespace=namespace)
-        except Exception:
-            logger.warning("a state of thread %r could not be read", self._thread_id, exc_info=True)
+            found = await runner.threads.state(graph, self._thread_id)
+        except StreamingError as error:
+            logger.debug("the state of thread %r cannot be loaded now: %s", self._thread_id, error)
             return None
+        return None if found is None else {**found, "values": shown_values(context.hub, found["values"])}

@@ -29,7 +29,6 @@ class EventTape:
     Args:
         tape: The tape.
         states: Reader of states that updates do not have.
-        graph: Name of the thread's graph, as far as it is known.
     """
 
     keep_alive: bytes = b": heartbeat\n\n"
@@ -37,10 +36,9 @@ class EventTape:
     cuts: bool = True
     is_complete: bool = False
 
-    def __init__(self, tape: Tape, states: StateLoader, graph: str) -> None:
+    def __init__(self, tape: Tape, states: StateLoader) -> None:
         self._tape = tape
         self._states = states
-        self._graph = graph
         self._after_gap = b""
 
     @property
@@ -50,7 +48,7 @@ class EventTape:
 
     async def prepare(self, page: Page) -> None:
         """See `PreparingEncoder.prepare`."""
-        self._after_gap = await self._states.prepare(page, self._tape, self._tape.graph_name or self._graph)
+        self._after_gap = await self._states.prepare(page, self._tape)
 
     def before_stream(self, retry_ms: int, status: Mapping[str, object]) -> bytes:  # noqa: ARG002 (clients read neither)
         """See `EventStreamEncoder.before_stream`."""

@@ -193,7 +193,7 @@ class MessageEvents:
         key = (scope.namespace, as_text(data.get("message_id")) or scope.message_id or "")
         message, slot = self._open.get(key), FIRST_SLOT
         if message is None:
-            message = self._begin(record, data, key, is_first=kind != _CALL and data.get("index") == 0)
+            message = self._begin(record, data, key, is_first=kind == _TEXT and data.get("index") == 0)
             if message is None:
                 return
             slot += 1
@@ -315,7 +315,7 @@ class MessageEvents:
         model = self._models.get(key)
         if key in self._partial or len(self._open) >= _MOST_OPEN:
             return None
-        if self._lossy and model is None and not is_first:
+        if self._lossy and model is None and not (is_first and record.scope.request_id is None):
             self._partial.add(key)
             return None
         scope = record.scope
