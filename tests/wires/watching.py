@@ -351,8 +351,7 @@ class Events(Viewer):
         return self.reader.conversation
 
     def has(self, records: Sequence[StoredUpdate]) -> bool:
-        starts = sum(map(begins, records))
-        return len(self.reader.segments) >= starts and self.reader.conversation.end != "running"
+        return self.reader.ends >= sum(map(ends, records))
 
 
 def _joined(parts: Sequence[Conversation]) -> Conversation:

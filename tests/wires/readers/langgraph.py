@@ -92,6 +92,7 @@ class EventReader:
         self.conversation = Conversation()
         self.values: dict[str, Any] = {}
         self.segments: list[str] = []
+        self.ends = 0
         self._seen: set[str] = set()
         self._last = -1
         self._message: dict[tuple[str, ...], str] = {}
@@ -135,8 +136,10 @@ class EventReader:
             segment = event_id.split(":")[1]  # `synth:<run id>:…`
             if data["event"] == "running":
                 self.segments.append(segment)
-            elif self.segments[-1:] != [segment]:
+            elif self.segments and self.segments[-1] != segment:
                 raise Refused(f"{data['event']} of {segment!r}, which is not running")
+            else:
+                self.ends += 1
             ends = {"running": "running", "completed": "complete", "failed": "failed", "interrupted": "interrupted"}
             end = ends[data["event"]]
             # A cancelled run and one that waits both end so; the questions tell them apart.
@@ -177,7 +180,7 @@ class EventReader:
                 call = self.conversation.calls.setdefault(content["id"], Call())
                 call.name, call.input = content["name"], content["args"]
         elif event in {"message-finish", "error"}:
-            if any(block["open"] for block in blocks.values()):
+            if event == "message-finish" and any(block["open"] for block in blocks.values()):
                 raise Refused(f"message {id_} ends inside a block")
             del self._blocks[id_]
 
