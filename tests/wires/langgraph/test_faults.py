@@ -356,6 +356,7 @@ async def test_a_deleted_thread_takes_its_run_with_it(folder: Path) -> None:
         thread = (await client.threads.create())["thread_id"]
         run = await client.runs.create(thread, "agent", input=human(WORDS.format(gate="g")))
         await client.threads.delete(thread)
-        for request in (client.threads.get_state(thread), client.runs.get(thread, run["run_id"])):
-            with pytest.raises(NotFoundError):
-                await request
+        with pytest.raises(NotFoundError):
+            await client.threads.get_state(thread)
+        with pytest.raises(NotFoundError):
+            await client.runs.get(thread, run["run_id"])

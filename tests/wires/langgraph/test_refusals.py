@@ -1,6 +1,5 @@
 """Bad requests of any kind get a 4xx with a `detail`, and leave no traceback in the log."""
 
-import json
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 from uuid import uuid4
@@ -167,7 +166,7 @@ async def test_bodies_that_are_no_object_are_refused(path: str, http: httpx2.Asy
 
 async def test_a_body_that_is_too_large_is_refused(http: httpx2.AsyncClient, thread: str) -> None:
     body = {"assistant_id": "agent", "input": human("say " + "x" * 9_000_000)}
-    response = await http.post(f"/threads/{thread}/runs", content=json.dumps(body).encode())
+    response = await http.post(f"/threads/{thread}/runs", json=body)
     assert response.status_code == 413
     assert why_not_refused(response) is None
 
@@ -232,7 +231,6 @@ async def test_queries_and_positions_that_make_no_sense(http: httpx2.AsyncClient
         "0",
         "-2",
         "1:2:3",
-        "\x7f",
         "x" * 4_000,
         "99999999999999999999",
         "é".encode().decode("latin1"),
