@@ -45,6 +45,8 @@ class Turn:
     """New messages, in LangChain's JSON."""
     replaced: str | None = None
     """Id of the first message that the new ones replace, with all that follow it."""
+    is_of_new_page: bool = False
+    """True if the page has no message of the conversation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,17 +82,23 @@ class Conversation:
         """Ids of the messages."""
         return frozenset(message_id_of(each, place) for place, each in enumerate(self.messages))
 
-    def calls(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Return the ids of the tool calls since the last message of a user, and of those that have a result."""
-        asked: set[str] = set()
+    def calls(self) -> tuple[dict[str, str], frozenset[str]]:
+        """Return the tool calls since the last message of a user, by id, and the ids of those that have a result.
+
+        The value of a call is the id of its message.
+        """
+        asked: dict[str, str] = {}
         answered: set[str] = set()
-        for message in reversed(self.messages):
+        messages = self.messages
+        for place in reversed(range(len(messages))):
+            message = messages[place]
             if message.get("type") == "human":
                 break
-            asked.update(each["id"] for each in tool_calls(message))
+            message_id = message_id_of(message, place)
+            asked = {each["id"]: message_id for each in tool_calls(message)} | asked
             if message.get("type") == "tool":
                 answered.add(id_of(message.get("tool_call_id")))
-        return frozenset(asked), frozenset(answered)
+        return asked, frozenset(answered)
 
     # ---------------------------------------------------------------- what a request adds
     def turn(self, request: RunInput) -> Turn:
@@ -103,32 +111,41 @@ class Conversation:
         shown = {id_of(each.get("id")): each for each in messages_in(self.shown)}
         if not present:
             return Turn(_converted(enumerate(sent), _SENT | {"assistant"}))
-        places = self._places()
         last, place = -1, -1
         for number, message in enumerate(sent):
-            found = places.get(_key(message), places.get(id_of(message.get("id")), -1))
-            if found < 0:
+            found = self._place_of(message, place)
+            if found is None:
                 continue
             known = (present[found], shown.get(id_of(present[found].get("id")), {}))
-            if message["role"] == "user" and all(_is_changed(each, message) for each in known):
+            if message["role"] == "user" and all(_is_changed(each, message, number) for each in known):
                 return Turn(_converted(list(enumerate(sent))[number:], _SENT), message_id_of(present[found], found))
             last, place = number, found
         added = _converted(list(enumerate(sent))[last + 1 :], _SENT)
         if last < 0:
-            return Turn(added)
+            return Turn(added, is_of_new_page=True)
         missing = [at for at in range(place + 1, len(present)) if present[at].get("type") in _SAID]
         repeats = not added and sent[last]["role"] != "assistant"
         if missing and (repeats or (added and _has_user(added))):
             return Turn(added, message_id_of(present[missing[0]], missing[0]))
         return Turn(added)
 
-    def _places(self) -> dict[str, int]:
-        places: dict[str, int] = {}
-        for place, message in enumerate(self.messages):
-            places[message_id_of(message, place)] = place
-            if message.get("type") == "tool":
-                places[_result_key(id_of(message.get("tool_call_id")))] = place
-        return places
+    def _place_of(self, message: Json, after: int) -> int | None:
+        """Return the place of a request's message; None for a new one.
+
+        The result of a tool is known by its call, too, if it comes after the place of the message before it: the graph
+        may have made its id. Some models use the same ids of calls in each turn.
+        """
+        present = self.messages
+        for place, each in enumerate(present):
+            if message_id_of(each, place) == message.get("id"):
+                return place
+        if message["role"] == "tool":
+            for place in range(after + 1, len(present)):
+                if present[place].get("type") == "tool" and present[place].get("tool_call_id") == message.get(
+                    "toolCallId"
+                ):
+                    return place
+        return None
 
     def input(self, request: RunInput, turn: Turn, fields: Iterable[str], *, from_start: bool) -> Json:
         """Return the graph's input: the new messages, and the fields of the page's state that it has changed.
@@ -156,15 +173,6 @@ class Conversation:
         return found | {name: value for name, value in offered.items() if name in known}
 
 
-def _key(message: Json) -> str:
-    """Return the key of a message: a tool's result is known by its call, too, as its id is made by the graph."""
-    return _result_key(id_of(message.get("toolCallId"))) if message["role"] == "tool" else ""
-
-
-def _result_key(call_id: str) -> str:
-    return f"result of {call_id}"
-
-
 def _converted(sent: Iterable[tuple[int, Json]], roles: frozenset[str]) -> list[Json]:
     return [to_langchain(each, place) for place, each in sent if each["role"] in roles]
 
@@ -173,11 +181,11 @@ def _has_user(messages: Sequence[Json]) -> bool:
     return any(each["type"] == "human" for each in messages)
 
 
-def _is_changed(present: Json, sent: Json) -> bool:
-    if present.get("type", "human") != "human":
+def _is_changed(present: Json, sent: Json, number: int) -> bool:
+    if present.get("type", "human") != "human" or sent.get("content") is None:
         return False
-    found, content = snapshot_messages([present]), sent.get("content")
-    return content is not None and (not found or found[0]["content"] != content)
+    found, again = snapshot_messages([present]), snapshot_messages([to_langchain(sent, number)])
+    return not found or found[0]["content"] != again[0]["content"]
 
 
 async def open_prompts(hub: StreamHub, execution_id: str, state: LogState) -> dict[str, Json] | None:

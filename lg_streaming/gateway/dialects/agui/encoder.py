@@ -9,7 +9,7 @@ from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.dialects.agui.events import Words, custom, data_of, event
 from lg_streaming.gateway.dialects.agui.interrupts import custom_values, interrupts_of
 from lg_streaming.gateway.dialects.agui.messages import Json, id_of, members, messages_in, text_of
-from lg_streaming.gateway.dialects.agui.state_events import StateEvents
+from lg_streaming.gateway.dialects.agui.state_events import StateEvents, shown_state
 from lg_streaming.gateway.dialects.agui.text_events import TextEvents
 from lg_streaming.gateway.dialects.agui.tool_events import ToolEvents
 from lg_streaming.log.base import state_after
@@ -95,8 +95,7 @@ class AgUiEncoder:
         if reading.parent_run_id is not None:
             fields["parentRunId"] = reading.parent_run_id
         words = [event("RUN_STARTED", fields)]
-        if reading.replays:
-            self._states.begin(words)
+        self._states.begin(words)
         if reading.waiting is not None:
             self._finish("workflow_interrupted", None, {"prompts": list(reading.waiting)})
         return b"".join(words)
@@ -339,7 +338,9 @@ def _root_node(record: StoredUpdate, data: object) -> tuple[str, str] | None:
     """Return key and name of a node of the graph itself; None for one of a subgraph."""
     namespace = record.scope.namespace or ""
     name = id_of(members(data).get("node_id")) or record.scope.node_id or ""
-    return None if not name or "|" in namespace or "/" in namespace else (namespace or name, name)
+    return (
+        None if not name or name.startswith("__") or "|" in namespace or "/" in namespace else (namespace or name, name)
+    )
 
 
 def _failure(name: str, data: Json) -> Json:
@@ -353,8 +354,8 @@ def _failure(name: str, data: Json) -> Json:
 
 
 def _result(data: Json) -> Json:
-    """Return the graph's result without its messages, which have events of their own."""
+    """Return the graph's result, with the fields of `shown_state`."""
     result = data.get("result")
     if isinstance(result, dict):
-        return {"result": {name: value for name, value in members(data["result"]).items() if name != "messages"}}
+        return {"result": shown_state(members(data["result"]))}
     return {} if result is None else {"result": result}

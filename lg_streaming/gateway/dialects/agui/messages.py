@@ -10,7 +10,7 @@ import orjson
 from lg_streaming.errors import BadRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
 __all__ = [
     "Json",
@@ -20,6 +20,7 @@ __all__ = [
     "members",
     "message_id_of",
     "messages_in",
+    "result_id",
     "result_text",
     "snapshot_messages",
     "text_of",
@@ -86,16 +87,34 @@ def result_text(content: object) -> str:
     return "" if content is None else orjson.dumps(content).decode()
 
 
-def snapshot_messages(messages: Iterable[Json], *, with_reasoning: bool = False) -> list[Json]:
+def result_id(call_id: str, message_id: str) -> str:
+    """Return the id of a result's message: the graph makes its own only after the result was sent.
+
+    Args:
+        call_id: The call.
+        message_id: The message that has the call; empty if it is unknown.
+    """
+    return f"{message_id or 'result'}:{call_id}"
+
+
+def snapshot_messages(
+    messages: Iterable[Json], *, own: Container[str] = (), with_reasoning: bool = False
+) -> list[Json]:
     """Return messages in AG-UI's JSON.
 
     Args:
         messages: The messages, in LangChain's JSON.
+        own: Ids of messages that the page has made, which are kept; see `result_id`.
         with_reasoning: Whether the models' reasoning is added, for a page that has none of it.
     """
     found: list[Json] = []
+    calls: dict[str, str] = {}
     for place, message in enumerate(messages):
         message_id = message_id_of(message, place)
+        calls |= {each["id"]: message_id for each in tool_calls(message)}
+        if message.get("type") == "tool" and message_id not in own:
+            call_id = id_of(message.get("tool_call_id"))
+            message_id = result_id(call_id, calls.get(call_id, ""))
         if with_reasoning and message.get("type") == "ai" and (reasoning := _reasoning(message)):
             found.append({"id": f"{message_id}-reasoning", "role": "reasoning", "content": reasoning})
         shown = _shown(message, message_id)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lg_streaming.gateway.dialects.agui.messages import Json
 
@@ -29,11 +29,16 @@ class Reading:
     is_modern: bool = True
     parent_run_id: str | None = None
     known: frozenset[str] = frozenset()
-    """Ids of messages that the client has."""
-    known_calls: frozenset[str] = frozenset()
-    """Ids of tool calls that were announced to the client."""
+    """Ids of messages in the thread's state that the client has."""
+    own: frozenset[str] = frozenset()
+    """Ids of messages that the client has sent."""
+    known_calls: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Ids of tool calls that were announced to the client, with those of their messages."""
     known_results: frozenset[str] = frozenset()
     """Ids of tool calls whose results the client has."""
+    first_messages: Sequence[Sequence[Json]] = ()
+    """Lists of messages that are sent first, each as a snapshot. A client keeps the order of the messages that it has,
+    so that a page without the conversation needs it before its own message."""
     replays: bool = False
     """True for a reader of a thread; it ends at an interrupt only if the run waits there now."""
     values: Json | None = None

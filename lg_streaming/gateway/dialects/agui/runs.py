@@ -11,7 +11,7 @@ from lg_streaming.events import Position
 from lg_streaming.fork import restart_after_fork
 from lg_streaming.gateway.dialects.agui.conversation import Conversation, open_prompts
 from lg_streaming.gateway.dialects.agui.encoder import AgUiEncoder
-from lg_streaming.gateway.dialects.agui.messages import Json, id_of, members
+from lg_streaming.gateway.dialects.agui.messages import Json, id_of, members, messages_in
 from lg_streaming.gateway.dialects.agui.reading import Reading
 from lg_streaming.gateway.dialects.agui.request import Answer, read_input
 from lg_streaming.gateway.dialects.agui.responses import describe_error, empty_stream
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from lg_streaming.gateway.auth.peer import Peer
+    from lg_streaming.gateway.dialects.agui.conversation import Turn
     from lg_streaming.gateway.dialects.agui.request import RunInput
     from lg_streaming.gateway.http.context import HttpContext
     from lg_streaming.gateway.session.session import Session
@@ -43,8 +44,9 @@ __all__ = ["AgentWire"]
 _CANCELLED: Final = {"cancelled": True}
 """Answer to an interrupt that the page has cancelled."""
 _LEFT: Final = "disconnected"
-_NOTICE_LEAVING: Final = 0.1
-"""Seconds in which the server notices that the client of the thread's open run has left."""
+_LOOKS: Final = 20
+"""Looks at a thread until a server has noticed that the client of its open run has left."""
+_LOOK_INTERVAL: Final = 0.02
 _END_TIMEOUT: Final = 5.0
 """Seconds to wait for the end of a run whose client has left, before its thread's next run."""
 
@@ -92,7 +94,7 @@ class AgentWire(Wire):
         try:
             request = read_input(body)
             name = self.graph_name(graph)
-            if not await session.policy.allows_start(session.principal, name, peer):
+            if not await session.policy.allows_start(session.principal, name, peer) or not self.has_graph(name):
                 raise ForbiddenError("there is no such graph, or you may not start it")
             state = await session.find(request.thread_id)
             if state is not None:
@@ -102,7 +104,7 @@ class AgentWire(Wire):
             if state is not None and state.state == "interrupted":
                 prompts = await open_prompts(session.hub, request.thread_id, state)
                 if prompts:
-                    return await self._ask_again(session, request, state, prompts)
+                    return await self._ask_again(session, request, name, state, prompts)
             return await self._start(session, request, name, cancels_on_leave=cancels_on_leave)
         except BaseException as error:
             if isinstance(error, StreamingError):
@@ -111,17 +113,15 @@ class AgentWire(Wire):
             raise
 
     async def _start(self, session: Session, request: RunInput, graph: str, *, cancels_on_leave: bool) -> Response:
-        conversation, run = await self._begin(session, request, graph, waits=cancels_on_leave)
+        conversation, turn, run = await self._begin(session, request, graph, waits=cancels_on_leave)
         asked, answered = conversation.calls()
-        reading = Reading(
-            thread_id=request.thread_id,
-            run_id=request.run_id,
+        before = messages_in(conversation.shown)
+        reading = self._reading(
+            request,
             log_run_id=run.run_id,
-            is_modern=request.is_modern,
-            parent_run_id=request.parent_run_id,
-            known=conversation.message_ids | _ids_of(request),
-            known_calls=asked - answered,
-            custom_interrupts=self._settings.ag_ui_custom_interrupts,
+            known=conversation.message_ids,
+            known_calls={name: each for name, each in asked.items() if name not in answered},
+            first_messages=(before, [*before, *turn.messages]) if turn.is_of_new_page else (),
         )
         after = None if run.after is None else str(run.after)
         leave = self._canceller(session, run.execution_id, run.run_id) if cancels_on_leave else None
@@ -129,25 +129,24 @@ class AgentWire(Wire):
 
     async def _begin(
         self, session: Session, request: RunInput, graph: str, *, waits: bool
-    ) -> tuple[Conversation, GraphRun]:
+    ) -> tuple[Conversation, Turn, GraphRun]:
         """Start the run of a request, after the one that its client has just left."""
         await self._wait_for_left(request.thread_id)
         while True:
             conversation = await self.conversation(graph, request.thread_id)
-            start = await self._remote_start(graph, request, conversation)
+            turn = conversation.turn(request)
+            start = await self._remote_start(graph, request, conversation, turn)
             try:
-                return conversation, await start_graph(session, start)
+                return conversation, turn, await start_graph(session, start)
             except ExecutionExistsError:
-                if waits:
-                    await asyncio.sleep(_NOTICE_LEAVING)
-                if not await self._wait_for_left(request.thread_id):
+                if not (waits and await self._is_left(session, request.thread_id)):
                     raise
 
-    async def _remote_start(self, graph: str, request: RunInput, conversation: Conversation) -> RemoteStart:
+    async def _remote_start(self, graph: str, request: RunInput, conversation: Conversation, turn: Turn) -> RemoteStart:
         runner = self._context.gateway.remote_runner
         if runner is None:
             raise ForbiddenError("there is no such graph, or you may not start it")
-        turn, checkpoint_id = conversation.turn(request), None
+        checkpoint_id = None
         if turn.replaced is not None:
             checkpoint_id = await runner.threads.checkpoint_before(graph, request.thread_id, turn.replaced)
         from_start = turn.replaced is not None and checkpoint_id is None
@@ -178,17 +177,13 @@ class AgentWire(Wire):
             name: each for name, each in (prompts or {}).items() if name not in {a.interrupt_id for a in answers}
         }
         asked, answered = conversation.calls()
-        reading = Reading(
-            thread_id=thread_id,
-            run_id=request.run_id,
+        reading = self._reading(
+            request,
             log_run_id=run_id_of(state),
-            is_modern=request.is_modern,
-            parent_run_id=request.parent_run_id,
-            known=conversation.message_ids | _ids_of(request),
+            known=conversation.message_ids,
             known_calls=asked,
             known_results=answered,
             values=conversation.shown if conversation.is_known else None,
-            custom_interrupts=self._settings.ag_ui_custom_interrupts,
             waiting=list(remaining.values()) or None,
         )
         after = str(Position(state.epoch, state.head))
@@ -220,18 +215,12 @@ class AgentWire(Wire):
             raise PromptError(execution_id=thread_id)
 
     async def _ask_again(
-        self, session: Session, request: RunInput, state: LogState, prompts: Mapping[str, Json]
+        self, session: Session, request: RunInput, graph: str, state: LogState, prompts: Mapping[str, Json]
     ) -> Response:
         """Return the interrupts of a waiting run to a request without answers, which may come from a reloaded page."""
-        reading = Reading(
-            thread_id=request.thread_id,
-            run_id=request.run_id,
-            log_run_id=run_id_of(state),
-            is_modern=request.is_modern,
-            parent_run_id=request.parent_run_id,
-            custom_interrupts=self._settings.ag_ui_custom_interrupts,
-            waiting=list(prompts.values()),
-        )
+        conversation = await self.conversation(graph_of(state) or graph, request.thread_id)
+        values = conversation.shown if conversation.is_known else None
+        reading = self._reading(request, log_run_id=run_id_of(state), values=values, waiting=list(prompts.values()))
         return await self._stream(session, reading, None, after=str(Position(state.epoch, state.head)))
 
     # ---------------------------------------------------------------- a replay
@@ -264,18 +253,15 @@ class AgentWire(Wire):
         graph = graph_of(state)
         conversation = await self.conversation(graph, request.thread_id)
         asked, answered = conversation.calls()
-        reading = Reading(
-            thread_id=request.thread_id,
-            run_id=request.run_id,
+        reading = self._reading(
+            request,
             log_run_id=run_id_of(state),
-            is_modern=request.is_modern,
             known=conversation.message_ids,
             known_calls=asked,
             known_results=answered,
             replays=True,
             values=conversation.shown if conversation.is_known else None,
             checkpoint_id=conversation.checkpoint_id,
-            custom_interrupts=self._settings.ag_ui_custom_interrupts,
         )
         start = state.start_record
         seq = state.head - 1 if state.ended and conversation.is_known else start.seq - 1 if start is not None else 0
@@ -285,6 +271,17 @@ class AgentWire(Wire):
     async def conversation(self, graph: str | None, thread_id: str) -> Conversation:
         """Return the present state of a thread of a graph."""
         return await Conversation.load(self._context.gateway.remote_runner, graph, thread_id)
+
+    def _reading(self, request: RunInput, **facts: Any) -> Reading:
+        return Reading(
+            thread_id=request.thread_id,
+            run_id=request.run_id,
+            is_modern=request.is_modern,
+            parent_run_id=request.parent_run_id,
+            own=frozenset(each["id"] for each in request.messages if each.get("id")),
+            custom_interrupts=self._settings.ag_ui_custom_interrupts,
+            **facts,
+        )
 
     async def _stream(
         self,
@@ -338,13 +335,25 @@ class AgentWire(Wire):
 
         return leave
 
-    async def _wait_for_left(self, thread_id: str) -> bool:
-        """Wait for the end of a run whose client has left the thread just now; return whether there is one."""
-        task = self._leaving.get(thread_id)
-        if task is None:
-            return False
-        await asyncio.wait({task})
-        return True
+    async def _wait_for_left(self, thread_id: str) -> None:
+        """Wait for the end of a run whose client has left the thread just now."""
+        if (task := self._leaving.get(thread_id)) is not None:
+            await asyncio.wait({task})
+
+    async def _is_left(self, session: Session, thread_id: str) -> bool:
+        """Return whether the thread's open run ends because its client leaves: a page may abort it, and start another.
+
+        The server notices the closed connection a moment after the request.
+        """
+        for _ in range(_LOOKS):
+            if thread_id in self._leaving:
+                await self._wait_for_left(thread_id)
+                return True
+            state = await session.hub.describe(thread_id)
+            if state is not None and state.state == "cancelled":  # in another process
+                return True
+            await asyncio.sleep(_LOOK_INTERVAL)
+        return False
 
 
 def graph_of(state: LogState) -> str | None:
@@ -356,10 +365,6 @@ def graph_of(state: LogState) -> str | None:
 def run_id_of(state: LogState) -> str | None:
     """Return the id of an execution's last run."""
     return state.start_record.scope.run_id if state.start_record is not None else None
-
-
-def _ids_of(request: RunInput) -> frozenset[str]:
-    return frozenset(each["id"] for each in request.messages if each.get("id"))
 
 
 def _answers_of(command: Any, prompts: Mapping[str, Json]) -> list[Answer]:

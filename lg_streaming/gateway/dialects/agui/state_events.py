@@ -20,12 +20,14 @@ from lg_streaming.gateway.dialects.agui.messages import (
 from lg_streaming.gateway.dialects.agui.patch import json_patch
 
 if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
     from lg_streaming.gateway.dialects.agui.reading import Reading
     from lg_streaming.gateway.dialects.agui.text_events import TextEvents
     from lg_streaming.gateway.dialects.agui.tool_events import ToolEvents
     from lg_streaming.log.base import StoredUpdate
 
-__all__ = ["StateEvents"]
+__all__ = ["StateEvents", "shown_state"]
 
 _OWN_FIELDS: Final = frozenset({"messages", "tools", "context", "ag-ui", "copilotkit"})
 """Fields of a graph's state that pages have already."""
@@ -43,6 +45,7 @@ class StateEvents:
     def __init__(self, reading: Reading, texts: TextEvents, tools: ToolEvents) -> None:
         self._texts = texts
         self._tools = tools
+        self._reading = reading
         self._before = reading.checkpoint_id
         self._values = reading.values
         self._messages: list[Json] | None = None if reading.values is None else messages_in(reading.values)
@@ -80,7 +83,7 @@ class StateEvents:
             self._messages = messages_in(values)
 
     def _send_change(self, timestamp: float | None, words: Words) -> None:
-        shown = {name: value for name, value in (self._values or {}).items() if name not in _OWN_FIELDS}
+        shown = shown_state(self._values or {})
         before, self._shown = self._shown, shown
         if before is None:
             words.append(event("STATE_SNAPSHOT", {"snapshot": shown}, timestamp))
@@ -90,8 +93,11 @@ class StateEvents:
     # ---------------------------------------------------------------- snapshots
     def begin(self, words: Words) -> None:
         """Send the state before the updates, with the reasoning that it holds."""
-        if self._values is not None:
-            words.append(self._messages_snapshot(None, with_reasoning=True))
+        if not self._reading.replays:
+            words += [_messages_snapshot(each, self._reading.own, None) for each in self._reading.first_messages]
+        elif self._values is not None:
+            messages = self._messages or ()
+            words.append(_messages_snapshot(messages, self._reading.own, None, with_reasoning=True))
             self._send_change(None, words)
 
     def finish(self, timestamp: float | None, words: Words) -> None:
@@ -101,11 +107,7 @@ class StateEvents:
         if self._values is not None:
             self._send_change(timestamp, words)
         if self._messages is not None:
-            words.append(self._messages_snapshot(timestamp))
-
-    def _messages_snapshot(self, timestamp: float | None, *, with_reasoning: bool = False) -> bytes:
-        messages = snapshot_messages(self._messages or (), with_reasoning=with_reasoning)
-        return event("MESSAGES_SNAPSHOT", {"messages": messages}, timestamp)
+            words.append(_messages_snapshot(self._messages, self._reading.own, timestamp))
 
     # ---------------------------------------------------------------- messages
     def announce(self, messages: list[Json], words: Words, *, placed: bool = True) -> None:
@@ -116,16 +118,16 @@ class StateEvents:
             words: The events.
             placed: Whether the list is the whole one, in which a message without an id has its place.
         """
-        known = self._texts.known
+        known, own = self._texts.known, self._reading.own
         for place, message in enumerate(messages):
             message_id = message_id_of(message, place) if placed else id_of(message.get("id"))
-            if not message_id or message_id in known:
+            if not message_id or message_id in known or message_id in own:
                 continue
             known.add(message_id)
             if message.get("type") == "ai":
                 self._announce_answer(message, message_id, words)
             elif message.get("type") == "tool" and (call_id := id_of(message.get("tool_call_id"))):
-                self._tools.add_result(call_id, message_id, result_text(message.get("content")), words)
+                self._tools.add_result(call_id, result_text(message.get("content")), words)
 
     def _announce_answer(self, message: Json, message_id: str, words: Words) -> None:
         text = text_of(message.get("content"))
@@ -133,3 +135,15 @@ class StateEvents:
             self._texts.add_whole(message_id, text, words)
         for call in tool_calls(message):
             self._tools.add_whole(call["id"], id_of(call.get("name")), arguments_of(call), message_id, words)
+
+
+def shown_state(values: Json) -> Json:
+    """Return the fields of a state that have no events of their own, and do not come from the page."""
+    return {name: value for name, value in values.items() if name not in _OWN_FIELDS}
+
+
+def _messages_snapshot(
+    messages: Iterable[Json], own: Container[str], timestamp: float | None, *, with_reasoning: bool = False
+) -> bytes:
+    shown = snapshot_messages(messages, own=own, with_reasoning=with_reasoning)
+    return event("MESSAGES_SNAPSHOT", {"messages": shown}, timestamp)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lg_streaming.gateway.dialects.agui.events import Words, custom, event, to_json
-from lg_streaming.gateway.dialects.agui.messages import id_of, members, result_text
+from lg_streaming.gateway.dialects.agui.messages import id_of, members, result_id, result_text
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.dialects.agui.reading import Reading
@@ -100,14 +100,16 @@ class ToolEvents:
             text = result_text(result["content"])
         else:
             text = result_text(output)
-        self.add_result(call_id, id_of(result.get("id")) or f"result-{call_id}", text, words)
+        self.add_result(call_id, text, words)
 
-    def add_result(self, call_id: str, message_id: str, text: str, words: Words) -> None:
+    def add_result(self, call_id: str, text: str, words: Words) -> None:
         """Send the result of a call, unless the client has it."""
         if call_id in self._results:
             return
         self._results.add(call_id)
         self._close(call_id, words)
+        call = self._calls.get(call_id)
+        message_id = result_id(call_id, self._known.get(call_id, "") if call is None else call.message_id)
         fields = {"messageId": message_id, "toolCallId": call_id, "content": text, "role": "tool"}
         words.append(event("TOOL_CALL_RESULT", fields))
 
