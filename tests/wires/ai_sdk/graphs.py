@@ -51,6 +51,10 @@ class Gates:
     def open(self, chat: str) -> None:
         self._held[chat].release()
 
+    def close(self) -> None:
+        """Close all gates, for the chats of another server."""
+        self._held.clear()
+
 
 GATES = Gates()
 
@@ -336,6 +340,7 @@ class Place:
 @contextlib.contextmanager
 def place(saver: Any = None, **settings: Any) -> Generator[Place]:
     """Serve the graphs."""
+    GATES.close()
     module = StreamingModule({"limits": LIMITS, "gateway": {"heartbeat_interval": 0.2}, **settings})
     for name, graph in graphs(saver).items():
         module.graphs[name] = graph

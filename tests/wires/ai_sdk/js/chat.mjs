@@ -44,6 +44,7 @@ export class Page extends AbstractChat {
   // `graph` goes into each body; `requests` keeps what was sent, `data` what onData got.
   constructor({ graph, id = fresh(), messages = [], api = `${base}${path}`, body = {}, headers, fetch: send, ...options }) {
     const requests = []
+    const state = new State(messages)
     const transport = new DefaultChatTransport({
       api,
       headers,
@@ -54,10 +55,10 @@ export class Page extends AbstractChat {
         const response = await (send ?? fetch)(url, init)
         request.status = response.status
         request.headers = response.headers
+        state.changed()
         return response
       },
     })
-    const state = new State(messages)
     const data = [], calls = [], finishes = [], errors = []
     super({
       id, transport, state,
@@ -81,6 +82,8 @@ export class Page extends AbstractChat {
     }), () => `${what ?? fits}: status ${this.status}, ${this.error}, ${JSON.stringify(this.messages)}`)
   }
   ready() { return this.until((page) => page.status === "ready", "ready") }
+  // Wait until the server has answered a request.
+  answered(number = 0) { return this.until((page) => page.requests[number]?.status, "an answer") }
   // A page that is loaded again, with these messages.
   reload(messages, options = {}) {
     return new Page({ graph: this.graph, id: this.id, messages: structuredClone(messages), ...options })

@@ -292,6 +292,7 @@ const checks = {
     const { page, sent } = await begun()
     const again = page.reload([])
     const resumed = again.resumeStream()
+    await again.answered()
     await open(page.id)
     await Promise.all([sent, resumed])
     assert.equal(again.text, one)
@@ -302,6 +303,7 @@ const checks = {
     const { page, sent } = await begun()
     const again = page.reload(page.messages)
     const resumed = again.resumeStream()
+    await again.answered()
     await open(page.id)
     await Promise.all([sent, resumed])
     assert.equal(again.messages.length, 2)
@@ -318,6 +320,7 @@ const checks = {
     await page.until((it) => it.messages.length === 4 && it.text.length > 0)
     const again = page.reload(page.messages.slice(0, 3))
     const resumed = again.resumeStream()
+    await again.answered()
     await open(page.id)
     await Promise.all([sent, resumed])
     assert.equal(again.messages.length, 4)
@@ -333,6 +336,7 @@ const checks = {
     await page.until((it) => it.messages.length === 4 && it.text.length > 0)
     const again = page.reload(page.messages.slice(0, 2))
     const resumed = again.resumeStream()
+    await again.answered()
     await open(page.id)
     await Promise.all([sent, resumed])
     if (isFirst) return "this release copies the first answer into the new message"
@@ -357,6 +361,7 @@ const checks = {
     await sent
     const again = page.reload(page.messages.slice(0, 1))
     const resumed = again.resumeStream()
+    await again.answered()
     await open(page.id)
     await resumed
     assert.equal(again.text, one)
@@ -369,6 +374,7 @@ const checks = {
     assert.equal(page.status, "error", "a cut looks like the end")
     const again = page.reload(page.messages.slice(0, 1))
     const resumed = again.resumeStream()
+    await again.answered()
     await open(page.id)
     await resumed
     assert.equal(again.text, one)
@@ -380,6 +386,7 @@ const checks = {
     await cutReader(page)
     await sent
     const resumed = page.resumeStream()
+    await page.answered(1)
     await open(page.id)
     await resumed
     assert.equal(page.status, "ready")
@@ -621,6 +628,7 @@ const checks = {
     await page.until((it) => it.text.length > 0)
     const again = new Page({ api: `${base}/own`, id: page.id })
     const resumed = again.resumeStream()
+    await again.answered()
     await open(page.id)
     await Promise.all([sent, resumed])
     assert.equal(page.text, one)
@@ -635,7 +643,7 @@ async function continuation(history) {
   const page = await waiting("approve")
   const before = structuredClone(page.messages)
   await decide(page, true)
-  await page.until((it) => it.requests[1]?.status === 200, "the continuation")
+  await page.answered(1)
   const again = page.reload(history({ messages: before }), { sendAutomaticallyWhen: withApprovals })
   const resumed = again.resumeStream()
   await again.until((it) => it.text.length > 0)
