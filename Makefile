@@ -103,7 +103,7 @@ clean: ## remove what was built, and caches
 	find . -path ./$(VENV) -prune -o -path ./$(LOWEST) -prune -o -path '*/node_modules' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 distclean: clean ## and the virtual environment and the JavaScript packages
-	rm -rf $(VENV) $(LOWEST) .venv-langgraph-dev $(JS)/node_modules tests/wires/*/js/node_modules
+	rm -rf $(VENV) $(LOWEST) .venv-langgraph-dev $(JS)/node_modules tests/wires/*/js/node_modules tests/wires/pages/build
 
 $(RUN): pyproject.toml tools/virtual-environment
 	@tools/virtual-environment $(VENV) --editable '.[demo]'

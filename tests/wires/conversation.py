@@ -11,7 +11,7 @@ from lg_streaming.events import StreamUpdate
 from lg_streaming.log.base import StoredUpdate
 from lg_streaming.texts import TextAssembly
 
-__all__ = ["ENDS", "Call", "Conversation", "End", "parsed", "shown"]
+__all__ = ["ENDS", "Call", "Conversation", "End", "conversation_of", "parsed", "shown"]
 
 End = Literal["complete", "failed", "cancelled", "waiting", "running"]
 ENDS: dict[str, End] = {
@@ -45,8 +45,12 @@ class Conversation:
     @classmethod
     def of(cls, records: Sequence[StoredUpdate], *, takes_back: bool = True) -> Conversation:
         """Read updates as `TextAssembly` does, or, for wires that cannot take text back, with all that was ever sent."""
-        updates = [record.update for record in records]
-        return cls(_assembled(updates) if takes_back else _joined(updates), _calls(updates), _end(updates))
+        return conversation_of([record.update for record in records], takes_back=takes_back)
+
+
+def conversation_of(updates: Sequence[StreamUpdate], *, takes_back: bool = True) -> Conversation:
+    """Read updates, see `Conversation.of`."""
+    return Conversation(_assembled(updates) if takes_back else _joined(updates), _calls(updates), _end(updates))
 
 
 def shown(value: object) -> str:

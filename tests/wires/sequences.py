@@ -60,7 +60,8 @@ class Run:
         yield "llm_start", {"model": "scripted"}, scope
         for index, piece in enumerate(self.draw(st.lists(_TEXT, max_size=2))):
             yield "thinking", {"content": piece, "index": index}, scope
-        text = self.draw(st.lists(_TEXT, max_size=4))
+        # Each piece names its message, which clients without ids of messages need.
+        text = [f"<{message_id[-3:]}>{piece}" for piece in self.draw(st.lists(_TEXT, max_size=4))]
         for index, piece in enumerate(text):
             yield "token", {"content": piece, "index": index, "role": "ai"}, scope
         calls = [] if fails else self.draw(st.lists(_INPUT, max_size=2))

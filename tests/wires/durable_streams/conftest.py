@@ -1,14 +1,12 @@
 """The results of the stock client's checks."""
 
-import json
-import subprocess
-from collections.abc import Generator, Mapping
+import asyncio
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.node import node_executable
+from tests.support.npm import Checks, run_checks
 from tests.wires.durable_streams.place import PATH, Place, place
 
 JS = Path(__file__).parent / "js"
@@ -21,15 +19,6 @@ def running() -> Generator[Place]:
 
 
 @pytest.fixture(scope="module")
-def results(running: Place) -> Mapping[str, Any]:
-    """What the checks of `js/checks.mjs` found, by their name."""
-    done = subprocess.run(
-        [node_executable(), "checks.mjs", running.server.url, PATH],
-        cwd=JS,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return {line["check"]: line["error"] for line in map(json.loads, done.stdout.splitlines())}
+def results(running: Place) -> Checks:
+    """The results of the checks of `js/checks.mjs`, by name."""
+    return asyncio.run(run_checks(JS / "checks.mjs", running.server.url, PATH, timeout=60))

@@ -57,8 +57,8 @@ def driven_app(module: StreamingModule) -> FastAPI:
                 await hub.log.drop(id_)
             case "streams":
                 gateway: Any = module.gateway
-                http = gateway._http  # noqa: SLF001 (no other way to the open streams)
-                for stream in [each for each in http.streams if each._subscription.execution_id == id_]:  # noqa: SLF001
+                http = gateway._http
+                for stream in [each for each in http.streams if each._subscription.execution_id == id_]:
                     stream.cut() if asked["how"] == "break" else stream.close_for_restart()
             case other:
                 raise ValueError(other)

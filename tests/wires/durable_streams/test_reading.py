@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import AsyncGenerator, Generator
@@ -12,6 +13,7 @@ import httpx2
 import jwt
 import pytest
 
+from lg_streaming.gateway.dialects.durable_streams import reading
 from tests.support.redis_server import RedisServer
 from tests.wires.durable_streams.place import Place, place
 
@@ -54,10 +56,11 @@ async def test_the_python_client_reads_live_and_resumes(running: Place) -> None:
             if len(items) == 4:
                 running.tokens("python", 3, start=3)
             if len(items) == 7:
+                running.tokens("python", 3, start=6)
+            if len(items) == 8:
                 break
-        offset = response.offset
-    assert contents(items) == tokens(0, 6)
-    running.tokens("python", 3, start=6)
+        offset = response.offset  # this client sets it after the items of a message
+    assert contents(items) == tokens(0, 7)
     await running.module.hub.close("python")
     async with durable_streams.astream(f"{running.url}/python", offset=offset, live=False) as rest:
         assert contents([item async for item in rest.iter_json()]) == tokens(6, 9)
@@ -102,6 +105,25 @@ async def test_an_event_stream_ends_cleanly_with_its_token(guarded: Place) -> No
         assert found[-1][0] == "control"
         assert "streamClosed" not in found[-1][1]
         assert (await http.get(f"{guarded.url}/alices?offset=-1", headers=bearer("alice", lasts=-6))).status_code == 401
+
+
+# ---------------------------------------------------------------- pages
+async def test_a_long_history_comes_in_pages(running: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_PAGE", 5)
+    running.tokens("pages", 10)
+    await running.module.hub.close("pages")
+    found: list[tuple[int, bool, bool]] = []
+    items: list[dict[str, Any]] = []
+    async with client() as http:
+        offset = "-1"
+        while len(found) < 4 and (not found or not found[-1][1]):
+            answer = await http.get(f"{running.url}/pages?offset={offset}")
+            items += answer.json()
+            flags = ("stream-up-to-date" in answer.headers, "stream-closed" in answer.headers)
+            found.append((len(answer.json()), *flags))
+            offset = answer.headers["stream-next-offset"]
+    assert found == [(5, False, False), (5, False, False), (2, True, True)]
+    assert contents(items) == tokens(0, 10)
 
 
 # ---------------------------------------------------------------- ends
@@ -151,7 +173,7 @@ async def test_a_reader_that_lags_gets_the_gap_as_a_message(running: Place) -> N
         text += "".join([part async for part in parts])
     found = events_in(text)
     names = [name for name, _ in found]
-    assert all(after == "control" for name, after in zip(names, names[1:], strict=False) if name == "data")
+    assert all(after == "control" for name, after in itertools.pairwise(names) if name == "data")
     items = [item for name, content in found if name == "data" for item in content]
     gaps = [item for item in items if item["type"] == "gap"]
     assert [gap["data"]["from"] for gap in gaps] == [4]

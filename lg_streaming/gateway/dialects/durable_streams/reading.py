@@ -128,7 +128,7 @@ def page_response(asked: ReadRequest, page: HistoryPage, if_none_match: str) -> 
         headers["Cache-Control"] = "no-store"
     else:
         first = page.records[0].seq if page.records else 0
-        headers["ETag"] = f'"{first}-{offset_of(position)}{"-closed" if closed else "" if at_tail else "-part"}"'
+        headers["ETag"] = f'"{first}-{offset_of(position)}"'  # the end of a stream is an update too
         if _matches(if_none_match, headers["ETag"]):
             return Response(status_code=_NOT_MODIFIED, headers=headers)
     return Response(b"[%b]" % b",".join(items), headers=headers, media_type=_JSON)

@@ -85,6 +85,7 @@ class DurableStreams(Wire):
             asked = ReadRequest.parse(request, execution_id_of(request), wait=0)
             longest = self._context.gateway.settings.gateway.max_stream_duration
             options = StreamOptions(
+                headers={"Content-Type": "text/event-stream"},  # without a charset
                 encoder=lambda _, subscription: DurableEncoder(subscription, asked.cursor),
                 check=lambda attached: asked.check_gap(attached.reason),
                 max_duration=min(longest or self.connection_time, self.connection_time),

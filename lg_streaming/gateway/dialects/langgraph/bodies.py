@@ -100,6 +100,8 @@ class RunBody(_Body):
     metadata: Metadata | None = None
     stream_mode: Modes = Field(default_factory=lambda: ["values"])  # pyright: ignore[reportAssignmentType]
     stream_subgraphs: bool | None = False
+    stream_resumable: bool | None = None
+    """Checked only: every stream can be resumed."""
     on_disconnect: Literal["cancel", "continue"] | None = None
     multitask_strategy: Literal["reject", "enqueue", "interrupt", "rollback"] | None = None
     durability: Literal["sync", "async", "exit"] | None = None

@@ -8,7 +8,7 @@ const backoffOptions = { initialDelay: 20, maxDelay: 100, multiplier: 1.3, maxRe
 let number = 0
 
 const url = (id, query = "") => `${base}${path}/${encodeURIComponent(id)}${query}`
-const fresh = (name) => `${name}-${++number}`
+const fresh = (name) => `${name}-${process.pid}-${++number}`
 const drive = async (id, what, more = {}) => {
   const answer = await fetch(`${base}/drive`, {
     method: "POST",
@@ -381,7 +381,7 @@ const checks = {
 await Promise.all(
   Object.entries(checks).map(async ([name, check]) => {
     const failure = await within(check(), name, 20000).then(() => null, (error) => error)
-    console.log(JSON.stringify({ check: name, error: failure && `${failure.message}\n${failure.stack}` }))
+    console.log(JSON.stringify({ check: name, passed: failure === null, detail: failure?.stack ?? "" }))
   }),
 )
 process.exit(0)
