@@ -169,7 +169,9 @@ async def javascript_watch(url: str, text: str, sdk: str = "@langchain/langgraph
 
 
 Watch = Callable[[str, str], Any]
-CLIENTS = pytest.mark.parametrize("watch", [python_watch, javascript_watch])
+LONG = pytest.mark.wires
+CLIENTS = pytest.mark.parametrize("watch", [pytest.param(python_watch, marks=LONG), javascript_watch])
+"""Both clients; `make test` has one of them."""
 
 
 @pytest.fixture
@@ -182,6 +184,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@LONG
 @CLIENTS
 async def test_a_reader_moves_from_one_server_to_the_other(
     watch: Watch, folder: Path, log: str, redis_prefix: str
@@ -200,7 +203,7 @@ async def test_a_reader_moves_from_one_server_to_the_other(
 
 
 @CLIENTS
-@pytest.mark.parametrize("how", ["stop", "kill"])
+@pytest.mark.parametrize("how", ["stop", pytest.param("kill", marks=LONG)])
 async def test_a_gateway_restarts_in_the_middle(
     how: str, watch: Watch, folder: Path, log: str, redis_prefix: str
 ) -> None:
@@ -248,6 +251,7 @@ async def test_the_runs_process_is_killed(watch: Watch, folder: Path, log: str, 
         assert [each["content"] for each in watched.values["messages"]][1:] == [TEXT]
 
 
+@LONG
 async def test_a_killed_run_ends_with_an_error(folder: Path, log: str, redis_prefix: str) -> None:
     """Without `on_abandoned="resume"` the run ends; the next one of its thread works."""
     async with fleet_of(folder, log, redis_prefix) as fleet, client_of(fleet.url) as client:
@@ -301,6 +305,7 @@ async def answer_after_a_restart(folder: Path, log: str | None, prefix: str) -> 
             assert (await client.threads.get(thread))["status"] == "idle"
 
 
+@LONG
 async def test_a_server_cuts_its_streams_in_the_clients_way(folder: Path) -> None:
     """Each stream lives half a second at most. The oldest client takes a tidy end for the end of the run."""
     async with fleet_of(folder, gateway={"max_stream_duration": 0.5}) as fleet:
@@ -356,6 +361,7 @@ async def test_a_deleted_thread_takes_its_run_with_it(folder: Path) -> None:
         thread = (await client.threads.create())["thread_id"]
         run = await client.runs.create(thread, "agent", input=human(WORDS.format(gate="g")))
         await client.threads.delete(thread)
-        for request in (client.threads.get_state(thread), client.runs.get(thread, run["run_id"])):
-            with pytest.raises(NotFoundError):
-                await request
+        with pytest.raises(NotFoundError):
+            await client.threads.get_state(thread)
+        with pytest.raises(NotFoundError):
+            await client.runs.get(thread, run["run_id"])
