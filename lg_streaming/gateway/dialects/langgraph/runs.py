@@ -9,8 +9,9 @@ import orjson
 from starlette.responses import Response
 
 from lg_streaming.gateway.dialects.langgraph.bodies import MODES, CancelRuns, RunBody, parse_body
-from lg_streaming.gateway.dialects.langgraph.encoder import RunEncoder, with_interrupts
+from lg_streaming.gateway.dialects.langgraph.encoder import RunEncoder
 from lg_streaming.gateway.dialects.langgraph.final import FinalValues
+from lg_streaming.gateway.dialects.langgraph.reader import with_interrupts
 from lg_streaming.gateway.dialects.langgraph.refusals import RefusedError, no_run
 from lg_streaming.gateway.dialects.langgraph.shapes import interrupts_of
 from lg_streaming.gateway.dialects.langgraph.thread_stream import THREAD_MODES, ThreadEncoder
@@ -115,7 +116,7 @@ class RunRoutes:
         """Return the runs of a thread, newest first."""
         session = await self._wire.enter(peer)
         view = await self._services.threads.find(session, request.path_params["thread_id"])
-        found = [_described(view, each) for each in await self._services.runs_of(view)]
+        found = [_described(view, each) for each in await self._services.lookup.runs_of(view)]
         query = request.query_params
         if wanted := query.get("status"):
             found = [each for each in found if each["status"] == wanted]
@@ -181,7 +182,7 @@ class RunRoutes:
             segment = table.at(record.seq) if table is not None else None
             if fresh is None or segment is None:
                 return None
-            run = await services.run_of(fresh, segment.run_id)
+            run = await services.lookup.run_of(fresh, segment.run_id)
             run.begin = segment.begin
             return RunEncoder(_view(run, frozenset(run.modes), after=place), services.loader(thread_id, run.graph))
 
@@ -234,7 +235,7 @@ class RunRoutes:
             raise RefusedError(422, "thread_id: name the thread of the runs")
         view = await self._services.threads.find(session, thread_id)
         active = {"pending", "running"} if status in {None, "all"} else {status}
-        for record in await self._services.runs_of(view):
+        for record in await self._services.lookup.runs_of(view):
             if run_ids is not None and record.run_id not in run_ids:
                 continue
             if record.status_in(view.table, view.state) in active & {"pending", "running"}:
@@ -273,7 +274,7 @@ class RunRoutes:
         view = None if thread_id is None else await services.threads.look(session, thread_id, deleted=stateless)
         if view is None or thread_id is None:
             raise no_run(run_id)
-        return view, await services.run_of(view, run_id)
+        return view, await services.lookup.run_of(view, run_id)
 
     async def _open(
         self, session: Session, record: RunRecord, view: RunView, headers: dict[str, str], *, leaves: bool
