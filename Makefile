@@ -28,6 +28,8 @@ NODE := $(JS)/node_modules/.installed
 # The clients of other systems that tests drive: one folder for each protocol.
 CLIENTS := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/wires/*/js/package.json))
 
+TESTED := docs/guide/front-ends/tested-clients.md
+
 .PHONY: help demo test lowest quick check formatting lint types public-types imports documentation prose bench wires path attack soak docs js tools dist clean distclean
 
 help: ## this list
@@ -71,8 +73,9 @@ prose:
 bench: $(DEV) $(NODE) ## measure, one line of JSON each (ARGS="name" picks one)
 	@$(PYTHON) -m tests.bench $(ARGS)
 
-wires: tools $(DEV) $(NODE) $(CLIENTS) ## every version of the other systems' clients that the docs name, and the pages built with them
-	$(PYTHON) -m pytest -q -m wires -o faulthandler_timeout=1200 tests/wires $(ARGS)
+# With ARGS only some checks run: the page keeps its tables.
+wires: tools $(DEV) $(NODE) $(CLIENTS) ## every version of the other systems' clients: writes docs/guide/front-ends/tested-clients.md
+	$(PYTHON) -m pytest -q -m wires -o faulthandler_timeout=1200 tests/wires $(if $(ARGS),$(ARGS),--tested-clients=$(TESTED))
 
 path: $(DEV) ## list the functions on a token's way, from the model's callback to the server's socket
 	@$(PYTHON) -m tests.bench.path
@@ -100,7 +103,7 @@ clean: ## remove what was built, and caches
 	find . -path ./$(VENV) -prune -o -path ./$(LOWEST) -prune -o -path '*/node_modules' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 distclean: clean ## and the virtual environment and the JavaScript packages
-	rm -rf $(VENV) $(LOWEST) .venv-langgraph-dev $(JS)/node_modules tests/wires/*/js/node_modules
+	rm -rf $(VENV) $(LOWEST) .venv-langgraph-dev $(JS)/node_modules tests/wires/*/js/node_modules tests/wires/pages/build
 
 $(RUN): pyproject.toml tools/virtual-environment
 	@tools/virtual-environment $(VENV) --editable '.[demo]'

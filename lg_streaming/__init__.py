@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lg_streaming.errors import StreamingError
     from lg_streaming.events import Position, StreamEventType, StreamMetadata, StreamUpdate
     from lg_streaming.filters import UpdateFilter
-    from lg_streaming.gateway import Grant, Principal, sse_response
+    from lg_streaming.gateway import Grant, Principal, ai_sdk_response, sse_response
     from lg_streaming.hub import Attachment, SendPolicy, Sink, StreamHub, Subscription
     from lg_streaming.log import EventLog, MemoryLog
     from lg_streaming.module import StreamingModule
@@ -53,6 +53,7 @@ __all__ = [
     "Tasks",
     "TextAssembly",
     "UpdateFilter",
+    "ai_sdk_response",
     "current_emitter",
     "current_progress",
     "human_prompt",
@@ -93,6 +94,7 @@ _HOME: Final = {
     "Tasks": "activity",
     "TextAssembly": "texts",
     "UpdateFilter": "filters",
+    "ai_sdk_response": "gateway",
     "current_emitter": "emitter",
     "current_progress": "pipeline",
     "human_prompt": "runs",

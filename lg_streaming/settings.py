@@ -486,10 +486,23 @@ class WireSettings(_Section):
     """Graph that a request starts which names none. ``None``: the only one in ``streaming.graphs``."""
     ai_sdk_path: Path = "/api/chat"
     """Path of the Vercel AI SDK's chat."""
+    ai_sdk_clients: Literal["any", "5", "7"] = "any"
+    """Major version of all clients. ``7``: retried nodes take their text back. ``5``: no approvals."""
+    ai_sdk_data: tuple[str, ...] = ("milestone", "workflow_progress")
+    """Types of updates, and globs, that are sent as transient data parts."""
+    ai_sdk_resumes_interrupted: bool = False
+    """A page that loads while a run waits for a person gets its message, and not 204."""
     langgraph_path: Path = ""
     """Path before ``/threads``, ``/runs`` and ``/assistants`` of the LangGraph SDK."""
     ag_ui_path: Path = "/agui"
     """Path of AG-UI's endpoint."""
+    ag_ui_on_disconnect: Literal["cancel", "continue"] = "cancel"
+    """Handling of a run whose `HttpAgent` closes its connection, as with ``abortRun()``: it is cancelled, or goes on."""
+    ag_ui_on_cancelled: Literal["answer", "cancel_run"] = "answer"
+    """Handling of an interrupt that a page cancels: the graph gets ``{"cancelled": true}``, or false where it asked for
+    an approval; or its run is cancelled."""
+    ag_ui_custom_interrupts: bool = False
+    """Send interrupts as ``CUSTOM`` events ``on_interrupt``, too, for pages that were made for ``ag-ui-langgraph``."""
     copilotkit_path: Path = "/copilotkit"
     """Path before the routes of CopilotKit's runtime."""
     durable_streams_path: Path = "/v1/stream"

@@ -19,7 +19,7 @@ from lg_streaming.gateway.auth.policy import Action, Authenticate, Authorize, Gr
 from lg_streaming.gateway.gateway import Gateway
 from lg_streaming.gateway.http.event_stream import InitialData
 from lg_streaming.gateway.protocol.registry import json_schema
-from lg_streaming.gateway.responses import sse_response
+from lg_streaming.gateway.responses import ai_sdk_response, sse_response
 
 __all__ = [
     "Action",
@@ -30,6 +30,7 @@ __all__ = [
     "InitialData",
     "Principal",
     "Revoked",
+    "ai_sdk_response",
     "json_schema",
     "sse_response",
 ]

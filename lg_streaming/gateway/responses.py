@@ -17,6 +17,7 @@ from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.event_stream import InitialData, StreamOptions
 from lg_streaming.gateway.http.lazy_stream import LazyStream
 from lg_streaming.gateway.protocol.http_models import StreamQuery
+from lg_streaming.gateway.protocol.inbound import SubscribeExecution
 from lg_streaming.gateway.protocol.registry import parse
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from lg_streaming.hub import StreamHub
     from lg_streaming.hub.page import OnGap
 
-__all__ = ["sse_response"]
+__all__ = ["ai_sdk_response", "sse_response"]
 
 
 def sse_response(
@@ -111,4 +112,68 @@ def sse_response(
             headers=dict(headers or {}),
         ),
         heartbeat_interval=heartbeat_interval,
+    )
+
+
+def ai_sdk_response(
+    hub: StreamHub,
+    execution_id: str,
+    *,
+    after: Position | str | None = None,
+    resume: bool = False,
+    max_duration: float | None = None,
+    heartbeat_interval: float | None = None,
+    headers: Mapping[str, str] | None = None,
+    **filters: Unpack[FilterOptions],
+) -> Response:
+    """Return the message of an execution's run for `useChat` of the AI SDK, as the response of your own route.
+
+    ```python
+    @app.post("/chat")
+    async def chat(body: ChatBody, user: CurrentUser) -> Response:
+        run = await streaming.runs.start("assistant", to_input(body), execution_id=body.id, owner=user.id)
+        return ai_sdk_response(streaming.hub, run.execution_id, after=run.after)
+
+
+    @app.get("/chat/{chat_id}/stream")
+    async def resume(chat_id: str, user: CurrentUser) -> Response:
+        return ai_sdk_response(streaming.hub, chat_id, resume=True)
+    ```
+
+    Your route decides who may read; this function checks no token. The stream ends with the run, or when it waits for
+    a human. An error before it has the error's HTTP status, and its message as the body.
+
+    Args:
+        hub: The hub of the execution.
+        execution_id: The execution to read; it need not have started.
+        after: Position before the run's first update, as `GraphRun.after`; None for the beginning of the execution. A
+            position within the run, at which it waited for an answer, continues the message that the client has.
+        resume: Whether the client has lost the message: it gets that of the running run from its beginning, and 204
+            if none is running. Not with `after`.
+        max_duration: Seconds after which the connection is cut, so that the client can tell it from the end; default:
+            the settings'.
+        heartbeat_interval: Seconds between comments on an idle stream; default: the settings'.
+        headers: Additional headers of the response.
+        filters: The updates to send; see `FilterOptions`. The types about nodes, tools and runs have to pass.
+
+    Raises:
+        BadRequestError: If the id or an option cannot be used.
+    """
+    from lg_streaming.gateway.dialects.ai_sdk import MessageResponse, form_of  # noqa: PLC0415 (one wire of several)
+
+    seconds(none="for the settings'").check("max_duration", max_duration, BadRequestError)
+    seconds(none="for the settings'").check("heartbeat_interval", heartbeat_interval, BadRequestError)
+    if resume and after is not None:
+        raise BadRequestError("resume begins at the beginning of the message: leave after out")
+    known = after if after is None or isinstance(after, Position) else Position.parse(after)
+    context = HttpContext.for_hub(hub)
+    payload = {"execution_id": execution_id, "after": None if known is None else str(known), **filter_payload(filters)}
+    return MessageResponse(
+        context,
+        parse(SubscribeExecution, {name: value for name, value in payload.items() if value is not None}),
+        form=form_of(hub.settings.wires),
+        resume=resume,
+        max_duration=context.gateway.settings.gateway.max_stream_duration if max_duration is None else max_duration,
+        heartbeat_interval=heartbeat_interval,
+        headers=dict(headers or {}),
     )

@@ -219,6 +219,10 @@ class HubPublisher:
         """Return ``data`` as JSON, as it is now. A later publish is not affected by changes of the object."""
         return self._writer.encoder.codec.to_json(data)
 
+    def redact(self, type: str, data: object) -> Any:
+        """Return data without the secrets that an update of this type would not have. Never raises."""
+        return self._writer.encoder.codec.apply_redact(type, data)
+
     def note_refused(self, execution_id: str, type: str, error: Exception) -> None:
         """Count and log an update that was refused where no error may be raised."""
         match error:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import StateSnapshot
 
@@ -107,7 +107,8 @@ class RemoteThreads:
     async def checkpoint_before(self, graph: str, thread_id: str, message_id: str) -> str | None:
         """Return the newest checkpoint whose state does not have a message, for a run that replaces it.
 
-        None if no checkpoint with fewer messages is kept: the run then has to begin with an empty thread.
+        For a message of the thread's first input it is the checkpoint before that input. None if no checkpoint without
+        the message is kept: the run then has to begin with an empty thread.
 
         Raises:
             GraphNotFoundError: If the graph is not registered.
@@ -115,12 +116,39 @@ class RemoteThreads:
         thread = GraphThread(self._graphs[graph], thread_id)
         if thread.graph.checkpointer is None:
             return None
+        first: str | None = None
         async for snapshot in thread.graph.aget_state_history(thread.config_at(None)):
-            if snapshot.next == ("__start__",):
-                continue  # the input waits to be applied
-            if message_id not in _message_ids(snapshot.values):
-                return str(snapshot.config.get("configurable", {}).get("checkpoint_id"))
-        return None
+            has_message = message_id in _message_ids(snapshot.values)
+            checkpoint_id = str(snapshot.config.get("configurable", {}).get("checkpoint_id"))
+            if snapshot.next == ("__start__",):  # the input waits to be applied
+                first = None if has_message else checkpoint_id
+            elif not has_message:
+                return checkpoint_id
+        return first
+
+    def keeps(self, graph: str) -> bool:
+        """Return whether a graph has a checkpointer.
+
+        Raises:
+            GraphNotFoundError: If the graph is not registered.
+        """
+        return GraphThread(self._graphs[graph], "").graph.checkpointer is not None
+
+    async def open_calls(self, graph: str, thread_id: str) -> list[str]:
+        """Return the ids of the tool calls at the end of a thread's messages that have no result."""
+        thread = GraphThread(self._graphs[graph], thread_id)
+        if thread.graph.checkpointer is None:
+            return []
+        values = (await thread.graph.aget_state(thread.config_at(None))).values
+        messages = cast("Mapping[str, Any]", values).get("messages") if isinstance(values, Mapping) else None
+        answered: set[str] = set()
+        for each in reversed(cast("list[Any]", messages) if isinstance(messages, list) else []):
+            if isinstance(each, ToolMessage):
+                answered.add(each.tool_call_id)
+                continue
+            calls = each.tool_calls if isinstance(each, AIMessage) else []
+            return [str(call["id"]) for call in calls if call["id"] not in answered]
+        return []
 
     async def message_ids(self, graph: str, thread_id: str) -> list[str]:
         """Return the ids of the messages in the newest state, in order."""

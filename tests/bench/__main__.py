@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 NEEDED = {"name", "ratio", "target", "ok"}
 TIMEOUT = 600.0
-ON_REQUEST = {"start_langgraph"}
+ON_REQUEST = {"start_langgraph", "wires"}
 """Benchmarks that run only when they are named: they install something."""
 
 

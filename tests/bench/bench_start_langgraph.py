@@ -5,90 +5,29 @@ package index, so `make bench` runs this only when it is named. Both run the gra
 in another process. Theirs streams in the mode `messages-tuple`, from a thread that was made before the clock starts.
 """
 
-import asyncio
 import importlib.metadata
-import json
 import operator
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import asynccontextmanager
 
 import uvloop
 
 from lg_streaming.settings import TokenDefaults
 from tests.bench.bench_start import ONE_EACH, Process, client_of, client_process, start
-from tests.bench.stage import ROOT, tell
-from tests.support.server import free_socket
+from tests.bench.peers import install, langgraph_dev, version_of
+from tests.bench.stage import tell
 
 ROUNDS = 3
 SHORT_ROUNDS = 9
-FOLDER = ROOT / ".venv-langgraph-dev"
-SERVER = FOLDER / "bin/langgraph"
-START_TIMEOUT = 60.0
 GRAPHS = {"write": "graph", "short": "short"}
-TICKS = os.sysconf("SC_CLK_TCK")
-QUIET = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGSMITH_TRACING": "false", "NO_COLOR": "1"}
-
-
-def install() -> None:
-    """Install their server, with the versions of LangGraph and LangChain that this environment has."""
-    same = [f"{name}=={importlib.metadata.version(name)}" for name in ("langgraph", "langchain-core")]
-    command = [str(ROOT / "tools/virtual-environment"), FOLDER.name, "langgraph-cli[inmem]", *same]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not SERVER.exists():
-        sys.exit(
-            f"LangGraph's development server cannot be installed into {FOLDER.name}, so there is nothing to compare "
-            f"with:\n{(done.stdout + done.stderr)[-2000:]}"
-        )
-
-
-def processor_time(process: int) -> float:
-    """Seconds of the processor that a process has used, in all its threads."""
-    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 @asynccontextmanager
 async def their_client() -> AsyncGenerator[tuple[Process, Callable[[], float]]]:
     """A client of their server, and the server's processor time."""
-    with tempfile.TemporaryDirectory() as folder:
-        graphs = {name: f"{ROOT / 'tests/bench/start_graph.py'}:{graph}" for name, graph in GRAPHS.items()}
-        settings = {"dependencies": ["."], "graphs": graphs}
-        (Path(folder) / "langgraph.json").write_text(json.dumps(settings), encoding="utf-8")
-        with free_socket() as sock:
-            port = sock.getsockname()[1]
-        server = await asyncio.create_subprocess_exec(
-            *(SERVER, "dev", "--no-browser", "--no-reload", "--allow-blocking", "--port", str(port)),
-            cwd=folder,
-            env={**os.environ, **QUIET},
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            await wait_until_it_listens(server, port)
-            async with client_process(port, "langgraph") as client:
-                yield client, lambda: processor_time(server.pid)
-        finally:
-            with suppress(ProcessLookupError):
-                server.terminate()
-            await server.wait()
-
-
-async def wait_until_it_listens(server: Process, port: int) -> None:
-    async with asyncio.timeout(START_TIMEOUT):
-        while True:
-            with suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                return
-            if server.returncode is not None:
-                sys.exit(f"LangGraph's development server ended with {server.returncode}")
-            await asyncio.sleep(0.2)
+    async with langgraph_dev(GRAPHS) as (port, busy), client_process(port, "langgraph") as client:
+        yield client, busy
 
 
 async def measure() -> dict[str, list[dict[str, float]]]:
@@ -121,7 +60,7 @@ def main() -> None:
     }
     versions = {
         "langgraph": importlib.metadata.version("langgraph"),
-        "langgraph_api": their_version(),
+        "langgraph_api": version_of("langgraph-api"),
     }
     first, their_first = (middle[name]["first_s"] * 1e3 for name in ("our first", "their first"))
     shown = {"ours_ms": round(first, 2), "theirs_ms": round(their_first, 2), **versions}
@@ -136,12 +75,6 @@ def main() -> None:
         sizes |= {"theirs": theirs, "theirs_gzip": middle["theirs, gzip"]}
         shown = {f"{which}_bytes": round(each["size"], 1) for which, each in sizes.items()}
         tell(f"bytes of a token, {name}, to LangGraph's", ours["size"] / theirs["size"], 1.0, operator.le, **shown)
-
-
-def their_version() -> str:
-    """The version of their server."""
-    (found,) = FOLDER.glob("lib/python*/site-packages/langgraph_api-*.dist-info")
-    return found.name.removeprefix("langgraph_api-").removesuffix(".dist-info")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from typing import Any, TypedDict
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langgraph.graph import START, StateGraph
+from langgraph.graph import START, MessagesState, StateGraph
 
-__all__ = ["SHORT", "TOKENS", "graph", "graph_of", "short"]
+__all__ = ["SHORT", "TOKENS", "chat", "chat_of", "graph", "graph_of", "short"]
 
 TOKENS = 5_000
 SHORT = 20
@@ -41,11 +41,16 @@ class TurningModel(BaseChatModel):
             await asyncio.sleep(0)
 
 
-def graph_of(tokens: int) -> Any:
-    """A graph whose answer has so many tokens."""
+def model_of(tokens: int) -> TurningModel:
+    """A model whose answer has so many tokens."""
     chunks = [ChatGenerationChunk(message=AIMessageChunk(content=f"word{n} ")) for n in range(tokens)]
     chunks.append(ChatGenerationChunk(message=AIMessageChunk(content="", chunk_position="last")))
-    model = TurningModel(ready=chunks)
+    return TurningModel(ready=chunks)
+
+
+def graph_of(tokens: int) -> Any:
+    """A graph whose answer has so many tokens."""
+    model = model_of(tokens)
 
     async def write(state: State) -> State:
         pieces = [chunk.text async for chunk in model.astream(state.get("topic", ""))]
@@ -54,4 +59,14 @@ def graph_of(tokens: int) -> Any:
     return StateGraph(State).add_node("write", write).add_edge(START, "write").compile()
 
 
-graph, short = graph_of(TOKENS), graph_of(SHORT)
+def chat_of(tokens: int, **compile_options: Any) -> Any:
+    """A chat, whose state is the messages: the answer has so many tokens."""
+    model = model_of(tokens)
+
+    async def write(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    return StateGraph(MessagesState).add_node("write", write).add_edge(START, "write").compile(**compile_options)
+
+
+graph, short, chat = graph_of(TOKENS), graph_of(SHORT), chat_of(TOKENS)

@@ -132,7 +132,8 @@ async def test_a_remote_start_begins_at_a_checkpoint() -> None:
         assert await threads.message_ids("nested", "e") == ["u", "in", "out"]
         before_out = await threads.checkpoint_before("nested", "e", "out")
         assert before_out == history[1]["checkpoint"]["checkpoint_id"]
-        assert await threads.checkpoint_before("nested", "e", "u") is None
+        before_input = await threads.checkpoint_before("nested", "e", "u")
+        assert before_input == history[3]["checkpoint"]["checkpoint_id"]
         run = await runner.start(
             RemoteStart(graph="nested", input=None, execution_id="e", checkpoint_id=before_out), "alice"
         )

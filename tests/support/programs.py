@@ -28,7 +28,7 @@ _STARTS = re.compile(
     r"""
     ^ (?: from | import ) \s+ (?:
         multiprocessing | pty | subprocess | tests\.serving\.process | tests\.deploy\.\w+
-        | tests\.support (?: \. | \s+ import \s+ (?: \w+ , \s )* ) (?: browser | forks | warm )
+        | tests\.support (?: \. | \s+ import \s+ (?: \w+ , \s )* ) (?: browser | forks | npm | warm )
     ) \b
     | \b (?:
         create_subprocess_(?: exec | shell ) | runpytest_subprocess

@@ -53,6 +53,8 @@ __all__ = [
 _UVICORN: Final = "uvicorn."
 _BEGINS_MESSAGE: Final = frozenset({Opcode.TEXT, Opcode.BINARY})
 _new_decoder: Final = codecs.getincrementaldecoder("utf-8")
+_MOST_WRAPPERS: Final = 20
+"""Most middlewares that are followed to the server's channel."""
 _LONGEST_TIMEOUT: Final = 2**31 - 1
 """Milliseconds; the maximum that the kernel accepts."""
 _TCP_NOTSENT_LOWAT: Final[int | None] = getattr(
@@ -63,16 +65,23 @@ _TCP_NOTSENT_LOWAT: Final[int | None] = getattr(
 class ServerTransport:
     """The server's transport under the connection that the current task serves."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, *, is_direct: bool = True) -> None:
         self._transport = transport
+        self._is_direct = is_direct
 
     def abort(self) -> None:
         """Abort the connection; what waits to be sent is dropped. Harmless when repeated."""
         self._transport.abort()
 
     def close(self) -> None:
-        """Close the connection after the bytes that wait to be sent. Harmless when repeated."""
-        self._transport.close()
+        """Close the connection after the bytes that wait to be sent. Harmless when repeated.
+
+        Behind a middleware that would end the response after these bytes, they are dropped.
+        """
+        if self._is_direct or not self.buffered:
+            self._transport.close()
+        else:
+            self._transport.abort()
 
     def set_user_timeout(self, seconds: float) -> None:
         """Set the seconds after which the kernel ends the connection of a peer that acknowledges no data.
@@ -269,19 +278,44 @@ def _under_tls(transport: asyncio.Transport) -> asyncio.Transport | None:
     return cast("asyncio.Transport", inner) if hasattr(inner, "set_write_buffer_limits") else None
 
 
-def current_transport() -> ServerTransport | None:
-    """Return the transport of the connection that the current task serves, or None if it cannot be found."""
+def current_transport(receive: object = None) -> ServerTransport | None:
+    """Return the transport of the connection that the current task serves, or None if it cannot be found.
+
+    Args:
+        receive: The request's channel. It leads to the server where a middleware runs the application in another task.
+    """
     owner = _uvicorn_owner(asyncio.current_task())
+    is_direct = owner is not None
+    owner = owner or _channel_owner(receive)
     transport = getattr(owner, "transport", None)
     if not all(hasattr(transport, name) for name in ("abort", "write", "get_write_buffer_size", "get_extra_info")):
         return None
     transport = cast("asyncio.Transport", transport)
     if not any(base.__name__ == "WebSocketsSansIOProtocol" for base in type(owner).__mro__):
-        return ServerTransport(transport)
+        return ServerTransport(transport, is_direct=is_direct)
     known = isinstance(getattr(owner, "writable", None), asyncio.Event) and all(
         isinstance(getattr(owner, name, None), bool) for name in ("handshake_complete", "close_sent", "disconnected")
     )
     return WebSocketTransport(transport, owner) if known and hasattr(owner, "conn") else ServerTransport(transport)
+
+
+def _channel_owner(receive: object) -> object:
+    """Return uvicorn's object behind a channel, through the methods and functions that wrap it."""
+    for _ in range(_MOST_WRAPPERS):
+        owner = getattr(receive, "__self__", None)
+        if owner is not None:
+            if _is_uvicorns(owner):
+                return owner
+            receive = getattr(owner, "_receive", None)
+        else:
+            names = getattr(getattr(receive, "__code__", None), "co_freevars", ())
+            cells = dict(zip(names, getattr(receive, "__closure__", None) or (), strict=True))
+            cell = next((cells[name] for name in cells if name.endswith("receive")), None)
+            try:
+                receive = getattr(cell, "cell_contents", None)
+            except ValueError:  # not assigned yet
+                return None
+    return None
 
 
 def _uvicorn_owner(task: asyncio.Task[Any] | None) -> object:
@@ -291,7 +325,11 @@ def _uvicorn_owner(task: asyncio.Task[Any] | None) -> object:
     if frame is None or frame.f_code.co_name != "run_asgi":
         return None
     owner = frame.f_locals.get("self")
-    return owner if any(base.__module__.startswith(_UVICORN) for base in type(owner).__mro__) else None
+    return owner if _is_uvicorns(owner) else None
+
+
+def _is_uvicorns(owner: object) -> bool:
+    return any(base.__module__.startswith(_UVICORN) for base in type(owner).__mro__)
 
 
 def on_shutdown(

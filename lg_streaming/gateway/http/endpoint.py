@@ -120,6 +120,7 @@ class Endpoint:
         for_all_pages: Whether pages of every origin may load the response.
         describe_error: Function that makes the response of an error.
         expose: Names of response headers that pages of allowed origins may read.
+        accept: Names of additional request headers that pages may send.
         methods: Functions for `GET`, `POST` and so on; `HEAD` is answered like `GET`.
     """
 
@@ -130,6 +131,7 @@ class Endpoint:
         for_all_pages: bool = False,
         describe_error: Callable[[StreamingError], Response] = error_response,
         expose: Sequence[str] = (),
+        accept: Sequence[str] = (),
         **methods: Handle,
     ) -> None:
         self._context = context
@@ -138,6 +140,7 @@ class Endpoint:
         self._methods = methods
         self._describe_error = describe_error
         self._expose = ", ".join(expose)
+        self._accept = tuple(accept)
         allowed = [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
         self._allow = ", ".join(sorted(allowed))
 
@@ -190,7 +193,7 @@ class Endpoint:
                 **headers,
                 "Allow": self._allow,
                 "Access-Control-Allow-Methods": self._allow,
-                "Access-Control-Allow-Headers": ", ".join(self._policy.cors_request_headers(peer)),
+                "Access-Control-Allow-Headers": ", ".join([*self._accept, *self._policy.cors_request_headers(peer)]),
                 "Access-Control-Max-Age": "600",
             },
         )

@@ -76,8 +76,12 @@ class StreamOptions:
     """Maker of the format's encoder; None for the library's own events."""
     keep_alive_header: bool = False
     """True for the header ``Connection: keep-alive`` under HTTP/1."""
+    check: Callable[[SubscribeResult], None] | None = None
+    """Called with the answer to the subscribe; raises a `StreamingError` to refuse the reader."""
     on_leave: Callable[[], Awaitable[object]] | None = None
     """Awaited after a client has left a stream that had not ended."""
+    before_end: Callable[[], Awaitable[object]] | None = None
+    """Awaited before the encoder's `on_end`."""
 
 
 async def open_stream(
@@ -96,6 +100,8 @@ async def open_stream(
     # With `fail` the stream itself reports the gap, and ends there.
     lenient = query.model_copy(update={"on_gap": "oldest"}) if query.on_gap == "fail" else query
     subscription, attached = await session.subscribe(lenient)
+    if options.check is not None:
+        options.check(attached)
     if head_only or (options.encoder is None and _is_past_end(query, attached)):
         session.close()
         return Response(status_code=200 if head_only else 204, headers={**_HEADERS, **options.headers})
@@ -166,6 +172,7 @@ class EventStream(Response):
         self.encoder: EventStreamEncoder = _encoder(session, subscription, options)
         self._keep_alive_header = options.keep_alive_header
         self._on_leave = options.on_leave
+        self._before_end = options.before_end
         self._max_duration = options.max_duration
         self._transport: ServerTransport | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -205,7 +212,7 @@ class EventStream(Response):
             self.headers["Content-Encoding"] = self._coder.name
         if self._keep_alive_header and scope["http_version"] in {"1.0", "1.1"}:
             self.headers["Connection"] = "keep-alive"
-        self._transport = current_transport()
+        self._transport = current_transport(receive)
         if self._transport is not None:
             self._transport.set_user_timeout(2 * self._context.gateway.settings.limits.send_timeout)
         self._context.streams.add(self)
@@ -219,7 +226,7 @@ class EventStream(Response):
             await asyncio.wait({self._pump, leaving}, return_when=asyncio.FIRST_COMPLETED)
             await timers.close()  # a keep-alive that waits for the client must not mix with the end
             if not leaving.done():
-                await self._finish(send)
+                await self._finish(send, leaving)
             elif self._on_leave is not None and not self._pump.done():
                 await self._on_leave()
         finally:
@@ -246,7 +253,7 @@ class EventStream(Response):
             with contextlib.suppress(TimeoutError, OSError):  # the delivery or the disconnect ends the stream
                 await self._write(self.encoder.keep_alive)
 
-    async def _finish(self, send: Send) -> None:
+    async def _finish(self, send: Send, leaving: asyncio.Task[None]) -> None:
         """End the response properly, if the client reads it."""
         pump = self._pump
         if pump is not None and not pump.done():
@@ -263,17 +270,18 @@ class EventStream(Response):
         except TimeoutError:
             self.cut()
         if self._breaks:
-            self._break_off()
+            await self._break_off(leaving)
 
-    def _break_off(self) -> None:
+    async def _break_off(self, leaving: asyncio.Task[None]) -> None:
         """Close the connection without the end of the body, after the bytes that wait to be sent.
 
-        Raises:
-            ConnectionError: If the server has no such means: it closes the connection of a failed application.
+        Without the server's transport the response stays incomplete, for which a server breaks the connection, or
+        resets the stream of HTTP/2.
         """
-        if self._transport is None:
-            raise ConnectionError("the stream ends before its run: its reader has to reconnect")
-        self._transport.close()
+        if self._transport is not None:
+            self._transport.close()
+            await asyncio.wait({leaving}, timeout=_CLOSE_TIMEOUT)  # else the server logs an incomplete response
+            self._transport.abort()
 
     def cut(self) -> None:
         """Abort the connection, if the server allows that."""
@@ -309,6 +317,8 @@ class EventStream(Response):
             hub = self._context.gateway.hub
             found = await hub.describe(subscription.execution_id) if over and not self.encoder.shared else None
             state = found.state if found is not None else None
+            if self._before_end is not None:
+                await self._before_end()
             self._last_words = self.encoder.on_end(last.position, run_is_over=over, state=state) or self._last_words
         except TimeoutError:
             logger.info("a reader of %r is cut off: nothing was read", subscription.execution_id)

@@ -10,6 +10,7 @@ import orjson
 from cryptography.fernet import Fernet, InvalidToken
 
 from lg_streaming.errors import BadRequestError
+from lg_streaming.events import Position
 from lg_streaming.gateway.http.endpoint import wait_disconnected
 from lg_streaming.gateway.session.session import attach, format_time
 from lg_streaming.hub import Page
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
     from lg_streaming.gateway.protocol.http_models import HistoryQuery, ListQuery
     from lg_streaming.gateway.session.session import Session
-    from lg_streaming.hub import FleetStatistics, Subscription
+    from lg_streaming.hub import FleetStatistics, Gap, Subscription
     from lg_streaming.log.base import EventLog, LogState, StoredUpdate
     from lg_streaming.log.fleet import Fleet
 
-__all__ = ["Cursors", "HistoryReader", "execution_info", "fleet_info", "list_executions"]
+__all__ = ["Cursors", "HistoryPage", "HistoryReader", "execution_info", "fleet_info", "list_executions"]
 
 _PAGE_BYTES: Final = 1_048_576
 _MOST_LOOKED_AT: Final = 500
@@ -52,7 +53,12 @@ class HistoryReader:
             subscription.close()
 
     async def read(self, session: Session, query: HistoryQuery, receive: Receive) -> bytes:
-        """Read a page, and return it as JSON.
+        """Read a page, and return it as JSON. Raises like `page`."""
+        page = await self.page(session, query, receive)
+        return _page_json(query.execution_id, page)
+
+    async def page(self, session: Session, query: HistoryQuery, receive: Receive) -> HistoryPage:
+        """Read a page; if it is empty, wait for `query.wait` seconds.
 
         Raises:
             StreamingError: If the caller may not read the execution, or its token was revoked during the wait. If the
@@ -74,9 +80,11 @@ class HistoryReader:
         state = await session.hub.describe(query.execution_id)
         if state is not None and not subscription.is_vetted(state):
             state = None  # it is another's by now
-        cut = _withheld(page, query.after) if fails else _cut(page)
-        stopped = subscription.at_interruption and len(cut.records) == len(page.records)
-        return _page_json(query.execution_id, cut, state, stopped=stopped)
+        records, position = _cut(page)
+        if fails and page.gap is not None and query.after != "latest":  # the reader stays at its position
+            records, position = (), None if query.after is None else Position.parse(query.after)
+        stopped = subscription.at_interruption and len(records) == len(page.records)
+        return HistoryPage(records, position, page.gap, state, stopped=stopped)
 
 
 async def _wait(session: Session, subscription: Subscription, query: HistoryQuery, receive: Receive) -> Page | None:
@@ -107,42 +115,45 @@ async def _wait(session: Session, subscription: Subscription, query: HistoryQuer
         await asyncio.gather(reading, leaving, return_exceptions=True)
 
 
-def _withheld(page: Page, after: str | None) -> _VisiblePage:
-    """Keep the reader at its position if the page has a gap, which it does not accept."""
-    return _cut(page) if page.gap is None else _VisiblePage(page, (), after)
-
-
 @dataclass(frozen=True, slots=True)
-class _VisiblePage:
-    """The part of a page that one response contains."""
+class HistoryPage:
+    """A page of updates, up to about 1 MiB."""
 
-    page: Page
     records: Sequence[StoredUpdate]
-    position: str | None
+    position: Position | None
+    """The position after the page."""
+    gap: Gap | None
+    """The updates that are missing before the page."""
+    state: LogState | None
+    """The state of the execution, after the page was read."""
+    stopped: bool
+    """True if reading ended because the run waits for a human."""
 
 
-def _cut(page: Page) -> _VisiblePage:
+def _cut(page: Page) -> tuple[Sequence[StoredUpdate], Position | None]:
+    """Return the records that fit in one response, and the position after them."""
     size = 0
     for index, record in enumerate(page.records):
         size += len(record.json)
         if size > _PAGE_BYTES and index:
-            return _VisiblePage(page, page.records[:index], str(page.records[index - 1].position))
-    return _VisiblePage(page, page.records, None if page.position is None else str(page.position))
+            return page.records[:index], page.records[index - 1].position
+    return page.records, page.position
 
 
-def _page_json(execution_id: str, cut: _VisiblePage, state: LogState | None, *, stopped: bool) -> bytes:
-    more = state is not None and cut.position != f"{state.epoch}:{state.head}"
-    gap = cut.page.gap
+def _page_json(execution_id: str, page: HistoryPage) -> bytes:
+    state, gap = page.state, page.gap
+    position = None if page.position is None else str(page.position)
+    more = state is not None and position != f"{state.epoch}:{state.head}"
     head: dict[str, Any] = {
         "execution_id": execution_id,
         "state": state.state if state is not None else "unknown",
-        "position": cut.position,
+        "position": position,
         "recovered": gap is None,
         **({"gap": gap.to_dict()} if gap is not None else {}),
-        "ended": stopped or (state is not None and state.ended and not more),
+        "ended": page.stopped or (state is not None and state.ended and not more),
         "more": more,
     }
-    return b'%b,"updates":[%b]}' % (orjson.dumps(head)[:-1], b",".join([record.json for record in cut.records]))
+    return b'%b,"updates":[%b]}' % (orjson.dumps(head)[:-1], b",".join([record.json for record in page.records]))
 
 
 # ---------------------------------------------------------------- executions

@@ -27,6 +27,7 @@ def query_payload(
     texts: Collection[str] = (),
     flags: Collection[str] = (),
     numbers: Collection[str] = (),
+    ignore_others: bool = False,
 ) -> dict[str, object]:
     """Return the query's options, by name.
 
@@ -37,6 +38,7 @@ def query_payload(
             last event id counts as `after`.
         flags: Options with `true` or `false`.
         numbers: Options with a number, whole or with a decimal point.
+        ignore_others: Whether other options are ignored.
 
     Raises:
         BadRequestError: If the query has another option, or a value that is not the flag or number it has to be.
@@ -54,7 +56,7 @@ def query_payload(
             payload[name] = _flag(name, values[-1])
         elif name in numbers:
             payload[name] = _number(name, values[-1])
-        else:
+        elif not ignore_others:
             raise BadRequestError(f"{given!r:.80}: there is no such option")
     if "after" in texts and (last := last_event_id(request.headers, request.query_params)):
         payload["after"] = last

@@ -42,6 +42,7 @@ class WebSocketConnection:
         limits: Limits.
         framer: Frames messages, compressed or not.
         refuse: Closes the connection with an error when the peer exceeds the inbound limits.
+        give_up: Closes the connection of a peer that has stopped reading; default: with the error's code.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class WebSocketConnection:
         limits: TransportLimits,
         framer: Framer,
         refuse: Callable[[StreamingError], None],
+        give_up: Callable[[StreamingError], None] | None = None,
     ) -> None:
         self._send = send
         self._task = asyncio.current_task()
@@ -64,7 +66,7 @@ class WebSocketConnection:
             self._transport.set_user_timeout(2 * limits.bounds.send_timeout)
         self.frame: Framing = framer.framing_of(self._transport)
         """Framing of its messages."""
-        self.buffer: SendBuffer = open_send_buffer(send, self._transport, limits.bounds, self.abort)
+        self.buffer: SendBuffer = open_send_buffer(send, self._transport, limits.bounds, give_up or self.abort)
         self.inbound: InboundMeter = InboundMeter(limits.inbound, refuse, self.buffer.admit)
         """Meter of what the peer sends."""
         if isinstance(self._transport, WebSocketTransport):

@@ -28,7 +28,7 @@ class MessageParts:
         whole: Whether the message so far is needed.
     """
 
-    __slots__ = ("_blocks", "_calls", "_head", "_kind", "_text", "_whole", "id", "metadata", "named", "type")
+    __slots__ = ("_blocks", "_call_ids", "_calls", "_head", "_kind", "_text", "_whole", "id", "metadata", "named", "type")
 
     def __init__(self, message_id: str, role: object = "ai", *, streamed: bool = True, whole: bool = False) -> None:
         self.id = message_id
@@ -36,6 +36,7 @@ class MessageParts:
         name = "AIMessageChunk" if self.type == "ai" and streamed else self.type
         self._head = b'{"type":%b,"id":%b,"content":' % (orjson.dumps(name), orjson.dumps(message_id))
         self._calls: dict[str, int] = {}
+        self._call_ids: dict[object, str] = {}  # of the newest call of each index
         self._blocks: list[dict[str, Any]] = []
         self._kind = ""
         self._text: list[str] = []
@@ -78,7 +79,10 @@ class MessageParts:
 
     def tool_args(self, data: Mapping[str, Any]) -> bytes:
         """Return the part of a tool call, as JSON: its name and its id only in the first one."""
-        call_id, args = str(data.get("tool_call_id") or ""), str(data.get("args") or "")
+        place, args = data.get("index"), str(data.get("args") or "")
+        # Only the first piece of a call has its id; further ones have its index.
+        call_id = str(data.get("tool_call_id") or "") or self._call_ids.get(place, "")
+        self._call_ids[place] = call_id
         first = call_id not in self._calls
         index = self._calls.setdefault(call_id, len(self._calls))
         chunk = {

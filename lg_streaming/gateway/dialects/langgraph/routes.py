@@ -6,9 +6,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import quote, unquote
 
-from starlette.routing import Match, Route
+from starlette.routing import Match, Route, WebSocketRoute
 
 from lg_streaming.gateway.dialects.langgraph.bodies import SearchAssistants, parse_body
+from lg_streaming.gateway.dialects.langgraph.events import EventRoutes
 from lg_streaming.gateway.dialects.langgraph.refusals import RefusedError, refuse, refused
 from lg_streaming.gateway.dialects.langgraph.runs import RunRoutes
 from lg_streaming.gateway.dialects.langgraph.services import Services
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from lg_streaming.gateway.auth.peer import Peer
+    from lg_streaming.gateway.dialects.langgraph.event_socket import EventSockets
     from lg_streaming.gateway.http.context import HttpContext
     from lg_streaming.types import WireName
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["LangGraph"]
 
 _EXPOSED: Final = ("Content-Location", "Location", "X-Pagination-Total", "X-Pagination-Next")
+_EVENTS: Final = ("{thread_id}", "stream", "events")
 _FIRST: Final = ("threads", "runs", "assistants", "info", "ok")
 
 
@@ -52,6 +55,7 @@ class LangGraph(Wire):
         self._services = Services(context.gateway)
         self._runs = RunRoutes(self, context, self._services)
         self._threads = ThreadRoutes(self, self._services)
+        self._events = EventRoutes(self, context, self._services)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -63,10 +67,10 @@ class LangGraph(Wire):
         prefix = self._settings.langgraph_path
         table = [(pattern, self._endpoint(methods)) for pattern, methods in self._table()]
         dispatcher = _Dispatcher(prefix, table, self._endpoint({}, unknown=True))
-        return [_Below(path, dispatcher) for path in self.paths]
+        return [_Socket(f"{prefix}/threads", self._events.sockets), *(_Below(path, dispatcher) for path in self.paths)]
 
     def _table(self) -> list[tuple[str, Mapping[str, Handle]]]:
-        runs, threads = self._runs, self._threads
+        runs, threads, events = self._runs, self._threads, self._events
         return [
             ("ok", {"GET": self._ok}),
             ("info", {"GET": self._info}),
@@ -89,6 +93,8 @@ class LangGraph(Wire):
             ("threads/{thread_id}/state/checkpoint", {"POST": threads.state_at}),
             ("threads/{thread_id}/state/{checkpoint_id}", {"GET": threads.state}),
             ("threads/{thread_id}/history", {"GET": threads.history, "POST": threads.history}),
+            ("threads/{thread_id}/commands", {"POST": events.command}),
+            ("threads/{thread_id}/stream/events", {"POST": events.stream}),
             ("threads/{thread_id}/stream", {"GET": runs.thread_stream}),
             ("threads/{thread_id}/runs", {"GET": runs.list, "POST": runs.create}),
             ("threads/{thread_id}/runs/stream", {"POST": runs.stream}),
@@ -172,6 +178,35 @@ class _Below(Route):
         if path == self.path or path.startswith(self._below):
             return Match.FULL, {"endpoint": self.endpoint, "path_params": {}}
         return Match.NONE, {}
+
+
+class _Socket(WebSocketRoute):
+    """Route of the event stream of a thread, over WebSocket.
+
+    Args:
+        path: Path of the threads.
+        sockets: The connections.
+    """
+
+    def __init__(self, path: str, sockets: EventSockets) -> None:
+        super().__init__(f"{path}/{{thread_id}}/stream/events", sockets.serve)
+        self._below = f"{path}/"
+        self._sockets = sockets
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See `Route.matches`."""
+        if scope["type"] == "websocket" and self._thread(scope) is not None:
+            return Match.FULL, {"endpoint": self.endpoint, "path_params": {}}
+        return Match.NONE, {}
+
+    def _thread(self, scope: Scope) -> str | None:
+        path = _path_of(scope)
+        values = _matched(_EVENTS, path[len(self._below) :].split("/")) if path.startswith(self._below) else None
+        return None if values is None else unquote(values["thread_id"])
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See `Route.handle`."""
+        await self._sockets.serve(self._thread(scope) or "", scope, receive, send)
 
 
 class _Dispatcher:

@@ -176,6 +176,14 @@ class Threads:
         await self.remember(session, thread_id, graph=body.graph_id, metadata=body.metadata)
         return await self.find(session, thread_id)
 
+    async def may_create(self, session: Session, thread_id: str) -> bool:
+        """Return whether the caller may create a thread of this id, which no thread has."""
+        try:
+            await self._check_new(session, await self._assistants.allowed(session), thread_id)
+        except RefusedError:
+            return False
+        return True
+
     async def _check_new(self, session: Session, graphs: list[str], thread_id: str) -> None:
         """Check that the caller may choose the id of a thread. Another's thread looks like a forbidden id."""
         if thread_id.startswith(_RESERVED):

@@ -1,0 +1,110 @@
+"""The encoder alone: each rule of the client's, for recorded runs and for made-up ones, in pages of any size."""
+
+import asyncio
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lg_streaming.gateway.dialects.ai_sdk.encoder import Form, UiMessageStream
+from lg_streaming.globs import Globs
+from lg_streaming.log.base import StoredUpdate
+from tests.wires.ai_sdk.reader import Reader, chunks_of
+from tests.wires.conversation import Conversation
+from tests.wires.recordings import EXECUTION, RECORDINGS, Recording, record_all
+from tests.wires.sequences import sequences
+
+ENDS = {"workflow_complete", "workflow_error", "workflow_cancelled", "workflow_abandoned"}
+
+
+@functools.cache
+def recorded() -> dict[str, Recording]:
+    return asyncio.run(record_all())
+
+
+def first_message(records: Sequence[StoredUpdate]) -> Sequence[StoredUpdate]:
+    """The updates of the first run."""
+    end = next((index for index, each in enumerate(records) if each.type in ENDS), len(records))
+    return records[: end + 1]
+
+
+def encode(records: Sequence[StoredUpdate], sizes: Sequence[int] = (), **options: Any) -> list[bytes]:
+    """Encode updates in pages of these sizes: streams, each of which ends with the run or where it waits."""
+    options = {"form": Form(data=Globs(("progress",))), **options}
+    encoder, bodies = UiMessageStream(**options), [b""]
+    at, left = 0, list(sizes)
+    while at < len(records):
+        size = left.pop(0) if left else len(records)
+        bodies[-1] += encoder.encode(EXECUTION, records[at : at + size]).wire
+        at += size
+        is_over = at >= len(records) and records[-1].type in ENDS
+        if (at >= len(records) or size % 2) and not is_over:  # else the reader lags
+            bodies[-1] += encoder.caught_up()
+        if encoder.is_complete and at < len(records):
+            bodies[-1] += encoder.on_end(None, run_is_over=False)
+            encoder = UiMessageStream(**options)
+            encoder.prime(EXECUTION, records[:at])
+            encoder.go_on(None, dict.fromkeys(encoder.questions, {}))
+            bodies.append(b"")
+    bodies[-1] += encoder.on_end(None, run_is_over=records[-1].type in ENDS)
+    return bodies
+
+
+def read(records: Sequence[StoredUpdate], sizes: Sequence[int] = (), **options: Any) -> Reader:
+    message = Reader(approvals=options.pop("approvals", True))
+    for body in encode(records, sizes, **options):
+        message.read(chunks_of(body))
+        assert not message.would_send()
+        for part in message.calls:
+            if part["state"] == "approval-requested":
+                part["state"] = "approval-responded"
+    return message
+
+
+def check_same(message: Reader, records: Sequence[StoredUpdate]) -> None:
+    """Check that a message has the texts and the calls of a run."""
+    wanted = Conversation.of(records, takes_back=False)
+    texts: dict[str, str] = {}
+    for part in message.parts:
+        if part["type"] == "text":
+            key = str(part["langgraph"]["message_id"])
+            texts[key] = texts.get(key, "") + part["text"]
+    assert {name: text for name, text in texts.items() if name in wanted.texts} == wanted.texts
+    calls = {each["toolCallId"]: each for each in message.calls if each["type"] != "dynamic-tool"}
+    assert calls.keys() >= wanted.calls.keys()
+    for call_id, call in wanted.calls.items():
+        if call.error is not None:
+            assert calls[call_id]["errorText"] == call.error
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+@pytest.mark.parametrize("sizes", [(), (1,) * 400, (3, 50, 2) * 100], ids=["at once", "one by one", "mixed"])
+def test_a_recorded_run(name: str, sizes: Sequence[int]) -> None:
+    records = first_message(recorded()[name].records)
+    message = read(records, sizes)
+    if name != "evicted beginning":
+        check_same(message, records)
+
+
+@given(sequences(), st.lists(st.integers(1, 9), max_size=20), st.booleans())
+def test_made_up_runs(records: list[StoredUpdate], sizes: list[int], replay: bool) -> None:  # noqa: FBT001 (drawn)
+    first = first_message(records)
+    message = read(first, sizes, replay_until=first[-1].seq if replay else 0)
+    check_same(message, first)
+    if replay:
+        assert not message.transient
+
+
+@given(sequences(), st.integers(1, 60), st.lists(st.integers(1, 9), max_size=9))
+def test_a_stream_that_begins_in_a_gap(records: list[StoredUpdate], start: int, sizes: list[int]) -> None:
+    rest = first_message(records)[start:]
+    if rest:
+        read(rest, sizes, run_id="r-1")
+
+
+@given(sequences(), st.lists(st.integers(1, 9), max_size=9))
+def test_streams_without_approvals(records: list[StoredUpdate], sizes: list[int]) -> None:
+    read(first_message(records), sizes, form=Form(clients="5"), approvals=False)
