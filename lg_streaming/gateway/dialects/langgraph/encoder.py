@@ -291,7 +291,8 @@ class RunEncoder:
             if not message.named:
                 message.named = True
                 yield "messages", self._message_metadata(message.id, message.metadata)
-            yield "messages", b"event: messages/partial\ndata: [%b]\n" % message.so_far()
+            kind = b"partial" if scope.request_id is not None else b"complete"
+            yield "messages", b"event: messages/%b\ndata: [%b]\n" % (kind, message.so_far())
         if self._events:
             ends = record.type == "llm_complete"
             name = "on_chat_model_end" if ends else "on_chat_model_stream"
