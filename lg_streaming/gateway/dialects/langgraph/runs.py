@@ -121,7 +121,7 @@ class RunRoutes:
         if wanted := query.get("status"):
             found = [each for each in found if each["status"] == wanted]
         offset, limit = _number(query.get("offset"), 0), _number(query.get("limit"), _DEFAULT_LIMIT)
-        chosen = query.getlist("select")
+        chosen = _texts(request, "select")
         page = found[offset : offset + limit]
         return json_response(
             [{name: each[name] for name in chosen if name in each} if chosen else each for each in page]
@@ -133,8 +133,7 @@ class RunRoutes:
 
     async def _join_stream(self, request: Request, session: Session) -> Response:
         view, record = await self._find(session, request)
-        query = request.query_params
-        named = [each for each in query.getlist("stream_mode") if each]
+        named = _texts(request, "stream_mode")
         if unknown := [each for each in named if each not in MODES]:
             raise RefusedError(422, f"stream_mode: {unknown[0]:.80} is no mode")
         modes = frozenset(named) if named else frozenset(record.modes)
@@ -166,7 +165,7 @@ class RunRoutes:
     async def _thread_stream(self, request: Request, session: Session) -> Response:
         services, thread_id = self._services, request.path_params["thread_id"]
         view = await services.threads.find(session, thread_id)
-        named = [each for part in request.query_params.getlist("stream_mode") for each in part.split(",") if each]
+        named = _texts(request, "stream_mode")
         if unknown := [each for each in named if each not in THREAD_MODES]:
             raise RefusedError(422, f"stream_mode: {unknown[0]:.80} is no mode of a thread")
         state = view.state
@@ -331,6 +330,15 @@ def flag(request: Request, name: str) -> bool:
     if text not in {*_TRUE, *_FALSE}:
         raise RefusedError(422, f"{name}: true or false, not {text:.40}")
     return text in _TRUE
+
+
+def _texts(request: Request, name: str) -> list[str]:
+    """Return a parameter of the query that may be repeated.
+
+    One value may hold several, with commas between them, or as the JSON list that clients before 1.15 send.
+    """
+    parts = (part for value in request.query_params.getlist(name) for part in value.strip("[]").split(","))
+    return [text for part in parts if (text := part.strip(' "'))]
 
 
 def _rolls_back(request: Request) -> bool:
