@@ -317,6 +317,18 @@ async def test_a_server_cuts_its_streams_in_the_clients_way(folder: Path) -> Non
         assert (watched.failed, watched.text) == (None, TEXT)
 
 
+@CLIENTS
+async def test_a_cut_connection_below_a_path(watch: Watch, folder: Path) -> None:
+    """Clients join the places of a response to their base URL, with its path."""
+    async with fleet_of(folder, wires={"langgraph_path": "/api/lg"}) as fleet:
+        async with watch(f"{fleet.url}/api/lg", WORDS.format(gate="g")) as watched:
+            await watched.shows("one two")
+            fleet.proxy.reset()
+            fleet.open("g")
+            await watched.end()
+        assert (watched.failed, watched.text) == (None, TEXT)
+
+
 async def test_a_slow_reader_delays_no_one(folder: Path) -> None:
     """A reader that takes nothing while the run goes on gets all of it later; others have it at once."""
     async with fleet_of(folder) as fleet, tcp_proxy(fleet.servers[0].port) as slow:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import quote, unquote
 
 from starlette.routing import Match, Route, WebSocketRoute
 
-from lg_streaming import __version__
 from lg_streaming.gateway.dialects.langgraph.bodies import SearchAssistants, parse_body
 from lg_streaming.gateway.dialects.langgraph.events import EventRoutes
 from lg_streaming.gateway.dialects.langgraph.refusals import RefusedError, refuse, refused
@@ -121,7 +121,9 @@ class LangGraph(Wire):
         """Return the server's version. Public, like `_ok`."""
         flags = {"assistants": True, "crons": False, "langsmith": False, "langsmith_tracing_replicas": False}
         host = {"kind": "self-hosted", "project_id": None, "revision_id": None, "tenant_id": None}
-        return json_response({"version": __version__, "langgraph_py_version": None, "flags": flags, "host": host})
+        return json_response(
+            {"version": version("lg-streaming"), "langgraph_py_version": None, "flags": flags, "host": host}
+        )
 
     async def _assistant(self, request: Request, peer: Peer) -> Response:
         session = await self.enter(peer)
