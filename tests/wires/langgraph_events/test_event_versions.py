@@ -1,11 +1,17 @@
 """Versions of the stock event clients, over both transports."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.wires.langgraph.places import check_all_passed, run_script
 from tests.wires.langgraph.python_checks import Place
 from tests.wires.langgraph_events.test_stock_clients import JS, TRANSPORTS
-from tests.wires.results import Tested
+
+if TYPE_CHECKING:
+    from tests.wires.results import Tested
 
 pytestmark = [pytest.mark.anyio, pytest.mark.wires]
 

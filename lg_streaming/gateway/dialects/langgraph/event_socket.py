@@ -269,7 +269,7 @@ class _Socket:
         try:
             while True:
                 while self._requests:
-                    reader = await self._serve_request(self._requests.popleft(), reader)
+                    reader = await self._serve_request(reader)
                 self._asked.clear()
                 if reader is None:
                     await self._asked.wait()
@@ -295,10 +295,17 @@ class _Socket:
                 each.cancel()
             await asyncio.gather(ready, asked, return_exceptions=True)
 
-    async def _serve_request(self, request: _Request, reader: _Reader | None) -> _Reader | None:
-        if request.selection is None:
-            return self._unsubscribe(request, reader)
-        return await self._subscribe(request, request.selection, reader)
+    async def _serve_request(self, reader: _Reader | None) -> _Reader | None:
+        """Serve the oldest request, and with a subscription all that follow it: their past events come in one order."""
+        if self._requests[0].selection is None:
+            return self._unsubscribe(self._requests.popleft(), reader)
+        return await self._subscribe(reader)
+
+    def _taken(self) -> list[_Request]:
+        taken: list[_Request] = []
+        while self._requests and self._requests[0].selection is not None:
+            taken.append(self._requests.popleft())
+        return taken
 
     def _unsubscribe(self, request: _Request, reader: _Reader | None) -> _Reader | None:
         if self._selections.pop(request.name, None) is None:
@@ -309,26 +316,28 @@ class _Socket:
             reader.tape.select(list(self._selections.values()))
         return reader
 
-    async def _subscribe(self, request: _Request, selection: Selection, before: _Reader | None) -> _Reader:
-        """Send all past events of a subscription, then the answer, and return the reader of live events.
+    async def _subscribe(self, before: _Reader | None) -> _Reader:
+        """Send all past events of subscriptions, then the answers, and return the reader of live events.
 
         The past ends where the live events of the other subscriptions have arrived.
         """
         services, session = self._services, self._session
         query = await services.threads.event_query(session, self._thread_id)
         subscription, attached = await session.subscribe(query)
-        head = attached.position.seq if attached.position is not None else 0
         states = services.threads.states_of(self._thread_id, await session.hub.describe(self._thread_id))
-        tape = Tape(self._frame, [selection], segment_id)
+        requests = self._taken()
+        new = {each.name: each.selection for each in requests if each.selection is not None}
+        tape = Tape(self._frame, list(new.values()), segment_id)
         reader = _Reader(subscription.source, tape, states)
-        end = head if before is None or before.source.position is None else before.source.position.seq
+        sent = attached.position if before is None else before.source.position
+        end = sent.seq if sent is not None else 0
         while (position := subscription.source.position) is not None and position.seq < end:
             await self._send(reader, await reader.read(end - position.seq))
-        self._selections[request.name] = selection
-        result = {"subscription_id": request.name, "replayed_events": tape.written}
-        self._answer(
-            {"type": "success", "id": request.id, "result": result, "meta": {"applied_through_seq": tape.last}}
-        )
+        self._selections |= new
+        for each in requests:
+            result = {"subscription_id": each.name, "replayed_events": tape.written}
+            meta = {"applied_through_seq": tape.last}
+            self._answer({"type": "success", "id": each.id, "result": result, "meta": meta})
         tape.select(list(self._selections.values()))
         return reader
 
