@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from tests.bench.bench_start_langgraph import QUIET, SERVER, install, wait_until_it_listens
+from tests.bench.peers import QUIET, SERVER, START_TIMEOUT, install
 from tests.support.server import ROOT, free_socket
 
 __all__ = ["reference_server"]
@@ -36,9 +36,21 @@ async def reference_server(gates: Path) -> AsyncGenerator[str]:
                 stderr=log,
             )
             try:
-                await wait_until_it_listens(server, port)
+                await _wait_until_it_listens(server, port)
                 yield f"http://127.0.0.1:{port}"
             finally:
                 with suppress(ProcessLookupError):
                     server.terminate()
                 await server.wait()
+
+
+async def _wait_until_it_listens(server: asyncio.subprocess.Process, port: int) -> None:
+    async with asyncio.timeout(START_TIMEOUT):
+        while True:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                await writer.wait_closed()
+                return
+            assert server.returncode is None, "LangGraph's development server ended"
+            await asyncio.sleep(0.1)

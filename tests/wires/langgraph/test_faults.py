@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from langgraph_sdk.errors import NotFoundError
 
@@ -303,6 +304,27 @@ async def answer_after_a_restart(folder: Path, log: str | None, prefix: str) -> 
             frames = await answer()
             assert frames[-1].data["messages"][-1]["content"] == "answer: late"
             assert (await client.threads.get(thread))["status"] == "idle"
+
+
+@pytest.mark.parametrize("how", ["a restart", "the longest duration"])
+async def test_a_stream_that_is_cut_has_no_tidy_end(how: str, folder: Path) -> None:
+    """The chunked body lacks its last chunk, so that no client takes it for complete."""
+    limit = {"max_stream_duration": 0.3 if how == "the longest duration" else None}
+    async with fleet_of(folder, gateway=limit) as fleet, httpx2.AsyncClient(base_url=fleet.url) as http:
+        thread = (await http.post("/threads", json={})).json()["thread_id"]
+        body = {"assistant_id": "agent", "input": human(WORDS.format(gate="g")), "stream_mode": TUPLES}
+        got: list[bytes] = []
+
+        async def start() -> None:
+            async with http.stream("POST", f"/threads/{thread}/runs/stream", json=body) as response:
+                async for part in response.aiter_bytes():
+                    got.append(part)
+                    if b"event: messages" in part and how == "a restart":
+                        fleet.servers[0].process.terminate()
+
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await start()
+        assert b"event: messages" in b"".join(got)
 
 
 @LONG

@@ -109,7 +109,9 @@ class LangGraph(Wire):
         handles = {name: _answering(handle) for name, handle in methods.items()}
         if unknown:
             handles = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), _answering(_unknown))
-        return Endpoint(self._context, for_all_pages=False, describe_error=refused, expose=_EXPOSED, **handles)
+        return Endpoint(
+            self._context, for_all_pages=False, accept=(), describe_error=refused, expose=_EXPOSED, **handles
+        )
 
     # --- what the server is ---------------------------------------------------------------------------------
 

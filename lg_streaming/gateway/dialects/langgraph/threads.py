@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.log.base import LogState
 
-__all__ = ["ThreadView", "Threads"]
+__all__ = ["ThreadView", "Threads", "as_it_waits"]
 
 _END_TIMEOUT: Final = 30.0
 _THREADS: Final = "langgraph_threads"
@@ -265,7 +265,7 @@ class Threads:
         last = view.table.last if view.table is not None else None
         if found is None and last is not None:
             found = await state_of_log(self._context.hub, view.thread_id, last.begin)
-        return found
+        return None if found is None else as_it_waits(found, view)
 
     async def describe(self, view: ThreadView, *, with_values: bool = True) -> dict[str, Any]:
         """Return a thread as clients know it."""
@@ -298,6 +298,19 @@ class Threads:
 
 def _owned(owner: str | None) -> str:
     return f"langgraph_threads_of/{'' if owner is None else f'={owner}'}"
+
+
+def as_it_waits(snapshot: dict[str, Any], view: ThreadView) -> dict[str, Any]:
+    """Return the newest state without the interrupts that have answers: the run goes on when all have one."""
+    if not view.waits:
+        return snapshot
+    prompts = view.table.prompts if view.table is not None else {}
+
+    def left(interrupts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [each for each in interrupts if each["id"] in prompts]
+
+    tasks = [{**each, "interrupts": left(each["interrupts"])} for each in snapshot["tasks"]]
+    return {**snapshot, "tasks": tasks, "interrupts": left(snapshot["interrupts"])}
 
 
 def _graph_of(state: LogState | None) -> str | None:
