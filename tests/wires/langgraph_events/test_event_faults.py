@@ -17,7 +17,7 @@ from tests.support.node import NodeClient, node_process
 from tests.support.redis_server import RedisServer
 from tests.wires.langgraph.python_checks import human
 from tests.wires.langgraph.test_faults import Fleet, fleet_of
-from tests.wires.langgraph_events.test_stock_clients import JS, TRANSPORTS
+from tests.wires.langgraph_events.test_stock_clients import JS
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +71,7 @@ def check(watched: Watched) -> None:
     assert watched.values["messages"][-1]["content"] == TEXT
 
 
-@TRANSPORTS
+@pytest.mark.parametrize("transport", [pytest.param("sse", marks=pytest.mark.wires), "websocket"])
 async def test_a_gateway_stops_in_the_middle(
     transport: str, tmp_path: Path, shared_redis: RedisServer, redis_prefix: str
 ) -> None:
@@ -90,7 +90,7 @@ async def test_a_gateway_stops_in_the_middle(
         assert "Traceback" not in gateway.log
 
 
-@TRANSPORTS
+@pytest.mark.parametrize("transport", ["sse", pytest.param("websocket", marks=pytest.mark.wires)])
 async def test_commands_to_the_other_process(
     transport: str, tmp_path: Path, shared_redis: RedisServer, redis_prefix: str
 ) -> None:

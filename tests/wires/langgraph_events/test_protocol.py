@@ -307,7 +307,7 @@ async def test_a_reader_that_stops_reading() -> None:
         ) as one:
             assert await subscribe(one, {"channels": ["custom"]}) == []
             assert streaming.gateway.connections == 1
-            for _ in range(200):
+            for _ in range(100):
                 streaming.hub.publish(thread, "custom", {"name": "x", "data": "x" * 100_000})
             async with asyncio.timeout(20):
                 while streaming.gateway.connections:

@@ -288,6 +288,8 @@ def test_a_reader_after_a_gap_gets_events_of_the_whole_tape(records: list[Stored
     whole = {event["seq"]: event for event in events(records)}
     assembler = Assembler()
     for event in found:
+        if event["method"] == "input.requested" and event["seq"] not in whole:
+            continue  # the question was asked in a missing update, and is repeated when the run stops
         known = whole[event["seq"]]
         assert known["event_id"] == event["event_id"]
         assert _without_ids(known["params"]["data"]) == _without_ids(event["params"]["data"])
