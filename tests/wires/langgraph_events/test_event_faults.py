@@ -105,7 +105,7 @@ async def test_commands_to_the_other_process(
             first = await tape(fleet.servers[0].url, thread, until="interrupted")
             (asked,) = [event["params"]["data"] for event in first if event["method"] == "input.requested"]
             watched.status = None
-            params = {"interrupt_id": asked["interrupt_id"], "namespace": [], "response": "from afar"}
+            params: dict[str, Any] = {"interrupt_id": asked["interrupt_id"], "namespace": [], "response": "from afar"}
             answer = await command(other.url, thread, "input.respond", params)
             assert answer["type"] == "success", answer
             await watched.end()

@@ -60,12 +60,13 @@ async def start(http: httpx2.AsyncClient, thread: str, text: str) -> Any:
     return await command(http, thread, "run.start", assistant_id="agent", input=human(text))
 
 
-async def read(http: httpx2.AsyncClient, thread: str, body: Any = None, count: int = 1, **headers: str) -> list[Any]:
+async def read(http: httpx2.AsyncClient, thread: str, body: Any = None, count: int = 1, after: str = "") -> list[Any]:
     """The events of a thread up to the end of a run, with their ids in the stream."""
     events: list[Any] = []
     async with asyncio.timeout(20):
-        path, content = f"/threads/{thread}/stream/events", {"channels": ALL, **(body or {})}
-        async with http.stream("POST", path, json=content, headers=headers) as response:
+        path = f"/threads/{thread}/stream/events"
+        content: Any = {"channels": ALL, **(body or {})}
+        async with http.stream("POST", path, json=content, headers={"Last-Event-ID": after}) as response:
             assert response.status_code == 200
             assert response.headers["content-type"].startswith("text/event-stream")
             async for line in response.aiter_lines():
@@ -96,12 +97,12 @@ async def test_a_reader_continues_from_each_form_of_position(place: Place) -> No
         known, rest = whole[at], whole[at + 1 :]
         assert await read(http, thread, {"since": known["seq"]}) == rest
         assert await read(http, thread, {"since_event_id": known["event_id"]}) == rest
-        assert await read(http, thread, **{"Last-Event-ID": known["event_id"]}) == rest
+        assert await read(http, thread, after=known["event_id"]) == rest
         running = whole[0]["event_id"]
         assert running.startswith("synth:")
-        assert await read(http, thread, **{"Last-Event-ID": running}) == whole[1:]
+        assert await read(http, thread, after=running) == whole[1:]
         for unknown in ("nonsense", "1-5", "99999999999999", f"{known['event_id'].split('-')[0]}-999999999"):
-            assert await read(http, thread, **{"Last-Event-ID": unknown}) == whole
+            assert await read(http, thread, after=unknown) == whole
         assert await read(http, thread, {"since": 10**12}) == whole
         narrow = await read(http, thread, {"channels": ["lifecycle", "messages"], "namespaces": [[]], "depth": 0})
         assert narrow == [event for event in whole if event["method"] in {"lifecycle", "messages"}]

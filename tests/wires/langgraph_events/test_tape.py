@@ -190,7 +190,7 @@ def texts(found: list[Event]) -> dict[str, str]:
 
 
 def written(content: Any) -> str:
-    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    parts: Any = content if isinstance(content, list) else [{"type": "text", "text": content}]
     return "".join(part.get("text", "") for part in parts if part["type"] == "text")
 
 
@@ -204,7 +204,8 @@ def test_recorded_runs(name: str, recorded: dict[str, Sequence[StoredUpdate]]) -
     check(found)
     streamed = texts(found)
     values = [event["params"]["data"] for event in found if event["method"] == "values"]
-    messages = [each for each in (values[-1].get("messages", []) if values else []) if each["type"] == "ai"]
+    state: list[Any] = values[-1].get("messages", []) if values else []
+    messages = [each for each in state if each["type"] == "ai"]
     for each in messages:
         assert streamed.get(each["id"], "") == written(each["content"])
         calls = {call["id"]: call["args"] for call in each.get("tool_calls", [])}
@@ -218,7 +219,7 @@ def _calls(found: list[Event], message_id: str) -> dict[str, Any]:
     for event in found:
         if event["method"] == "messages":
             assembler.feed(event)
-    blocks = assembler.done[message_id]["blocks"] if message_id in assembler.done else []
+    blocks: list[Any] = assembler.done[message_id]["blocks"] if message_id in assembler.done else []
     return {block["id"]: block["args"] for block in blocks if block["type"] == "tool_call"}
 
 
