@@ -497,7 +497,7 @@ class WireSettings(_Section):
     ag_ui_path: Path = "/agui"
     """Path of AG-UI's endpoint."""
     ag_ui_on_disconnect: Literal["cancel", "continue"] = "cancel"
-    """Handling of a run whose ``HttpAgent`` closes its connection (``abortRun()``): it is cancelled, or goes on."""
+    """Handling of a run of AG-UI whose client closes the connection: it is cancelled, or goes on."""
     ag_ui_on_cancelled: Literal["answer", "cancel_run"] = "answer"
     """Handling of an interrupt that a page cancels: the graph gets ``{"cancelled": true}``, or false where it asked for
     an approval; or its run is cancelled."""

@@ -55,7 +55,7 @@ _END_TIMEOUT: Final = 5.0
 
 
 class AgentWire(Wire):
-    """Runs and replays, for the routes of `HttpAgent` and of CopilotKit's pages."""
+    """Runs and replays, for the routes of AG-UI's client and of CopilotKit's pages."""
 
     name: ClassVar[WireName] = "ag-ui"
     needs_states: ClassVar[bool] = True

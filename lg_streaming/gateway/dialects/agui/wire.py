@@ -21,7 +21,7 @@ __all__ = ["AgUi"]
 
 
 class AgUi(AgentWire):
-    """Routes of AG-UI's `HttpAgent`, and of CopilotKit's pages."""
+    """Routes of AG-UI's own client, and of CopilotKit's pages."""
 
     @property
     @override
