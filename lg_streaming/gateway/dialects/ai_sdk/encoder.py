@@ -25,7 +25,7 @@ _ENDED_EARLY: Final = "the stream ended before its run: load the page again"
 
 
 class UiMessageStream(MessageWriter):
-    """Encoder of the AI SDK's UI message stream, see `EventStreamEncoder`. Its arguments are those of `MessageWriter`."""
+    """Encoder of the AI SDK's UI message stream, see `EventStreamEncoder`; its arguments: see `MessageWriter`."""
 
     keep_alive: bytes = KEEP_ALIVE
     shared: bool = False
