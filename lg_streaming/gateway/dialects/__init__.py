@@ -2,6 +2,7 @@
 
 - `wire`: the base of the routes.
 - `agui`: AG-UI and CopilotKit.
+- `ai_sdk`: the chat of the Vercel AI SDK.
 - `flowise`: a format of event streams, without routes.
 """
 
