@@ -33,7 +33,8 @@ class Wire(ABC):
 
     def __init__(self, context: HttpContext) -> None:
         self._context = context
-        self._settings = context.gateway.settings.wires
+        settings = context.gateway.settings
+        self._settings = settings.wires.below(settings.gateway.prefix)
 
     @property
     @abstractmethod

@@ -27,7 +27,19 @@ class MessageParts:
         whole: Whether the message so far is needed.
     """
 
-    __slots__ = ("_blocks", "_call_ids", "_calls", "_head", "_kind", "_text", "_whole", "id", "metadata", "named", "type")
+    __slots__ = (
+        "_blocks",
+        "_call_ids",
+        "_calls",
+        "_head",
+        "_kind",
+        "_text",
+        "_whole",
+        "id",
+        "metadata",
+        "named",
+        "type",
+    )
 
     def __init__(self, message_id: str, role: object = "ai", *, whole: bool = False) -> None:
         self.id = message_id
