@@ -8,6 +8,7 @@ from urllib.parse import quote
 import orjson
 from starlette.responses import Response
 
+from lg_streaming.errors import StreamingError
 from lg_streaming.gateway.dialects.langgraph.bodies import MODES, CancelRuns, RunBody, parse_body
 from lg_streaming.gateway.dialects.langgraph.encoder import RunEncoder, with_interrupts
 from lg_streaming.gateway.dialects.langgraph.final import FinalValues
@@ -260,7 +261,9 @@ class RunRoutes:
         session = await self._wire.open_session(peer)
         try:
             return await serve(session)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StreamingError):
+                session.instrumentation.refused(error)
             session.close()
             raise
 
