@@ -204,7 +204,6 @@ class AllWires:
 
     @property
     def gateway(self) -> Gateway:
-        assert self.module.gateway is not None
         return self.module.gateway
 
     def open_run(self, execution_id: str, owner: str = "alice") -> None:
