@@ -57,7 +57,8 @@ async def test_at_shutdown(wire: WireName, middleware: bool) -> None:
         app.add_middleware(BaseHTTPMiddleware, dispatch=pass_through)
     with all_wires(app) as place:
         place.open_run("cut")
-        async with reading(place, stream_of(wire), "cut") as answer:
+        plain = {"Accept-Encoding": "identity"}
+        async with reading(place, stream_of(wire), "cut", plain) as answer:
             await until(lambda: place.gateway.connections)
             stopping = asyncio.create_task(asyncio.to_thread(place.server.stop))
             how, text = await end_of(answer.aiter_text())
