@@ -510,6 +510,11 @@ class WireSettings(_Section):
     body_bytes: Annotated[int, option(count("bytes"))] = 8_388_608
     """Largest body of a request. These clients send the whole conversation each time."""
 
+    def below(self, prefix: str) -> Self:
+        """Return the settings with all paths below a prefix."""
+        paths = {name: prefix + getattr(self, name) for name in type(self).model_fields if name.endswith("_path")}
+        return self.model_copy(update=paths)
+
 
 _LOG_SCHEMES: Final = (
     "memory",
