@@ -65,7 +65,8 @@ async def read(http: httpx2.AsyncClient, thread: str, body: Any = None, count: i
     events: list[Any] = []
     async with asyncio.timeout(20):
         path = f"/threads/{thread}/stream/events"
-        content: Any = {"channels": ALL, **(body or {})}
+        content: dict[str, Any] = {"channels": ALL}
+        content |= body or {}
         async with http.stream("POST", path, json=content, headers={"Last-Event-ID": after}) as response:
             assert response.status_code == 200
             assert response.headers["content-type"].startswith("text/event-stream")

@@ -189,8 +189,8 @@ def texts(found: list[Event]) -> dict[str, str]:
     }
 
 
-def written(content: Any) -> str:
-    parts: Any = content if isinstance(content, list) else [{"type": "text", "text": content}]
+def written(content: str | list[Any]) -> str:
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     return "".join(part.get("text", "") for part in parts if part["type"] == "text")
 
 
