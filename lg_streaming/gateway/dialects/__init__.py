@@ -3,7 +3,9 @@
 - `wire`: the base of the routes.
 - `agui`: AG-UI and CopilotKit.
 - `ai_sdk`: the chat of the Vercel AI SDK.
+- `durable_streams`: the read side of Durable Streams.
 - `flowise`: a format of event streams, without routes.
+- `langgraph`: threads, runs and events of LangGraph Server.
 """
 
 from __future__ import annotations
