@@ -55,6 +55,7 @@ class RunEncoder:
         self._reader = RunReader(view, load if needs_states else None)
         self._tuples, self._partial = "messages-tuple" in view.modes, "messages" in view.modes
         self._events = "events" in view.modes
+        self._has_text = self._tuples or self._partial or self._events
         self._only_tuples = self._tuples and not self._partial and not self._events
         self._seen: set[str] = set()  # ids of messages that the reader has
         self._unnamed: list[tuple[Scope, dict[str, Any]]] = []  # messages that nodes have returned without an id
@@ -140,7 +141,7 @@ class RunEncoder:
                 if frame is not None:
                     out.append(frame)
                 continue
-            if reader.accepts(record):
+            if reader.accepts(record) and (self._has_text or record.type not in _TEXT):
                 self._add(out, record)
         return Frames(b"".join(out), count=len(out))
 
@@ -210,7 +211,7 @@ class RunEncoder:
 
     def _text(self, record: StoredUpdate, data: Any) -> Iterator[tuple[str | None, bytes]]:
         scope = record.scope
-        if not (self._tuples or self._partial or self._events) or not self._is_visible(scope):
+        if not self._is_visible(scope):
             return
         message = self._message(scope, data)
         match record.type:
