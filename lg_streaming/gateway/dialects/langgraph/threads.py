@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.log.base import LogState
 
-__all__ = ["ThreadView", "Threads"]
+__all__ = ["ThreadView", "Threads", "as_it_waits"]
 
 _END_TIMEOUT: Final = 30.0
 _THREADS: Final = "langgraph_threads"
@@ -265,7 +265,7 @@ class Threads:
         last = view.table.last if view.table is not None else None
         if found is None and last is not None:
             found = await state_of_log(self._context.hub, view.thread_id, last.begin)
-        return _unanswered(found, view) if found is not None and view.waits else found
+        return None if found is None else as_it_waits(found, view)
 
     async def describe(self, view: ThreadView, *, with_values: bool = True) -> dict[str, Any]:
         """Return a thread as clients know it."""
@@ -300,8 +300,10 @@ def _owned(owner: str | None) -> str:
     return f"langgraph_threads_of/{'' if owner is None else f'={owner}'}"
 
 
-def _unanswered(snapshot: dict[str, Any], view: ThreadView) -> dict[str, Any]:
-    """Return a state without the interrupts that have answers: the run goes on when all have one."""
+def as_it_waits(snapshot: dict[str, Any], view: ThreadView) -> dict[str, Any]:
+    """Return the newest state without the interrupts that have answers: the run goes on when all have one."""
+    if not view.waits:
+        return snapshot
     prompts = view.table.prompts if view.table is not None else {}
 
     def left(interrupts: list[dict[str, Any]]) -> list[dict[str, Any]]:
