@@ -240,13 +240,13 @@ async def broken(place: Place, fault: Callable[[TcpProxy], None]) -> AsyncGenera
         thread, gate = await new_thread(client), place.gate()
 
         def look(data: bytes) -> bytes:
-            if b'"running"' in data:
+            if b'"running"' in data or b"text/event-stream" in data:
                 place.open(gate)
             return data
 
         def strike() -> None:
             fault(proxy)
-            if fault is TcpProxy.complete:  # the client asks for the run's status first
+            if fault is TcpProxy.complete:  # the client asks for the run's status, or comes back
                 proxy.new_filter = lambda: look
             else:
                 place.open(gate)

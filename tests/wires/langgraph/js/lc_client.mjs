@@ -376,8 +376,10 @@ const checks = {
     const stream = follow((signal) => far.runs.stream(thread, "agent", { input, signal, streamMode: TUPLES, streamResumable: true, onDisconnect: "continue" }));
     await until(() => shows(stream.check(), "two"), "the first words");
     proxy.end();
-    // Clients before 1.15 take a tidy end for the end of the run; newer ones ask for its status.
-    if (!options.tidyEndsCut) await until(() => proxy.answers().some((text) => /"status": ?"running"/.test(text)), "the status");
+    // Clients before 1.15 take a tidy end for the end of the run; newer ones ask for its status, or come back at once if
+    // that request goes out on the connection that ends.
+    const goesOn = () => proxy.answers().some((text) => /"status": ?"running"/.test(text)) || proxy.requests().some((text) => /last-event-id/i.test(text));
+    if (!options.tidyEndsCut) await until(goesOn, "the client asks, or comes back");
     openGate(gate);
     await until(() => stream.isOver(), "the end of the stream");
     assert.equal(onlyText(stream.check()).trim(), options.tidyEndsCut ? "one two" : "one two three");
@@ -576,7 +578,9 @@ const checks = {
     await client.runs.wait(thread, "agent", { input: human("say second"), streamMode: TUPLES });
     await until(() => has("second"), () => `the second run's values in ${names(stream.frames)}`);
     assert.ok(has("one two"));
-    assert.equal(stream.frames.filter((frame) => frame.event === "metadata").length, 2, `${names(stream.frames)}`);
+    const begun = stream.frames.filter((frame) => frame.event === "metadata").map((frame) => frame.data.run_id);
+    assert.equal(new Set(begun).size, 2, `${names(stream.frames)}`);
+    if (!options.reference) assert.equal(begun.length, 2, `${names(stream.frames)}`);
     await stream.stop();
   },
 

@@ -38,6 +38,7 @@ export async function until(condition, what, timeout = 10_000) {
 export async function read(stream, watch = () => {}) {
   const frames = [];
   for await (const frame of stream) {
+    if (frame.event === "") continue; // clients before 1.15 make one of a comment
     frames.push(frame);
     if ((await watch(frame, frames)) === false) break;
   }
