@@ -101,7 +101,6 @@ class RunBody(_Body):
     stream_mode: Modes = Field(default_factory=lambda: ["values"])  # pyright: ignore[reportAssignmentType]
     stream_subgraphs: bool | None = False
     stream_resumable: bool | None = None
-    """Checked only: every stream can be resumed."""
     on_disconnect: Literal["cancel", "continue"] | None = None
     multitask_strategy: Literal["reject", "enqueue", "interrupt", "rollback"] | None = None
     durability: Literal["sync", "async", "exit"] | None = None
@@ -193,7 +192,7 @@ class HistoryBody(_Body):
     """The body of ``POST /threads/{thread}/history``."""
 
     limit: Limit | None = None
-    before: str | CheckpointBody | dict[str, Any] | None = None
+    before: str | dict[str, Any] | None = None
     metadata: Metadata | None = None
     checkpoint: CheckpointBody | None = None
 

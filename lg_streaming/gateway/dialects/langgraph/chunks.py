@@ -24,15 +24,16 @@ class MessageParts:
     Args:
         message_id: Id of the message.
         role: Role of its author; a model if not given.
+        streamed: Whether a model streams it. Text of a program has the type of a whole message.
         whole: Whether the message so far is needed.
     """
 
     __slots__ = ("_blocks", "_call_ids", "_calls", "_head", "_kind", "_text", "_whole", "id", "metadata", "named", "type")
 
-    def __init__(self, message_id: str, role: object = "ai", *, whole: bool = False) -> None:
+    def __init__(self, message_id: str, role: object = "ai", *, streamed: bool = True, whole: bool = False) -> None:
         self.id = message_id
         self.type: str = _ROLES.get(str(role), "ai")
-        name = "AIMessageChunk" if self.type == "ai" else f"{self.type.capitalize()}MessageChunk"
+        name = "AIMessageChunk" if self.type == "ai" and streamed else self.type
         self._head = b'{"type":%b,"id":%b,"content":' % (orjson.dumps(name), orjson.dumps(message_id))
         self._calls: dict[str, int] = {}
         self._call_ids: dict[object, str] = {}  # of the newest call of each index
@@ -142,7 +143,7 @@ def _parsed(args: str) -> dict[str, Any]:
 
 
 def messages_in(value: object) -> list[dict[str, Any]]:
-    """Return the messages with an id in a state, or in what a node returned, in order."""
+    """Return the messages in a state, or in what a node returned, in order. Their id may be None."""
     found: list[dict[str, Any]] = []
     parts: list[Any] = list(cast("list[Any]", value)) if isinstance(value, list) else [value]
     for part in parts:
@@ -162,4 +163,4 @@ def _is_message(value: object) -> bool:
     if not isinstance(value, dict):
         return False
     fields = cast("dict[str, Any]", value)
-    return fields.get("type") in _TYPES and "content" in fields and isinstance(fields.get("id"), str)
+    return fields.get("type") in _TYPES and "content" in fields and isinstance(fields.get("id", 0), str | None)

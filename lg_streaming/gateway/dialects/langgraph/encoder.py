@@ -120,6 +120,7 @@ class RunEncoder:
         self._events = "events" in view.modes
         self._only_tuples = self._tuples and not self._partial and not self._events
         self._seen: set[str] = set()  # ids of messages that the reader has
+        self._unnamed: list[tuple[Scope, dict[str, Any]]] = []  # messages that nodes have returned without an id
         self._messages: OrderedDict[tuple[str, str], MessageParts] = OrderedDict()
         self._by_scope: dict[int, tuple[Scope, MessageParts | None, bytes]] = {}
         self._steps: dict[str, int] = {}
@@ -304,7 +305,9 @@ class RunEncoder:
         key = scope.namespace or "", message_id
         found = self._messages.get(key)
         if found is None:
-            found = self._messages[key] = MessageParts(message_id, data.get("role") or "ai", whole=self._partial)
+            streamed = scope.request_id is not None
+            found = MessageParts(message_id, data.get("role") or "ai", streamed=streamed, whole=self._partial)
+            self._messages[key] = found
             found.metadata = self._metadata(scope)
             self._seen.add(message_id)
             if len(self._messages) > _MOST_MESSAGES:
@@ -327,19 +330,34 @@ class RunEncoder:
         shown = orjson.dumps({message_id: {"metadata": orjson.Fragment(metadata)}})
         return b"event: messages/metadata\ndata: %b\n" % shown
 
-    def _whole_messages(self, record: StoredUpdate, result: object) -> Iterator[tuple[str | None, bytes]]:
+    def _whole_messages(self, scope: Scope, result: object) -> Iterator[tuple[str | None, bytes]]:
         """Yield the messages that a node returned and no model streamed."""
-        metadata = b""
         for message in messages_in(result):
-            if message["id"] in self._seen or message["type"] == "remove":
-                continue
-            self._seen.add(message["id"])
-            metadata = metadata or self._metadata(record.scope)
-            shown = orjson.dumps(message)
-            name = self._name("messages", record.scope)
-            yield "messages-tuple", b"event: %b\ndata: [%b,%b]\n" % (name, shown, metadata)
-            yield "messages", self._message_metadata(message["id"], metadata)
-            yield "messages", b"event: messages/complete\ndata: [%b]\n" % shown
+            if message["id"] is None:  # the graph's state gives it an id
+                if len(self._unnamed) < _MOST_MESSAGES:
+                    self._unnamed.append((scope, message))
+            elif message["id"] not in self._seen and message["type"] != "remove":
+                yield from self._whole(scope, message)
+
+    def _whole(self, scope: Scope, message: dict[str, Any]) -> Iterator[tuple[str | None, bytes]]:
+        self._seen.add(message["id"])
+        metadata, shown = self._metadata(scope), orjson.dumps(message)
+        yield "messages-tuple", b"event: %b\ndata: [%b,%b]\n" % (self._name("messages", scope), shown, metadata)
+        yield "messages", self._message_metadata(message["id"], metadata)
+        yield "messages", b"event: messages/complete\ndata: [%b]\n" % shown
+
+    def _named_messages(self, namespace: str, values: object) -> Iterator[tuple[str | None, bytes]]:
+        """Yield the messages that nodes have returned without an id, as they are in the state."""
+        here = [each for each in self._unnamed if _graph_of(each[0].namespace) == namespace]
+        if not here:
+            return
+        self._unnamed = [each for each in self._unnamed if each not in here]
+        for message in messages_in(values):
+            for at, (scope, unnamed) in enumerate(here):
+                if message["id"] not in self._seen and {**message, "id": None} == unnamed:
+                    del here[at]
+                    yield from self._whole(scope, message)
+                    break
 
     # --- states ---------------------------------------------------------------------------------------------
 
@@ -356,6 +374,8 @@ class RunEncoder:
         if namespace and not self._view.subgraphs:
             return
         values = self._reader.values_of(record, data)
+        if self._unnamed:
+            yield from self._named_messages(namespace, values)
         if values is not None and not namespace:
             self._take_values(values)
         suffix = f"|{namespace}" if namespace else ""
@@ -424,7 +444,7 @@ class RunEncoder:
         if record.type != "node_complete":
             return
         if (self._tuples or self._partial) and "truncated" not in data:
-            yield from self._whole_messages(record, data.get("result"))
+            yield from self._whole_messages(scope, data.get("result"))
         if "updates" in modes and (scope.namespace, scope.attempt) not in self._returned:
             yield "updates", self._frame("updates", scope, {data.get("node_id") or scope.node_id: data.get("result")})
 

@@ -114,7 +114,7 @@ class Services:
         """Delete the thread of a run after its end."""
 
         async def delete() -> None:
-            await asyncio.wait({asyncio.ensure_future(_ended(run))})
+            await asyncio.gather(_ended(run), return_exceptions=True)
             try:
                 await self.threads.retire(thread_id)
             except StreamingError as error:

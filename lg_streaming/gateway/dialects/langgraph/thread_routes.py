@@ -172,11 +172,13 @@ class ThreadRoutes:
         services, runner = self._services, self._services.context.remote_runner
         if runner is None or view.graph is None or view.graph not in runner.graphs:
             return json_response([])
-        before = body.before
-        if isinstance(before, CheckpointBody):
-            before = before.checkpoint_id
-        elif isinstance(before, dict):
-            before = cast("dict[str, Any]", before.get("configurable") or {}).get("checkpoint_id")
+        before: Any = body.before
+        if isinstance(before, dict):  # a config, or a checkpoint
+            fields = cast("dict[str, Any]", before)
+            named: Any = fields.get("configurable")
+            before = (cast("dict[str, Any]", named) if isinstance(named, dict) else fields).get("checkpoint_id")
+            if before is not None and not isinstance(before, str):
+                raise RefusedError(422, "before: the id of a checkpoint is a text")
         namespace = (body.checkpoint.checkpoint_ns if body.checkpoint is not None else None) or ""
         metadata = _own_metadata(body.metadata)
         states = runner.threads.history(
