@@ -180,7 +180,8 @@ def driven_app(module: StreamingModule, gates: Gates) -> FastAPI:
 
     async def drive(request: Request) -> dict[str, Any]:
         asked = await request.json()
-        streams = module.gateway._http.streams
+        http = module.gateway._http  # pyright: ignore[reportPrivateUsage] (no other way to them)
+        streams = cast("set[Any]", http.streams)
         match asked["do"]:
             case "open":
                 gates.open(asked["gate"])
