@@ -73,7 +73,7 @@ class Halting(ScriptedChatModel):
 
 
 @tool
-def search(query: str) -> str:
+async def search(query: str) -> str:
     """Search."""
     return f"found {query}"
 
@@ -119,14 +119,14 @@ async def _ask_one(state: State) -> dict[str, Any]:
     return {"messages": [AIMessage(f"{topic}: {interrupt({'question': topic})!r}.")]}
 
 
-def _first(state: State) -> Any:
+async def _first(state: State) -> Any:
     text = _last_question(state).text
     if text == "ask twice":
         return [Send("ask_one", {"topic": each}) for each in ("first", "second")]
     return "ask" if text.startswith("ask") else "agent"
 
 
-def _after(state: State) -> Any:
+async def _after(state: State) -> Any:
     last = cast("AIMessage", state["messages"][-1])
     served = bool(last.tool_calls) and last.tool_calls[0]["name"] == "search"
     return "tools" if served else "__end__"
@@ -180,7 +180,8 @@ def driven_app(module: StreamingModule, gates: Gates) -> FastAPI:
 
     async def drive(request: Request) -> dict[str, Any]:
         asked = await request.json()
-        streams = module.gateway._http.streams
+        http = module.gateway._http  # pyright: ignore[reportPrivateUsage] (no other way to them)
+        streams = cast("set[Any]", http.streams)
         match asked["do"]:
             case "open":
                 gates.open(asked["gate"])
@@ -201,10 +202,10 @@ def driven_app(module: StreamingModule, gates: Gates) -> FastAPI:
 
 
 @contextlib.contextmanager
-def place(make: Callable[[Gates], Any] = chat, **settings: Any) -> Generator[Place]:
+def place(make: Callable[[Gates], Any] = chat, *, redact: Any = None, **settings: Any) -> Generator[Place]:
     """Serve the graph as the only one."""
     gates = Gates()
-    module = StreamingModule({"auth": {"enabled": False}, "limits": FREE, **settings})
+    module = StreamingModule({"auth": {"enabled": False}, "limits": FREE, **settings}, redact=redact)
     module.graphs["chat"] = make(gates)
     with serve(driven_app(module, gates), log_config=None) as server:
         yield Place(module=module, server=server, gates=gates)

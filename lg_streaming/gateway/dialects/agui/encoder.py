@@ -210,7 +210,7 @@ class AgUiEncoder:
             read(self, record, data_of(record), words)
         elif name in _ENDS:
             self._finish(name, record.timestamp, members(data_of(record)))
-        elif name not in _SILENT:
+        elif name not in _SILENT and not (record.scope.node_id or "").startswith("__"):
             words.append(custom(name, data_of(record), record.timestamp))
 
     def _read_thinking(self, record: StoredUpdate, data: Any, words: Words) -> None:
