@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 from collections import defaultdict
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,9 +17,10 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.config import get_config, get_stream_writer
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.types import interrupt
+from langgraph.types import RetryPolicy, interrupt
 from starlette.responses import Response
 
 from lg_streaming import StreamingModule, ai_sdk_response, current_emitter, human_prompt
@@ -71,6 +72,16 @@ class Gated(ScriptedChatModel):
                 await GATES.wait()
 
 
+class Finishing(Gated):
+    """A model that waits at a gate in the answer that follows tools."""
+
+    async def _astream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        waits = isinstance(messages[-1], ToolMessage)
+        stream = super()._astream if waits else ScriptedChatModel._astream.__get__(self)  # noqa: SLF001 (as a model's)
+        async for chunk in stream(messages, *args, **kwargs):
+            yield chunk
+
+
 def user_text(messages: Sequence[BaseMessage]) -> str:
     return next(str(each.text) for each in reversed(messages) if each.type == "human")
 
@@ -103,7 +114,7 @@ def caller(*calls: tuple[str, dict[str, Any]], then: str = "Done: ", first: str 
 
 # ---------------------------------------------------------------- tools
 @tool
-def weather(city: str) -> str:
+async def weather(city: str) -> str:
     """The weather."""
     return f"rain in {city}"
 
@@ -116,7 +127,7 @@ async def slow_weather(city: str) -> str:
 
 
 @tool
-def broken(city: str) -> str:
+async def broken(city: str) -> str:
     """Fails."""
     raise ValueError(f"no data of {city}")
 
@@ -128,7 +139,7 @@ async def send(to: str) -> str:
 
 
 @tool
-def location(accuracy: str) -> str:
+async def location(accuracy: str) -> str:
     """The place of the user, which the page knows."""
     return str(interrupt({"needs": "location"}))
 
@@ -229,6 +240,13 @@ def choose(saver: Any) -> Any:
     return one_node(node, saver)
 
 
+def retry(saver: Any) -> Any:
+    model = ScriptedChatModel(answers=["This text is complete."], fail_after=3, failures=1)
+    policy = RetryPolicy(max_attempts=2, initial_interval=0.001, jitter=False, retry_on=Exception)
+    builder = StateGraph(MessagesState).add_node("write", functools.partial(ask, model), retry_policy=policy)
+    return builder.add_edge(START, "write").compile(checkpointer=saver)
+
+
 def page_tools(saver: Any) -> Any:
     """A graph that ends with calls of tools which only the page has."""
     return chat(caller(("location", {"accuracy": "city"})), saver)
@@ -269,12 +287,14 @@ def graphs(saver: BaseCheckpointSaver[Any] | None = None) -> dict[str, Any]:
         "choose": choose(saver),
         "location": agent(caller(("location", {"accuracy": "city"})), [location]),
         "page-tools": page_tools(saver),
+        "page-tools-slow": chat(Finishing(answers=caller(("location", {"accuracy": "city"})).answers), saver),
+        "retry": retry(saver),
     }
 
 
 def final_tool() -> Any:
     @tool(return_direct=True)
-    def final(city: str) -> str:
+    async def final(city: str) -> str:
         """End the run."""
         return f"rain in {city}"
 
@@ -286,9 +306,22 @@ def _guarded() -> Any:
 
 
 # ---------------------------------------------------------------- the server
-def chat_app(module: StreamingModule) -> FastAPI:
-    """Return an app with the wire, and routes that open gates, cut streams, and end runs."""
-    app = FastAPI()
+def chat_app(module: StreamingModule, database: str | None = None) -> FastAPI:
+    """Return an app with the wire, and routes that open gates, cut streams, and end runs.
+
+    Args:
+        module: The module.
+        database: File of the checkpoints; without it they are in memory.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        async with AsyncSqliteSaver.from_conn_string(database) if database else contextlib.nullcontext() as saver:
+            for name, graph in graphs(saver).items():
+                module.graphs[name] = graph
+            yield
+
+    app = FastAPI(lifespan=lifespan)
     module.install(app, wires=["ai-sdk"])
 
     @app.post("/drive")
@@ -338,11 +371,10 @@ class Place:
 
 
 @contextlib.contextmanager
-def place(saver: Any = None, **settings: Any) -> Generator[Place]:
+def place(database: str | None = None, **settings: Any) -> Generator[Place]:
     """Serve the graphs."""
     GATES.close()
-    module = StreamingModule({"limits": LIMITS, "gateway": {"heartbeat_interval": 0.2}, **settings})
-    for name, graph in graphs(saver).items():
-        module.graphs[name] = graph
-    with serve(chat_app(module), log_config=None) as server:
+    gateway = {"heartbeat_interval": 0.2, **settings.get("gateway", {})}
+    module = StreamingModule({"limits": LIMITS, **settings, "gateway": gateway, "runs": {"shutdown_grace": 0.0}})
+    with serve(chat_app(module, database), log_config=None) as server:
         yield Place(module=module, server=server)

@@ -1,10 +1,10 @@
-"""The checks of the stock client in several versions: the newest and the first ones of each major version."""
+"""The stock clients in several versions, their React hooks in jsdom, and assistant-ui."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,24 +18,85 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.wires
 
-ZOD = "4.1.13"
+REACT = {"react": "19.3.1", "react-dom": "19.3.1", "jsdom": "27.2.0", "zod": "4.1.13"}
 VERSIONS = ["7.0.173", "7.0.0", "6.0.325", "6.0.0", "5.0.277"]
+HOOKS = {"4.0.177": "7.0.173", "3.0.328": "6.0.325"}
+"""Versions of `@ai-sdk/react`, and that of `ai` which each needs."""
+ASSISTANT_UI = {
+    "@assistant-ui/react": "0.15.22",
+    "@assistant-ui/react-ai-sdk": "1.4.12",
+    "@assistant-ui/react-data-stream": "0.12.32",
+    "@ai-sdk/react": "4.0.177",
+    "ai": "7.0.173",
+}
+
+
+def run(
+    script: str,
+    name: str,
+    packages: dict[str, str],
+    wires: dict[str, Any] | None = None,
+    env: dict[str, str] | None = None,
+) -> Checks:
+    """Install packages, and run a script with them on a server of its own."""
+    folder = npm.installed(name, packages)
+    needs_node22 = packages["ai"].startswith("7") or "jsdom" in packages
+    with place(wires=wires or {}) as running:
+        node = npm.node22() if needs_node22 else None
+        return asyncio.run(run_checks(JS / script, running.url, packages=folder, node=node, env=env))
 
 
 @functools.cache
-def results(version: str) -> Checks:
-    packages = npm.installed(f"ai-{version}", {"ai": version, "zod": ZOD})
-    node = npm.node22() if version.startswith("7") else None
-    clients = {"wires": {"ai_sdk_clients": "5"}} if version.startswith("5") else {}
-    with place(**clients) as running:
-        return asyncio.run(run_checks(JS / "checks.mjs", running.url, packages=packages, node=node))
+def of_ai(version: str) -> Checks:
+    wires = {"ai_sdk_clients": "5"} if version.startswith("5") else {}
+    return run("checks.mjs", f"ai-{version}", {"ai": version, "zod": REACT["zod"]}, wires)
+
+
+@functools.cache
+def of_latest() -> Checks:
+    version = VERSIONS[0]
+    packages = {"ai": version, "zod": REACT["zod"]}
+    return run("checks.mjs", f"ai-{version}", packages, {"ai_sdk_clients": "7"}, {"LATEST": "1"})
+
+
+@functools.cache
+def of_react(version: str) -> Checks:
+    packages = {"@ai-sdk/react": version, "ai": HOOKS[version], **REACT}
+    return run("react.mjs", f"ai-react-{version}", packages)
+
+
+@functools.cache
+def of_assistant_ui() -> Checks:
+    return run("assistant_ui.mjs", "assistant-ui", {**ASSISTANT_UI, **REACT})
+
+
+def judge(checks: Checks, name: str) -> None:
+    check = checks[name]
+    if check.skipped:
+        pytest.skip(check.skipped)
+    assert check.passed, check.detail
 
 
 @pytest.mark.parametrize("name", names("checks.mjs"))
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_check(version: str, name: str, tested: Tested) -> None:
-    check = results(version)[name]
-    tested("ai-sdk", "ai", version, check)
-    if check.skipped:
-        pytest.skip(check.skipped)
-    assert check.passed, check.detail
+def test_a_version(version: str, name: str, tested: Tested) -> None:
+    tested("ai-sdk", "ai", version, of_ai(version)[name])
+    judge(of_ai(version), name)
+
+
+@pytest.mark.parametrize("name", names("checks.mjs"))
+def test_chunks_that_only_version_7_knows(name: str) -> None:
+    judge(of_latest(), name)
+
+
+@pytest.mark.parametrize("name", names("react.mjs"))
+@pytest.mark.parametrize("version", HOOKS)
+def test_the_hook(version: str, name: str, tested: Tested) -> None:
+    tested("ai-sdk", "@ai-sdk/react", version, of_react(version)[name])
+    judge(of_react(version), name)
+
+
+@pytest.mark.parametrize("name", names("assistant_ui.mjs"))
+def test_assistant_ui(name: str, tested: Tested) -> None:
+    tested("ai-sdk", "@assistant-ui/react-ai-sdk", ASSISTANT_UI["@assistant-ui/react-ai-sdk"], of_assistant_ui()[name])
+    judge(of_assistant_ui(), name)

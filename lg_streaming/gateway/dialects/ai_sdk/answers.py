@@ -18,19 +18,27 @@ __all__ = ["responses_of", "tool_messages"]
 
 
 def responses_of(
-    questions: Iterable[Question], answers: Sequence[Answer]
+    questions: Iterable[Question], answers: Sequence[Answer], lost_calls: Iterable[str] = ()
 ) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
     """Return the responses to prompts, and for each prompt the client's calls that show it, by approval id.
 
     Answers to questions that are not open are left out.
+
+    Args:
+        questions: The open questions.
+        answers: The client's answers.
+        lost_calls: Open calls of the thread, of which the log has no update. If as many of them have an output as
+            tools may have asked, the outputs are answers, in order.
 
     Raises:
         BadRequestError: If only a part of the tool calls of one review has an answer.
     """
     responses: dict[str, Any] = {}
     shown: dict[str, dict[str, str]] = {}
+    questions = list(questions)
+    lost = _lost(questions, answers, set(lost_calls))
     for question in questions:
-        found = [_answer_to(question, item, answers) for item in question.items]
+        found = [lost.get(question.prompt_id) or _answer_to(question, item, answers) for item in question.items]
         given = [each for each in found if each is not None]
         if not given:
             continue
@@ -42,6 +50,12 @@ def responses_of(
         }
         responses[question.prompt_id] = _response(question, given)
     return responses, shown
+
+
+def _lost(questions: Sequence[Question], answers: Sequence[Answer], calls: set[str]) -> dict[str, Answer]:
+    asked = [each.prompt_id for each in questions if each.is_bare and each.kind != "call"]
+    given = [each for each in answers if each.call_id in calls and (each.has_output or each.error is not None)]
+    return dict(zip(asked, given, strict=True)) if len(asked) == len(given) else {}
 
 
 def _answer_to(question: Question, item: Item, answers: Sequence[Answer]) -> Answer | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.gateway.dialects.ai_sdk.chunks import chunk, event, items_of, members, text_of
@@ -48,7 +48,8 @@ class Question:
     items: list[Item]
     review: Review | None = None
     announced: bool = False
-    data: dict[str, Any] = field(default_factory=dict[str, Any])
+    is_bare: bool = False
+    """True for LangGraph's own `interrupt()`, with any value."""
 
     @property
     def takes_approval(self) -> bool:
@@ -76,8 +77,8 @@ def read_question(data: dict[str, Any]) -> Question | None:
             )
             for number, each in enumerate(review.actions)
         ]
-        return Question(prompt_id=prompt_id, kind="review", items=items, review=review, data=data)
-    is_bare = "value" in data and not str(prompt_id).startswith("breakpoint-")
+        return Question(prompt_id=prompt_id, kind="review", items=items, review=review)
+    is_bare = "value" in data and not prompt_id.startswith("breakpoint-")
     choices = data.get("choices")
     has_form = choices is not None or data.get("schema") is not None
     if data.get("type") in {"approval", "confirmation"}:
@@ -88,7 +89,7 @@ def read_question(data: dict[str, Any]) -> Question | None:
     else:
         kind = "approval" if is_bare and not has_form else "input"
     item = Item(approval_id=prompt_id, input=shown, call_id=call_id if kind == "call" else None)
-    return Question(prompt_id=prompt_id, kind=kind, items=[item], data=data)
+    return Question(prompt_id=prompt_id, kind=kind, items=[item], is_bare=is_bare)
 
 
 def place(question: Question, steps: Steps) -> None:

@@ -102,6 +102,7 @@ class UiMessageStream:
         self._latest: dict[tuple[str, str], bytes | None] = {}  # data parts of a replay
         self._places: dict[str, int] = {}  # number of the last step with content of a namespace
         self._gap = b""
+        self._left_out: set[str] = set()  # calls that the client has answered, and could not find
 
     @property
     def frame_encoder(self) -> FrameEncoder:
@@ -120,12 +121,15 @@ class UiMessageStream:
         self.encode(execution_id, records)
         self._steps.out.clear()
 
-    def go_on(self, message_id: str | None, answered: Mapping[str, Mapping[str, str]]) -> None:
+    def go_on(
+        self, message_id: str | None, answered: Mapping[str, Mapping[str, str]], *, keeps_calls: bool = True
+    ) -> None:
         """Continue the message that the client has.
 
         Args:
             message_id: The message's id at the client; None for the run's.
             answered: The prompts that the client has answered: ids of its tool calls, by approval id.
+            keeps_calls: Whether the client's reader finds the calls of earlier streams.
         """
         for question in self.questions.values():
             question.announced = True
@@ -141,6 +145,9 @@ class UiMessageStream:
         self._waits = len(answered) < len(self.questions)
         self._message_id = message_id or self._message_id
         self._steps.go_on()
+        if not keeps_calls:
+            self._steps.calls.clear()
+            self._left_out = {call_id for shown in answered.values() for call_id in shown.values()}
         self._forget()
         self.is_complete = False
 
@@ -374,7 +381,7 @@ class UiMessageStream:
             args = fields.get("args")
             self._steps.stream_args(call, args if isinstance(args, str) else "")
 
-    def _call(self, record: StoredUpdate, fields: dict[str, Any]) -> Call:
+    def _call(self, record: StoredUpdate, fields: dict[str, Any]) -> Call | None:
         name = text_of(fields.get("tool")) or "tool"
         call_id = text_of(fields.get("tool_call_id")) or record.scope.tool_call_id
         where = (_where(record.scope), name)
@@ -382,17 +389,24 @@ class UiMessageStream:
             call_id = self._bare.setdefault(where, f"call-{record.seq}")
             if record.type != "tool_start":
                 del self._bare[where]
+        if call_id in self._left_out:
+            self._steps.wanted = True
+            return None
         call = self._steps.add_call(call_id, name)
         self._places[where[0]] = call.step
         return call
 
     def _read_tool_start(self, record: StoredUpdate, data: Any) -> None:
         fields = members(data)
-        self._steps.show_input(self._call(record, fields), fields.get("input"))
+        call = self._call(record, fields)
+        if call is not None:
+            self._steps.show_input(call, fields.get("input"))
 
     def _read_tool_end(self, record: StoredUpdate, data: Any) -> None:
         fields = members(data)
         call = self._call(record, fields)
+        if call is None:
+            return
         if call.state != "available":
             self._steps.show_input(call, fields.get("input"))
         if record.type == "tool_error":

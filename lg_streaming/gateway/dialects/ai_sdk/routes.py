@@ -10,6 +10,7 @@ from starlette.routing import Route
 from lg_streaming.errors import BadRequestError, ForbiddenError, PromptError, StreamingError
 from lg_streaming.events import Position, check_execution_id
 from lg_streaming.gateway.dialects.ai_sdk.answers import responses_of, tool_messages
+from lg_streaming.gateway.dialects.ai_sdk.chunks import members, text_of
 from lg_streaming.gateway.dialects.ai_sdk.encoder import METADATA_KEY
 from lg_streaming.gateway.dialects.ai_sdk.request import ChatRequest, read_request, to_input
 from lg_streaming.gateway.dialects.ai_sdk.streams import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.http.context import HttpContext
     from lg_streaming.gateway.session.session import Session
+    from lg_streaming.log.base import LogState
     from lg_streaming.types import WireName
 
 __all__ = ["AiSdk"]
@@ -145,7 +147,7 @@ class AiSdk(Wire):
         encoder = None
         if start is not None and run.after is not None:
             encoder = await primed(session.hub, run.execution_id, self._form, start, until=run.after)
-            encoder.go_on(chat.message_id, {})
+            encoder.go_on(chat.message_id, {}, keeps_calls=chat.message_id is not None)
         here = MessageStart(run_id=run.run_id, after=run.after)
         return await self._open(session, run.execution_id, here, encoder=encoder)
 
@@ -163,9 +165,18 @@ class AiSdk(Wire):
 
     async def _unanswered(self, graph: str, thread_id: str) -> list[dict[str, Any]]:
         """Return a result for each tool call of a stopped run that has none: models refuse a thread without them."""
-        runner = self._context.gateway.remote_runner
-        calls = [] if runner is None else await runner.threads.open_calls(graph, thread_id)
+        calls = await self._calls(graph, thread_id)
         return [{"role": "tool", "tool_call_id": each, "content": _NO_RESULT, "status": "error"} for each in calls]
+
+    async def _calls(self, graph: str, thread_id: str) -> list[str]:
+        runner = self._context.gateway.remote_runner
+        return [] if runner is None or not self._keeps(graph) else await runner.threads.open_calls(graph, thread_id)
+
+    async def _open_calls(self, chat_id: str, state: LogState) -> list[str]:
+        """Return the calls without a result in the thread of an execution's run."""
+        data = None if state.start_record is None else members(state.start_record.update.data)
+        name = text_of((data or {}).get("name"))
+        return [] if name is None else await self._calls(name, chat_id)
 
     # ------------------------------------------------------------ answers
     async def _answer(self, session: Session, chat: ChatRequest) -> Response:
@@ -179,20 +190,21 @@ class AiSdk(Wire):
             return await self._send_results(session, chat, start)
         until = Position(state.epoch, state.head)
         encoder = await primed(session.hub, chat_id, self._form, start, until=until)
-        responses, shown = responses_of(encoder.questions.values(), chat.answers)
+        questions = list(encoder.questions.values())
+        responses, shown = responses_of(questions, chat.answers)
+        if not responses:  # after a restart the log may not have the calls that ask
+            responses, shown = responses_of(questions, chat.answers, await self._open_calls(chat_id, state))
         if not responses:
             raise PromptError(execution_id=chat_id)
         for prompt_id, response in responses.items():
             await session.hub.respond(chat_id, prompt_id, response, responder=session.principal.subject)
-        encoder.go_on(chat.message_id, shown)
+        encoder.go_on(chat.message_id, shown, keeps_calls=chat.message_id is not None)
         return await self._open(session, chat_id, start, after=until, encoder=encoder)
 
     async def _send_results(self, session: Session, chat: ChatRequest, start: MessageStart) -> Response:
         """Start a run with the outputs of tools that the client has run, after a run that ended with their calls."""
         graph, chat_id = self.graph_name(chat.graph), chat.chat_id or ""
-        runner = self._context.gateway.remote_runner
-        calls = await runner.threads.open_calls(graph, chat_id) if runner is not None and self._keeps(graph) else []
-        messages = tool_messages(chat.answers, calls)
+        messages = tool_messages(chat.answers, await self._calls(graph, chat_id))
         if not messages:
             raise PromptError(execution_id=chat_id)
         return await self._run(session, chat, graph, messages, start=start)

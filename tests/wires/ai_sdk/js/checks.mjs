@@ -622,6 +622,13 @@ const checks = {
     }
   },
 
+  async "a retried node"() {
+    const page = await answer("retry")
+    const texts = page.last.parts.filter((part) => part.type === "text").map((part) => part.text)
+    assert.equal(texts.at(-1), "This text is complete.")
+    if (process.env.LATEST) assert.deepEqual(texts, ["This text is complete."])
+  },
+
   async "a route of the application"() {
     const page = new Page({ api: `${base}/own` })
     const sent = page.sendMessage({ text: "one" })
