@@ -38,7 +38,6 @@ async def test_the_javascript_hook(transport: str, place: Place) -> None:
 # ---------------------------------------------------------------- Python
 async def messages_of(thread: Any, *, at: str = "", then: Sequence[Callable[[], object]] = ()) -> list[str]:
     """Read the texts of all messages of a run, each in its own task, as the client demands; act at a text."""
-    texts: list[asyncio.Task[str]] = []
 
     async def text(message: Any) -> str:
         so_far = ""
@@ -48,8 +47,7 @@ async def messages_of(thread: Any, *, at: str = "", then: Sequence[Callable[[], 
                 act()
         return so_far
 
-    async for message in thread.messages:
-        texts.append(asyncio.create_task(text(message)))
+    texts = [asyncio.create_task(text(message)) async for message in thread.messages]
     return list(await asyncio.gather(*texts))
 
 
