@@ -38,12 +38,17 @@ HumanInTheLoopMiddleware: Any = cast("Any", middleware).HumanInTheLoopMiddleware
 Drive = Callable[[StreamingModule, GraphRun], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Recording:
     """The records of an execution."""
 
     name: str
     records: Sequence[StoredUpdate]
+
+    def __repr__(self) -> str:
+        """The updates in short: hypothesis prints them."""
+        shown = [f"{each.type}@{each.scope.namespace or ''}" for each in self.records]
+        return f"<{self.name}: {' '.join(shown)[:4000]}>"
 
 
 def model(*answers: Any, **options: Any) -> ScriptedChatModel:

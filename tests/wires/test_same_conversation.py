@@ -120,8 +120,9 @@ def plans_of_any_kind(draw: st.DrawFn) -> Plan:
 
 @pytest.mark.parametrize("name", VIEWERS)
 @settings(max_examples=15)
-@given(records=sequences(), plan=plans_of_any_kind())
-def test_any_run_reads_the_same(name: str, records: list[StoredUpdate], plan: Plan) -> None:
+@given(recording=sequences(), plan=plans_of_any_kind())
+def test_any_run_reads_the_same(name: str, recording: Recording, plan: Plan) -> None:
+    records = recording.records
     check(name, asyncio.run(watch(name, records, plan)), records)
 
 

@@ -1,4 +1,4 @@
-"""Watch an execution on every wire, as its updates come: pages, cuts, and connections anew, without a server process."""
+"""Watch an execution on every wire as its updates come: in pages, over cuts and new connections, in this process."""
 
 from __future__ import annotations
 

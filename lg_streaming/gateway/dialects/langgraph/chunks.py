@@ -28,7 +28,19 @@ class MessageParts:
         whole: Whether the message so far is needed.
     """
 
-    __slots__ = ("_blocks", "_call_ids", "_calls", "_head", "_kind", "_text", "_whole", "id", "metadata", "named", "type")
+    __slots__ = (
+        "_blocks",
+        "_call_ids",
+        "_calls",
+        "_head",
+        "_kind",
+        "_text",
+        "_whole",
+        "id",
+        "metadata",
+        "named",
+        "type",
+    )
 
     def __init__(self, message_id: str, role: object = "ai", *, streamed: bool = True, whole: bool = False) -> None:
         self.id = message_id
@@ -60,6 +72,12 @@ class MessageParts:
         if not self._kind:
             return b"%b%b%b" % (self._head, orjson.dumps(content), _NO_CALLS)
         return self._block("text", content)
+
+    def copied(self, text: bytes) -> bytes:
+        """Return the part of a text that is JSON without its quotes; the message was made without ``whole``."""
+        if not self._kind:
+            return b'%b"%b"%b' % (self._head, text, _NO_CALLS)
+        return self._block("text", orjson.loads(b'"%b"' % text))
 
     def reasoning(self, content: str) -> bytes:
         """Return the part of a reasoning, as JSON."""
