@@ -16,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from start_graph import TOKENS, chat_of  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
 
 app: Any = FastAPI()
-agent: Any = LangGraphAgent(name="chat", graph=chat_of(TOKENS, checkpointer=InMemorySaver()))
+agent: Any = LangGraphAgent(  # pyright: ignore[reportUnknownVariableType]
+    name="chat", graph=chat_of(TOKENS, checkpointer=InMemorySaver())
+)
 add_langgraph_fastapi_endpoint(app, agent, "/agui")
 
 if __name__ == "__main__":

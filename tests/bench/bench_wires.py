@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import uvloop
 from langgraph.checkpoint.memory import InMemorySaver
@@ -101,7 +101,7 @@ async def ours(chat: str, tokens: TokenDefaults) -> AsyncGenerator[Chatter]:
     module = StreamingModule(settings().model_copy(update={"token_defaults": tokens}))
     module.graphs["chat"] = chat_of(TOKENS, checkpointer=InMemorySaver())
     app = Starlette()
-    module.install(app, wires=[cast("WireName", wire)] if wire else [])
+    module.install(app, wires=[wire] if wire else [])
     async with serving(app) as port, chatter(port, chat, path, time.process_time) as client:
         yield client
     await module.aclose()

@@ -53,7 +53,8 @@ def _langgraph(run_id: str) -> Any:
 
 
 def _langgraph_events(run_id: str) -> Any:
-    return Tape(sse_frame, [Selection.parse({"channels": CHANNELS, "namespaces": [[]], "depth": 1})], segment_id)
+    wanted: dict[str, Any] = {"channels": CHANNELS, "namespaces": [[]], "depth": 1}
+    return Tape(sse_frame, [Selection.parse(wanted)], segment_id)
 
 
 def _durable_streams(run_id: str) -> Any:

@@ -233,7 +233,11 @@ def unicode() -> Any:
 def large() -> Any:
     """Pieces that are larger than one update may be."""
     whole = "".join(f"{number:05d} drops of rain, " for number in range(3000))
-    pieces = model(whole, split=lambda text: [text[at : at + 40_000] for at in range(0, len(text), 40_000)])
+
+    def split(text: str) -> list[str]:
+        return [text[at : at + 40_000] for at in range(0, len(text), 40_000)]
+
+    pieces = model(whole, split=split)
 
     async def write(state: Topics) -> Topics:
         await pieces.ainvoke("")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
@@ -242,7 +242,7 @@ class Durable(Updates):
 
     def __init__(self, app: Any) -> None:
         super().__init__(app)
-        self.reader = DurableReader()  # pyright: ignore
+        self.reader = DurableReader()  # pyright: ignore[reportAttributeAccessIssue] (it has the same members)
 
     async def open(self) -> Response:
         self.reader.connect()
@@ -287,7 +287,14 @@ class AgUi(Viewer):
         self.runs: list[AgUiReader] = []
 
     async def open(self) -> Response:
-        body = {"threadId": EXECUTION, "runId": "page", "messages": [], "state": {}, "tools": [], "context": []}
+        body: dict[str, Any] = {
+            "threadId": EXECUTION,
+            "runId": "page",
+            "messages": [],
+            "state": {},
+            "tools": [],
+            "context": [],
+        }
         self.runs.append(AgUiReader())
         return await request(self.app, "POST", "/copilotkit/agent/chat/connect", {}, {**body, "protocolVersion": "1.0"})
 
@@ -406,7 +413,10 @@ class Server:
 
 
 def _idle_graph() -> Any:
-    builder = StateGraph(MessagesState).add_node("write", cast("Any", lambda _: {})).add_edge(START, "write")
+    async def write(state: MessagesState) -> dict[str, Any]:
+        return {}
+
+    builder = StateGraph(MessagesState).add_node("write", write).add_edge(START, "write")
     return builder.compile(checkpointer=InMemorySaver())
 
 

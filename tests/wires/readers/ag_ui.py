@@ -44,7 +44,7 @@ class AgUiReader:
                 raise RefusedError(f"null in {name}")
             self._event(event["type"], event)
 
-    def _event(self, type: str, event: dict[str, Any]) -> None:
+    def _event(self, type: str, event: dict[str, Any]) -> None:  # noqa: C901 (a table of events)
         if not self._begun and type not in {"RUN_STARTED", "RUN_ERROR"}:
             raise RefusedError(f"the first event is {type}")
         if self._begun and not self._running and type not in {"RUN_STARTED", "RUN_ERROR"}:

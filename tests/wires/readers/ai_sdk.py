@@ -37,6 +37,7 @@ _FIELDS: dict[str, tuple[set[str], set[str]]] = {
     "finish": (set(), {"finishReason", "messageMetadata"}),
 }
 """Fields that a chunk must have, and may have; old releases refuse any other."""
+_UNKNOWN: tuple[set[str] | None, set[str]] = (None, set())
 _MAY_BE_NULL = {"data", "input", "output", "messageMetadata"}
 
 
@@ -79,9 +80,7 @@ class AiSdkReader:
     def _check(self, chunk: dict[str, Any]) -> None:
         check_keys(chunk)
         type_ = chunk["type"]
-        needed, allowed = (
-            ({"data"}, {"id", "transient"}) if type_.startswith("data-") else _FIELDS.get(type_, (None, set()))
-        )
+        needed, allowed = ({"data"}, {"id", "transient"}) if type_.startswith("data-") else _FIELDS.get(type_, _UNKNOWN)
         if needed is None:
             raise RefusedError(f"unknown {type_!r}")
         fields = set(chunk) - {"type"}

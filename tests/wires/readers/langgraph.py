@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.wires.conversation import Call, Conversation, parsed, shown
+from tests.wires.conversation import Call, Conversation, End, parsed, shown
 from tests.wires.readers.base import RefusedError, content_text
 from tests.wires.readers.sse import Frames
 
@@ -35,7 +35,7 @@ class ModeReader:
                 raise RefusedError(f"{frame.event} after the end")
             self._frame(frame.event, json.loads(frame.data))
 
-    def _frame(self, event: str, data: Any) -> None:
+    def _frame(self, event: str, data: Any) -> None:  # noqa: C901 (a table of modes)
         mode, _, namespace = event.partition("|")
         if not self.runs and mode != "metadata":
             raise RefusedError(f"{event} before metadata")
@@ -137,17 +137,7 @@ class EventReader:
                         f"message {message['id']} is {message['content']!r}, and was streamed as {streamed!r}"
                     )
         elif method == "lifecycle" and not namespace:
-            segment = event_id.split(":")[1]  # `synth:<run id>:…`
-            if data["event"] == "running":
-                self.segments.append(segment)
-            elif self.segments and self.segments[-1] != segment:
-                raise RefusedError(f"{data['event']} of {segment!r}, which is not running")
-            else:
-                self.ends += 1
-            ends = {"running": "running", "completed": "complete", "failed": "failed", "interrupted": "interrupted"}
-            end = ends[data["event"]]
-            # A cancelled run and one that waits both end so; the questions tell them apart.
-            self.conversation.end = ("waiting" if self._asked else "cancelled") if end == "interrupted" else end
+            self._on_lifecycle(event_id.split(":")[1], data["event"])  # `synth:<run id>:…`
         elif method == "input.requested":
             self._asked.add(data["interrupt_id"])
         elif method == "input.answered":
@@ -155,7 +145,19 @@ class EventReader:
         elif method == "tools":
             self._on_tool(data)
 
-    def _on_message(self, namespace: tuple[str, ...], data: Any) -> None:
+    def _on_lifecycle(self, segment: str, event: str) -> None:
+        if event == "running":
+            self.segments.append(segment)
+        elif self.segments and self.segments[-1] != segment:
+            raise RefusedError(f"{event} of {segment!r}, which is not running")
+        else:
+            self.ends += 1
+        # A cancelled run and one that waits both end as interrupted; the questions tell them apart.
+        paused: End = "waiting" if self._asked else "cancelled"
+        ends: dict[str, End] = {"running": "running", "completed": "complete", "failed": "failed"}
+        self.conversation.end = ends.get(event, paused)
+
+    def _on_message(self, namespace: tuple[str, ...], data: Any) -> None:  # noqa: C901 (a table of events)
         """Take an event of a message: the one it names, else the last that began in its namespace.
 
         Blocks of one message do not mix.
