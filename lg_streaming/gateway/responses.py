@@ -129,19 +129,13 @@ def ai_sdk_response(
     """Return the message of an execution's run for `useChat` of the AI SDK, as the response of your own route.
 
     ```python
-    @app.post("/chat")
-    async def chat(body: ChatBody, user: CurrentUser) -> Response:
-        run = await streaming.runs.start("assistant", to_input(body), execution_id=body.id, owner=user.id)
-        return ai_sdk_response(streaming.hub, run.execution_id, after=run.after)
-
-
     @app.get("/chat/{chat_id}/stream")
     async def resume(chat_id: str, user: CurrentUser) -> Response:
         return ai_sdk_response(streaming.hub, chat_id, resume=True)
     ```
 
     Your route decides who may read; this function checks no token. The stream ends with the run, or when it waits for
-    a human. An error before it has the error's HTTP status, and its message as the body.
+    a human. If the execution cannot be read, the response has the error's HTTP status, and its message as the body.
 
     Args:
         hub: The hub of the execution.
@@ -150,8 +144,7 @@ def ai_sdk_response(
             position within the run, at which it waited for an answer, continues the message that the client has.
         resume: Whether the client has lost the message: it gets that of the running run from its beginning, and 204
             if none is running. Not with `after`.
-        max_duration: Seconds after which the connection is cut, so that the client can tell it from the end; default:
-            the settings'.
+        max_duration: Seconds after which the connection is cut; default: the settings'.
         heartbeat_interval: Seconds between comments on an idle stream; default: the settings'.
         headers: Additional headers of the response.
         filters: The updates to send; see `FilterOptions`. The types about nodes, tools and runs have to pass.

@@ -77,7 +77,7 @@ class Finishing(Gated):
 
     async def _astream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         waits = isinstance(messages[-1], ToolMessage)
-        stream = super()._astream if waits else ScriptedChatModel._astream.__get__(self)  # noqa: SLF001 (as a model's)
+        stream = super()._astream if waits else ScriptedChatModel._astream.__get__(self)
         async for chunk in stream(messages, *args, **kwargs):
             yield chunk
 
@@ -107,7 +107,9 @@ def caller(*calls: tuple[str, dict[str, Any]], then: str = "Done: ", first: str 
         if results:
             return then + ", ".join(results) + "."
         ids = [f"call-{len(messages)}-{index}" for index in range(len(calls))]
-        return AIMessage(first, tool_calls=[call(name, id_, **args) for id_, (name, args) in zip(ids, calls)])
+        return AIMessage(
+            first, tool_calls=[call(name, id_, **args) for id_, (name, args) in zip(ids, calls, strict=True)]
+        )
 
     return ScriptedChatModel(answers=answer)
 
@@ -186,12 +188,10 @@ async def data(state: MessagesState) -> dict[str, Any]:
 
 async def proto(state: MessagesState) -> dict[str, Any]:
     emitter = current_emitter()
-    refused = {"__proto__": {"a": 1}, "constructor": {"prototype": {}, "b": 2}, "fine": {"y": 2}, "nothing": None}
+    refused: Any = {"__proto__": {"a": 1}, "constructor": {"prototype": {}, "b": 2}, "fine": {"y": 2}, "nothing": None}
     emitter.event("tool_start", {"tool": "odd", "tool_call_id": "c-1", "input": refused})
     emitter.event("tool_complete", {"tool": "odd", "tool_call_id": "c-1", "output": [refused]})
-    answer = AIMessage(
-        '{"__proto__": 1}', tool_calls=[call("weather", "c-2", **{"__proto__": {"x": 1}, "city": "Oslo"})]
-    )
+    answer = AIMessage('{"__proto__": 1}', tool_calls=[call("weather", "c-2", __proto__={"x": 1}, city="Oslo")])
     return {"messages": [await ScriptedChatModel(answers=[answer]).ainvoke("")]}
 
 
@@ -306,8 +306,26 @@ def _guarded() -> Any:
 
 
 # ---------------------------------------------------------------- the server
+async def driven(module: StreamingModule, chat: str, what: str) -> dict[str, Any]:
+    """Open a gate, end a run, cut the streams of a chat, or return the state of its run."""
+    match what:
+        case "open":
+            GATES.open(chat)
+        case "cancel":
+            await module.hub.cancel(chat, "enough")
+        case "cut":
+            gateway: Any = module.gateway
+            streams = gateway._http.streams
+            for stream in [each for each in streams if each._subscription.execution_id == chat]:
+                stream.close_for_restart()
+        case _:
+            state = await module.hub.describe(chat)
+            return {"state": None if state is None else state.state}
+    return {}
+
+
 def chat_app(module: StreamingModule, database: str | None = None) -> FastAPI:
-    """Return an app with the wire, and routes that open gates, cut streams, and end runs.
+    """Return an app with the wire, a route that drives runs, and routes with a response of their own.
 
     Args:
         module: The module.
@@ -327,22 +345,7 @@ def chat_app(module: StreamingModule, database: str | None = None) -> FastAPI:
     @app.post("/drive")
     async def drive(request: Request) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction] (a route)
         asked = await request.json()
-        match asked["do"]:
-            case "open":
-                GATES.open(asked["id"])
-            case "cancel":
-                await module.hub.cancel(asked["id"], "enough")
-            case "cut":
-                gateway: Any = module.gateway
-                streams = gateway._http.streams  # noqa: SLF001 (no other way to the open streams)
-                for stream in [each for each in streams if each._subscription.execution_id == asked["id"]]:  # noqa: SLF001
-                    stream.close_for_restart()
-            case "state":
-                state = await module.hub.describe(asked["id"])
-                return {"state": None if state is None else state.state}
-            case other:
-                raise ValueError(other)
-        return {}
+        return await driven(module, asked["id"], asked["do"])
 
     @app.post("/own")
     async def own(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction] (a route)

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 PORTABLE: dict[str, tuple[set[str], set[str]]] = {
     "start": (set(), {"messageId", "messageMetadata"}),
@@ -35,10 +35,18 @@ PORTABLE: dict[str, tuple[set[str], set[str]]] = {
 APPROVALS = {"tool-approval-request", "tool-output-denied"}
 FREE = {"data", "input", "output", "messageMetadata"}
 """Fields that may be null."""
-NAMES = {"mediaType", "toolName"}
+STATES = {
+    "tool-input-start": "input-streaming",
+    "tool-input-available": "input-available",
+    "tool-output-available": "output-available",
+    "tool-output-error": "output-error",
+    "tool-output-denied": "output-denied",
+    "tool-approval-request": "approval-requested",
+}
+"""States of tool parts after chunks."""
 
 
-class Broken(AssertionError):
+class BrokenError(AssertionError):
     """A chunk that a client refuses, or misunderstands."""
 
 
@@ -46,7 +54,7 @@ def chunks_of(body: bytes | str) -> list[dict[str, Any]]:
     """Parse a stream that has ended tidily: one event of one line for each chunk, at last `[DONE]`."""
     text = body if isinstance(body, str) else body.decode()
     if not text.endswith("data: [DONE]\n\n"):
-        raise Broken(f"no [DONE] at the end: {text[-200:]!r}")
+        raise BrokenError(f"no [DONE] at the end: {text[-200:]!r}")
     return parse(text.removesuffix("data: [DONE]\n\n"))
 
 
@@ -57,26 +65,27 @@ def parse(text: str) -> list[dict[str, Any]]:
         if event.startswith(":"):
             continue
         if not event.startswith("data: {") or "\n" in event:
-            raise Broken(f"no event of one line: {event[:200]!r}")
+            raise BrokenError(f"no event of one line: {event[:200]!r}")
         found.append(json.loads(event[6:], parse_constant=_refuse))
         _check_keys(found[-1])
         if not re.match(r'data: \{"type":"[a-z]', event):
-            raise Broken(f"JSON with spaces: {event[:50]!r}")
+            raise BrokenError(f"JSON with spaces: {event[:50]!r}")
     return found
 
 
 def _refuse(name: str) -> Any:
-    raise Broken(f"no JSON: {name}")
+    raise BrokenError(f"no JSON: {name}")
 
 
 def _check_keys(value: Any) -> None:
     if isinstance(value, dict):
-        if "__proto__" in value or "prototype" in (value.get("constructor") or ()):
-            raise Broken(f"a key that parsers refuse: {value!r:.200}")
-        for each in value.values():
+        fields = cast("dict[str, Any]", value)
+        if "__proto__" in fields or "prototype" in (fields.get("constructor") or ()):
+            raise BrokenError(f"a key that parsers refuse: {fields!r:.200}")
+        for each in fields.values():
             _check_keys(each)
     elif isinstance(value, list):
-        for each in value:
+        for each in cast("list[Any]", value):
             _check_keys(each)
 
 
@@ -86,6 +95,8 @@ class Reader:
 
     approvals: bool = True
     """False: approvals are refused, as by version 5."""
+    latest: bool = False
+    """True: `reset-step` is understood, as by version 7."""
     parts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     message_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -107,83 +118,83 @@ class Reader:
             self._check(chunk)
             self._apply(chunk)
         if self._open:
-            raise Broken(f"open at the end: {list(self._open)}")
+            raise BrokenError(f"open at the end: {list(self._open)}")
         if not self._ended:
-            raise Broken("neither finish, error nor abort")
+            raise BrokenError("neither finish, error nor abort")
         return self
 
     def _check(self, chunk: dict[str, Any]) -> None:
         name = chunk["type"]
         if self._ended:
-            raise Broken(f"{name} after the end")
+            raise BrokenError(f"{name} after the end")
         if name.startswith("data-"):
             required, optional = {"data"}, {"id", "transient"}
         elif name in PORTABLE and (self.approvals or name not in APPROVALS):
             required, optional = PORTABLE[name]
+        elif name == "reset-step" and self.latest:
+            required, optional = set[str](), set[str]()
         else:
-            raise Broken(f"{name} is not in the portable subset")
+            raise BrokenError(f"{name} is not in the portable subset")
         fields = chunk.keys() - {"type"}
         if not required <= fields or not fields <= required | optional:
-            raise Broken(f"{name} has the fields {sorted(fields)}")
+            raise BrokenError(f"{name} has the fields {sorted(fields)}")
         if nulls := [each for each in fields - FREE if chunk[each] is None]:
-            raise Broken(f"{name} has null in {nulls}")
+            raise BrokenError(f"{name} has null in {nulls}")
         if not self._started and name != "start":
-            raise Broken(f"{name} before start")
+            raise BrokenError(f"{name} before start")
         if chunk.get("finishReason") not in {None, "stop", "length", "content-filter", "tool-calls", "error", "other"}:
-            raise Broken(f"finishReason {chunk['finishReason']}")
+            raise BrokenError(f"finishReason {chunk['finishReason']}")
 
     def _apply(self, chunk: dict[str, Any]) -> None:
         name = chunk["type"]
-        kind, _, what = name.rpartition("-")
-        match name:
-            case "start":
-                if self._started:
-                    raise Broken("a second start")
-                if self.message_id not in {None, chunk["messageId"]}:
-                    raise Broken("another messageId in a continuation")
-                self._started, self.message_id = True, chunk["messageId"]
-                self.metadata |= chunk.get("messageMetadata", {})
-            case "start-step":
-                if self._in_step:
-                    raise Broken("a step in a step")
-                self._in_step = True
-                self.parts.append({"type": "step-start"})
-            case "finish-step":
-                if not self._in_step or self._open:
-                    raise Broken(f"finish-step, open: {list(self._open)}")
-                self._in_step = False
-            case "text-start" | "reasoning-start":
-                if (kind, chunk["id"]) in self._open or not self._in_step:
-                    raise Broken(f"{name} while it is open, or outside of a step")
-                part = {"type": kind, "text": "", "state": "streaming", **chunk.get("providerMetadata", {})}
-                self._open[kind, chunk["id"]] = part
-                self.parts.append(part)
-            case "text-delta" | "reasoning-delta" | "text-end" | "reasoning-end":
-                part = self._open.get((kind, chunk["id"]))
-                if part is None:
-                    raise Broken(f"{name} without its start")
-                if what == "end":
-                    part["state"] = "done"
-                    del self._open[kind, chunk["id"]]
-                else:
-                    part["text"] += chunk["delta"]
-            case "error":
-                self.error, self._ended = chunk["errorText"], True
-            case "abort":
-                self.aborted, self._ended = True, True
-            case "finish":
-                if self._in_step:
-                    raise Broken("finish in a step")
-                self.finish_reason, self._ended = chunk.get("finishReason"), True
-                self.metadata |= chunk.get("messageMetadata", {})
-            case "message-metadata":
-                self.metadata |= chunk["messageMetadata"]
-            case _ if name.startswith("data-"):
-                self._data(chunk)
-            case _ if name.startswith("tool-"):
-                self._tool(chunk)
-            case _:
-                self.parts.append(chunk)
+        if name in {"start", "start-step", "finish-step", "finish", "error", "abort"}:
+            self._frame(chunk)
+        elif name.startswith(("text-", "reasoning-")):
+            self._text(chunk)
+        elif name.startswith("data-"):
+            self._data(chunk)
+        elif name.startswith("tool-"):
+            self._tool(chunk)
+        elif name == "reset-step":
+            while self.parts[-1]["type"] != "step-start":
+                self.parts.pop()
+        elif name == "message-metadata":
+            self.metadata |= chunk["messageMetadata"]
+        else:
+            self.parts.append(chunk)
+
+    def _frame(self, chunk: dict[str, Any]) -> None:
+        name = chunk["type"]
+        if name == "start" and (self._started or self.message_id not in {None, chunk["messageId"]}):
+            raise BrokenError("a second start, or another messageId in a continuation")
+        if name == ("start-step" if self._in_step else "finish-step") or (name == "finish" and self._in_step):
+            raise BrokenError(f"{name} {'in' if self._in_step else 'outside of'} a step")
+        if name == "finish-step" and self._open:
+            raise BrokenError(f"finish-step, open: {list(self._open)}")
+        self._in_step = name == "start-step" or (self._in_step and name != "finish-step")
+        self.metadata |= chunk.get("messageMetadata", {})
+        self.message_id = chunk.get("messageId", self.message_id)
+        self._started = True
+        self._ended = name in {"finish", "error", "abort"}
+        self.error, self.finish_reason = chunk.get("errorText"), chunk.get("finishReason")
+        self.aborted = name == "abort"
+        if name == "start-step":
+            self.parts.append({"type": "step-start"})
+
+    def _text(self, chunk: dict[str, Any]) -> None:
+        kind, _, what = chunk["type"].rpartition("-")
+        key = (kind, chunk["id"])
+        if what == "start":
+            if key in self._open or not self._in_step:
+                raise BrokenError(f"{kind} starts while it is open, or outside of a step")
+            self._open[key] = {"type": kind, "text": "", "state": "streaming", **chunk.get("providerMetadata", {})}
+            self.parts.append(self._open[key])
+        elif key not in self._open:
+            raise BrokenError(f"{chunk['type']} without its start")
+        elif what == "end":
+            self._open.pop(key)["state"] = "done"
+        else:
+            self._open[key]["text"] += chunk["delta"]
 
     def _data(self, chunk: dict[str, Any]) -> None:
         if chunk.get("transient"):
@@ -198,36 +209,24 @@ class Reader:
     def _tool(self, chunk: dict[str, Any]) -> None:
         name, call_id = chunk["type"], chunk["toolCallId"]
         part = next((each for each in self.parts if each.get("toolCallId") == call_id), None)
-        if name in {"tool-input-start", "tool-input-available"}:
-            if part is None:
-                part = {"type": f"tool-{chunk['toolName']}", "toolCallId": call_id, "args": ""}
-                if chunk.get("dynamic"):
-                    part |= {"type": "dynamic-tool", "toolName": chunk["toolName"]}
-                if not self._in_step:
-                    raise Broken("a call outside of a step")
-                self.parts.append(part)
-            if (part["type"] == "dynamic-tool") != bool(chunk.get("dynamic")):
-                raise Broken(f"{name} is dynamic in one chunk, and not in the other")
-            part |= {"state": "input-streaming" if name == "tool-input-start" else "input-available"}
-            part |= {"input": chunk["input"]} if "input" in chunk else {}
-            return
+        if part is None and name in {"tool-input-start", "tool-input-available"}:
+            if not self._in_step:
+                raise BrokenError("a call outside of a step")
+            kind = "dynamic-tool" if chunk.get("dynamic") else f"tool-{chunk['toolName']}"
+            part = {"type": kind, "toolName": chunk["toolName"], "toolCallId": call_id, "args": ""}
+            self.parts.append(part)
         if part is None:
-            raise Broken(f"{name} without its call")
-        match name:
-            case "tool-input-delta":
-                if part["state"] != "input-streaming":
-                    raise Broken("arguments of a call that has its input")
-                part["args"] += chunk["inputTextDelta"]
-            case "tool-output-available":
-                if (part["type"] == "dynamic-tool") != bool(chunk.get("dynamic")):
-                    raise Broken(f"{name} is dynamic in one chunk, and not in the other")
-                part |= {"state": "output-available", "output": chunk["output"]}
-            case "tool-output-error":
-                part |= {"state": "output-error", "errorText": chunk["errorText"]}
-            case "tool-output-denied":
-                part["state"] = "output-denied"
-            case _:
-                part |= {"state": "approval-requested", "approval": {"id": chunk["approvalId"]}}
+            raise BrokenError(f"{name} without its call")
+        is_dynamic = bool(chunk.get("dynamic"))
+        if ("input" in chunk or "output" in chunk) and is_dynamic != (part["type"] == "dynamic-tool"):
+            raise BrokenError(f"{name} is dynamic in one chunk, and not in the other")
+        if name == "tool-input-delta" and part["state"] != "input-streaming":
+            raise BrokenError("arguments of a call that has its input")
+        part["args"] += chunk.get("inputTextDelta", "")
+        part |= {key: chunk[key] for key in ("input", "output", "errorText") if key in chunk}
+        part["state"] = STATES.get(name, part.get("state"))
+        if "approvalId" in chunk:
+            part["approval"] = {"id": chunk["approvalId"]}
 
     # ------------------------------------------------------------ what it has
     @property

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ from lg_streaming.log.base import StoredUpdate
 from tests.wires.ai_sdk.reader import Reader, chunks_of
 from tests.wires.conversation import Conversation
 from tests.wires.recordings import EXECUTION, RECORDINGS, Recording, record_all
-from tests.wires.sequences import sequences
+from tests.wires.sequences import Run, sequences
 
 ENDS = {"workflow_complete", "workflow_error", "workflow_cancelled", "workflow_abandoned"}
 
@@ -47,14 +47,14 @@ def encode(records: Sequence[StoredUpdate], sizes: Sequence[int] = (), **options
             bodies[-1] += encoder.on_end(None, run_is_over=False)
             encoder = UiMessageStream(**options)
             encoder.prime(EXECUTION, records[:at])
-            encoder.go_on(None, dict.fromkeys(encoder.questions, {}))
+            encoder.go_on(None, {each: {} for each in encoder.questions})
             bodies.append(b"")
     bodies[-1] += encoder.on_end(None, run_is_over=records[-1].type in ENDS)
     return bodies
 
 
 def read(records: Sequence[StoredUpdate], sizes: Sequence[int] = (), **options: Any) -> Reader:
-    message = Reader(approvals=options.pop("approvals", True))
+    message = Reader(approvals=options.pop("approvals", True), latest=options.pop("latest", False))
     for body in encode(records, sizes, **options):
         message.read(chunks_of(body))
         assert not message.would_send()
@@ -89,12 +89,16 @@ def test_a_recorded_run(name: str, sizes: Sequence[int]) -> None:
         check_same(message, records)
 
 
-@given(sequences(), st.lists(st.integers(1, 9), max_size=20), st.booleans())
-def test_made_up_runs(records: list[StoredUpdate], sizes: list[int], replay: bool) -> None:  # noqa: FBT001 (drawn)
+@given(sequences(), st.lists(st.integers(1, 9), max_size=20), st.sampled_from(["live", "replay", "5", "7"]))
+def test_made_up_runs(records: list[StoredUpdate], sizes: list[int], form: str) -> None:
     first = first_message(records)
-    message = read(first, sizes, replay_until=first[-1].seq if replay else 0)
+    if form in {"5", "7"}:
+        clients = Form(clients="5" if form == "5" else "7")
+        read(first, sizes, form=clients, approvals=form != "5", latest=form == "7")
+        return
+    message = read(first, sizes, replay_until=first[-1].seq if form == "replay" else 0)
     check_same(message, first)
-    if replay:
+    if form == "replay":
         assert not message.transient
 
 
@@ -105,6 +109,40 @@ def test_a_stream_that_begins_in_a_gap(records: list[StoredUpdate], start: int, 
         read(rest, sizes, run_id="r-1")
 
 
-@given(sequences(), st.lists(st.integers(1, 9), max_size=9))
-def test_streams_without_approvals(records: list[StoredUpdate], sizes: list[int]) -> None:
-    read(first_message(records), sizes, form=Form(clients="5"), approvals=False)
+def test_only_version_7_takes_text_back() -> None:
+    records = first_message(recorded()["retries"].records)
+    latest = read(records, (1,) * 400, form=Form(clients="7"), latest=True)
+    assert [each["text"] for each in latest.parts if each["type"] == "text"] == [
+        "A text that is taken back twice.",
+        "Then.",
+    ]
+    assert read(records).text.count("A text") == 3
+
+
+def test_a_replay_is_small() -> None:
+    records = first_message(recorded()["custom data"].records)
+    live, replay = read(records, (1,) * 400), read(records, replay_until=records[-1].seq)
+    assert [each for each in live.parts if each["type"] != "data-gap"] == replay.parts
+    assert live.transient
+    assert not replay.transient
+    text = first_message(recorded()["text"].records)
+    assert b"".join(encode(text)).count(b"text-delta") == 1 < b"".join(encode(text, (1,) * 400)).count(b"text-delta")
+
+
+def test_a_question_of_the_program_is_data() -> None:
+    run = Run(cast("Any", None), run_id="r-1")
+    run.add("workflow_start", {"run_id": "r-1"})
+    run.add("human_prompt", {"prompt_id": "p-1", "prompt": "Go on?", "type": "approval"})
+    run.add("workflow_complete", {})
+    message = read(run.records)
+    assert [each["type"] for each in message.parts] == ["step-start", "data-human-prompt"]
+
+
+def test_an_approved_call_that_the_graph_leaves_out_is_closed() -> None:
+    """A client would send its approval again and again."""
+    records = first_message(recorded()["approval"].records)
+    start = next(index for index, each in enumerate(records) if each.type == "tool_start")
+    message = read([each for each in records if not each.type.startswith(("tool_start", "tool_complete"))], (1,) * 400)
+    assert start
+    assert [each["state"] for each in message.calls] == ["output-available"]
+    assert message.calls[0]["output"] is None

@@ -78,12 +78,14 @@ class Chat:
     async def begun(self, text: str = "one") -> AsyncGenerator["Streaming"]:
         """Send a question, and wait for the first text."""
         self.messages.append(question(text))
-        async with httpx2.AsyncClient(timeout=10) as http:
-            async with http.stream("POST", self.url, json=self.body(), headers=self.headers) as answer:
-                assert answer.status_code == 200
-                stream = Streaming(answer)
-                await stream.until("text-delta")
-                yield stream
+        async with (
+            httpx2.AsyncClient(timeout=10) as http,
+            http.stream("POST", self.url, json=self.body(), headers=self.headers) as answer,
+        ):
+            assert answer.status_code == 200
+            stream = Streaming(answer)
+            await stream.until("text-delta")
+            yield stream
 
 
 class Streaming:
@@ -124,13 +126,14 @@ async def test_who_may_ask(guarded: Place) -> None:
 
 async def test_nothing_of_another_callers_chat_leaks(guarded: Place) -> None:
     alice = Chat(guarded, "gated", id="alice/gated", headers=starter("alice"))
-    bob = {"headers": starter("bob"), "graph": "gated"}
+    bob = starter("bob")
     async with alice.begun() as stream:
-        known, unknown = Chat(guarded, id="alice/gated", **bob), Chat(guarded, id="alice/unknown", **bob)
+        known, unknown = (Chat(guarded, "gated", id=f"alice/{name}", headers=bob) for name in ("gated", "unknown"))
         for method in ("GET", "HEAD"):
             found = [await each.get(method) for each in (known, unknown)]
             assert [(each.status_code, each.text) for each in found] == [(204, ""), (204, "")]
-        for messages in ([question("one")], [{"id": "m", "role": "assistant", "parts": []}]):
+        answered: dict[str, Any] = {"id": "m", "role": "assistant", "parts": []}
+        for messages in ([question("one")], [answered]):
             refused = [await each.post(messages=messages) for each in (known, unknown)]
             assert {each.status_code for each in refused} == {403}
             assert len({each.text for each in refused}) == 1
@@ -150,8 +153,8 @@ async def test_only_the_owner_answers(guarded: Place) -> None:
 
 async def test_the_stream_of_an_expired_token_is_cut(guarded: Place) -> None:
     chat = Chat(guarded, "gated", id="alice/expired", headers=starter("alice", lasts=-4))  # the settings forgive 5 s
-    with pytest.raises(httpx2.RemoteProtocolError):
-        async with chat.begun() as stream:
+    async with chat.begun() as stream:
+        with pytest.raises(httpx2.RemoteProtocolError):
             await stream.rest()
     await drive(guarded, chat.id, "open")
 
@@ -212,7 +215,7 @@ async def test_two_processes_share_a_chat(two: tuple[Place, Place]) -> None:
         second = Chat(other, "gated", id=chat.id)
         resumed = asyncio.create_task(second.get())
         async with asyncio.timeout(8):
-            while other.module.gateway is None or not other.module.gateway.connections:
+            while not other.module.gateway.connections:
                 await asyncio.sleep(0.01)
         await drive(one, chat.id, "open")
         body, again = await stream.rest(), await resumed
@@ -240,12 +243,11 @@ async def drive(it: Place, chat: str, what: str) -> None:
 async def test_a_cut_is_no_end(why: str) -> None:
     settings: dict[str, Any] = {"gateway": {"max_stream_duration": 0.3}} if why == "duration" else {}
     with place(**settings) as it:
-        chat = Chat(it, "gated")
-        with pytest.raises(httpx2.RemoteProtocolError):
-            async with chat.begun() as stream:
-                stopping = asyncio.create_task(asyncio.to_thread(it.server.stop)) if why == "shutdown" else None
+        async with Chat(it, "gated").begun() as stream:
+            stop = asyncio.to_thread(it.server.stop) if why == "shutdown" else asyncio.sleep(0)
+            stopping = asyncio.create_task(stop)
+            with pytest.raises(httpx2.RemoteProtocolError):
                 await stream.rest()
-        if stopping is not None:
             await stopping
     assert "[DONE]" not in stream.text
     assert '"type":"finish"' not in stream.text
@@ -260,7 +262,7 @@ async def test_a_run_that_began_elsewhere_and_has_lost_its_beginning() -> None:
         hub.publish(chat.id, "tool_complete", {"tool": "weather", "tool_call_id": "c-1", "output": "rain"})
         reading = asyncio.create_task(chat.get())
         async with asyncio.timeout(8):
-            while it.module.gateway is None or not it.module.gateway.connections:
+            while not it.module.gateway.connections:
                 await asyncio.sleep(0.01)
         hub.publish(chat.id, "token", {"content": "the end", "index": 80}, scope=scope)
         await hub.close(chat.id)
@@ -301,14 +303,13 @@ async def test_a_continued_message_is_replayed_from_its_first_run(running: Place
 
 async def chat_text(chat: Chat, words: str) -> str | None:
     """Return the replay of a chat, whose gate opens when these words are in it; None before its run has begun."""
-    async with httpx2.AsyncClient(timeout=10) as http:
-        async with http.stream("GET", f"{chat.url}/{chat.id}/stream") as answer:
-            if answer.status_code == 204:
-                return None
-            stream = Streaming(answer)
-            await stream.until(words)
-            await drive(chat.it, chat.id, "open")
-            return await stream.rest()
+    async with httpx2.AsyncClient(timeout=10) as http, http.stream("GET", f"{chat.url}/{chat.id}/stream") as answer:
+        if answer.status_code == 204:
+            return None
+        stream = Streaming(answer)
+        await stream.until(words)
+        await drive(chat.it, chat.id, "open")
+        return await stream.rest()
 
 
 # ---------------------------------------------------------------- other requests
@@ -316,18 +317,19 @@ async def test_the_body_of_the_data_stream_runtime(running: Place) -> None:
     """assistant-ui's other runtime has no ids, no trigger, and messages in the form of models."""
     thread = next(ids)
     texts = [{"type": "text", "text": "one"}]
-    body = {"graph": "location", "threadId": thread, "messages": [{"role": "user", "content": texts}], "tools": {}}
+    messages: list[Any] = [{"role": "user", "content": texts}]
+    body: dict[str, Any] = {"graph": "location", "threadId": thread, "messages": messages, "tools": {}}
     async with httpx2.AsyncClient(timeout=10) as http:
         first = Reader().read(chunks_of((await http.post(f"{running.url}/api/chat", json=body)).content))
         call_id = first.calls[0]["toolCallId"]
-        assistant = [{"type": "tool-call", "toolCallId": call_id, "toolName": "location", "input": {}}]
+        assistant: list[Any] = [{"type": "tool-call", "toolCallId": call_id, "toolName": "location", "input": {}}]
         result = {
             "type": "tool-result",
             "toolCallId": call_id,
             "toolName": "location",
             "output": {"type": "text", "value": "Oslo"},
         }
-        body["messages"] += [{"role": "assistant", "content": assistant}, {"role": "tool", "content": [result]}]
+        messages += [{"role": "assistant", "content": assistant}, {"role": "tool", "content": [result]}]
         answer = await http.post(f"{running.url}/api/chat", json=body)
         rest = Reader().read(chunks_of(answer.content))
     assert rest.text == "Done: Oslo."

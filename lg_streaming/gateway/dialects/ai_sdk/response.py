@@ -103,7 +103,7 @@ class MessageResponse(Response):
         if state is not None and not self._resume and after is not None and state.has(after) and after.seq > begun:
             start = known  # the client has the beginning of the message
             encoder = await primed(session.hub, execution_id, self._form, start, until=after)
-            encoder.go_on(None, dict.fromkeys(encoder.questions, {}))
+            encoder.go_on(None, {each: {} for each in encoder.questions})
         return await open_message(
             self._context,
             session,
