@@ -38,11 +38,18 @@ class Streamed:
     """Number of updates that were read."""
 
 
-def stream(records: Sequence[StoredUpdate], reading: Reading, cuts: Sequence[int] = ()) -> Streamed:
-    """Encode updates from the first of a run to its end, in pages that are cut at the given places."""
+def stream(
+    records: Sequence[StoredUpdate], reading: Reading, cuts: Sequence[int] = (), *, has_gap: bool = False
+) -> Streamed:
+    """Encode updates from the first of a run to its end, in pages that are cut at the given places.
+
+    With `has_gap` updates before them are missing.
+    """
     source = Source()
     encoder = AgUiEncoder(reading, cast("Any", source))
     parts = [encoder.before_stream(1000, {})]
+    if has_gap:
+        parts.append(encoder.encode_event("gap", {}))
     bounds = [0, *sorted({each for each in cuts if 0 < each < len(records)}), len(records)]
     end = 0
     for start, stop in itertools.pairwise(bounds):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from lg_streaming.errors import ExecutionExistsError, ForbiddenError, PromptError, StreamingError
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from lg_streaming.types import WireName
 
 __all__ = ["AgentWire"]
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 _CANCELLED: Final = {"cancelled": True}
 """Answer to an interrupt that the page has cancelled."""
@@ -299,11 +302,15 @@ class AgentWire(Wire):
             return made[0]
 
         async def read_large_state() -> None:
-            for encoder in made:
-                if encoder.needs_state:
-                    conversation = await self.conversation(graph, reading.thread_id)
-                    if conversation.is_known:
-                        encoder.use_state(conversation.shown)
+            if not made or not made[0].needs_state:
+                return
+            try:
+                conversation = await self.conversation(graph, reading.thread_id)
+            except Exception:
+                logger.exception("the state of thread %r cannot be read", reading.thread_id)
+                return
+            if conversation.is_known:
+                made[0].use_state(conversation.shown)
 
         options = StreamOptions(
             encoder=make,

@@ -102,10 +102,13 @@ class TextEvents:
     def _is_passed_over(self, message_id: str, record: StoredUpdate) -> bool:
         if message_id in self.known:
             return True
-        if self.has_gap and message_id not in self.sent and members(data_of(record)).get("index"):
+        if not self.has_gap or message_id in self.sent:
+            return False
+        data = members(data_of(record))
+        is_first = not data.get("index") and data.get("part", 1) == 1
+        if not is_first:
             self.known.add(message_id)
-            return True
-        return False
+        return not is_first
 
     # ---------------------------------------------------------------- reasoning
     def add_thinking(self, record: StoredUpdate, data: Any, words: Words) -> None:
