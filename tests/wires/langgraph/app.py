@@ -36,7 +36,8 @@ async def allow(*_: object) -> bool:
 def make() -> FastAPI:
     """Return the app; call it in the event loop that serves it."""
     given = json.loads(os.environ.get("SETTINGS", "{}"))
-    settings: dict[str, Any] = {"runs": {"shutdown_grace": 0.1}, **given, "limits": OPEN, "wires": {"graph": "agent"}}
+    settings: dict[str, Any] = {"runs": {"shutdown_grace": 0.1}, **given, "limits": OPEN}
+    settings["wires"] = {"graph": "agent", **given.get("wires", {})}
     if log := os.environ.get("LOG"):
         settings["log"] = log
     if secret := os.environ.get("SECRET"):

@@ -156,6 +156,10 @@ async def ask_b(state: Any) -> dict[str, Any]:
     return {"messages": [AIMessage(f"b: {interrupt({'question': 'b?'})}")]}
 
 
+async def big(state: Any) -> dict[str, Any]:
+    return {"messages": [AIMessage("x" * 100_000, id="big")]}
+
+
 async def fail(state: Any, config: RunnableConfig) -> dict[str, Any]:
     await repeating.ainvoke(state["messages"], config)
     raise ValueError("boom")
@@ -192,6 +196,12 @@ child.add_node("after", first)
 child.add_edge(START, "inner")
 child.add_edge("inner", "after")
 
+deep = StateGraph(State)
+deep.add_node("before", first)
+deep.add_node("ask", ask)
+deep.add_edge(START, "before")
+deep.add_edge("before", "ask")
+
 NODES = {
     "say": answering(repeating),
     "think": answering(reasoning),
@@ -200,7 +210,9 @@ NODES = {
     "tool": answering(acting),
     "custom": custom,
     "child": child.compile(),
+    "deep": deep.compile(),
     "ask": ask,
+    "big": big,
     "fail": fail,
     "retry": retry,
     "steps": first,

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.node import node_executable
 from tests.support.server import ServerProcess, serve_process
 from tests.wires.langgraph.python_checks import Place
 
-__all__ = ["APP", "JS", "failures", "place_of", "run_script", "serving"]
+__all__ = ["APP", "JS", "check_all_passed", "place_of", "run_script", "serving"]
 
 EXPECTED = re.compile(r"^(ValueError: boom|.*UnluckyError: at the first try)", re.MULTILINE)
 """Errors that nodes of the graphs raise."""
@@ -58,6 +60,8 @@ async def run_script(script: str, place: Place, **options: Any) -> dict[str, str
     return {line["check"]: line["error"] for line in lines}
 
 
-def failures(found: Mapping[str, str | None]) -> str:
-    """The errors of checks, for a report."""
-    return "\n\n".join(f"{check}: {error}" for check, error in found.items() if error is not None)
+def check_all_passed(found: Mapping[str, str | None], least: int = 1) -> None:
+    """Fail with the errors of a script's checks, of which there are at least so many."""
+    assert len(found) >= least
+    if wrong := [f"{check}: {error}" for check, error in found.items() if error is not None]:
+        pytest.fail("\n\n".join(wrong), pytrace=False)

@@ -147,28 +147,33 @@ async def test_a_reader_of_one_mode_gets_only_it() -> None:
 NAMESPACES = st.sampled_from(["write:a", "write:b", "child:c|inner:d", "child:c|other:e", None])
 TEXTS = st.text(max_size=5)
 MESSAGES = st.sampled_from(["m1", "m2", "m3"])
+
+
+def token(text: str) -> dict[str, Any]:
+    return {"content": text, "role": "ai"}
+
+
+def args(call: str, text: str) -> dict[str, Any]:
+    return {"tool_call_id": call, "tool": "search", "args": text}
+
+
+def state(ids: list[str], step: int) -> dict[str, Any]:
+    messages = [{"type": "ai", "id": each, "content": "x"} for each in ids]
+    return {"values": {"messages": messages}, "next": ["write"], "checkpoint_id": "c", "step": step}
+
+
+def returned(id_: str | None) -> dict[str, Any]:
+    return {"node_id": "write", "result": {"messages": [{"type": "tool", "id": id_, "content": "r"}]}}
+
+
 DATA: dict[str, st.SearchStrategy[Any]] = {
-    "token": st.builds(lambda text: {"content": text, "role": "ai"}, TEXTS),
-    "thinking": st.builds(lambda text: {"content": text}, TEXTS),
-    "tool_args": st.builds(
-        lambda call, args: {"tool_call_id": call, "tool": "search", "args": args}, st.sampled_from(["c1", "c2"]), TEXTS
-    ),
+    "token": st.builds(token, TEXTS),
+    "thinking": st.builds(token, TEXTS),
+    "tool_args": st.builds(args, st.sampled_from(["c1", "c2"]), TEXTS),
     "llm_complete": st.just({"model": "m", "usage": {"input_tokens": 1}}),
-    "state": st.builds(
-        lambda ids, step: {
-            "values": {"messages": [{"type": "ai", "id": each, "content": "x"} for each in ids]},
-            "next": ["write"],
-            "checkpoint_id": "c",
-            "step": step,
-        },
-        st.lists(MESSAGES, max_size=3, unique=True),
-        st.integers(0, 9),
-    ),
+    "state": st.builds(state, st.lists(MESSAGES, max_size=3, unique=True), st.integers(0, 9)),
     "node_start": st.just({"node_id": "write"}),
-    "node_complete": st.builds(
-        lambda id_: {"node_id": "write", "result": {"messages": [{"type": "tool", "id": id_, "content": "r"}]}},
-        st.one_of(st.none(), st.sampled_from(["t1", "t2"])),
-    ),
+    "node_complete": st.builds(returned, st.one_of(st.none(), st.sampled_from(["t1", "t2"]))),
     "node_error": st.just({"node_id": "write", "error": {"message": "no", "type": "ValueError"}}),
     "tool_start": st.just({"tool": "search", "tool_call_id": "c1", "input": {}}),
     "tool_complete": st.just({"tool": "search", "tool_call_id": "c1", "output": "r"}),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from langgraph_sdk.errors import NotFoundError
 
@@ -305,6 +306,27 @@ async def answer_after_a_restart(folder: Path, log: str | None, prefix: str) -> 
             assert (await client.threads.get(thread))["status"] == "idle"
 
 
+@pytest.mark.parametrize("how", ["a restart", "the longest duration"])
+async def test_a_stream_that_is_cut_has_no_tidy_end(how: str, folder: Path) -> None:
+    """The chunked body lacks its last chunk, so that no client takes it for complete."""
+    limit = {"max_stream_duration": 0.3 if how == "the longest duration" else None}
+    async with fleet_of(folder, gateway=limit) as fleet, httpx2.AsyncClient(base_url=fleet.url) as http:
+        thread = (await http.post("/threads", json={})).json()["thread_id"]
+        body = {"assistant_id": "agent", "input": human(WORDS.format(gate="g")), "stream_mode": TUPLES}
+        got: list[bytes] = []
+
+        async def start() -> None:
+            async with http.stream("POST", f"/threads/{thread}/runs/stream", json=body) as response:
+                async for part in response.aiter_bytes():
+                    got.append(part)
+                    if b" two" in part and how == "a restart":
+                        fleet.servers[0].process.terminate()
+
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await start()
+        assert b"event: messages" in b"".join(got)
+
+
 @LONG
 async def test_a_server_cuts_its_streams_in_the_clients_way(folder: Path) -> None:
     """Each stream lives half a second at most. The oldest client takes a tidy end for the end of the run."""
@@ -312,6 +334,18 @@ async def test_a_server_cuts_its_streams_in_the_clients_way(folder: Path) -> Non
         async with javascript_watch(fleet.url, WORDS.format(gate="g"), "sdk-1.11.0") as watched:
             await watched.shows("one two")
             await fleet.connected(fleet.proxy.connections + 2)
+            fleet.open("g")
+            await watched.end()
+        assert (watched.failed, watched.text) == (None, TEXT)
+
+
+@CLIENTS
+async def test_a_cut_connection_below_a_path(watch: Watch, folder: Path) -> None:
+    """Clients join the places of a response to their base URL, with its path."""
+    async with fleet_of(folder, wires={"langgraph_path": "/api/lg"}) as fleet:
+        async with watch(f"{fleet.url}/api/lg", WORDS.format(gate="g")) as watched:
+            await watched.shows("one two")
+            fleet.proxy.reset()
             fleet.open("g")
             await watched.end()
         assert (watched.failed, watched.text) == (None, TEXT)

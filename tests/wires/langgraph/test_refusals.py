@@ -132,9 +132,17 @@ async def test_fields_of_a_wrong_kind_are_refused(path: str, http: httpx2.AsyncC
 @pytest.mark.parametrize("name", [*RUN, *PARTS, "ignored"])
 async def test_no_value_of_a_run_is_a_server_error(name: str, http: httpx2.AsyncClient, thread: str) -> None:
     outer, _, inner = name.partition(".")
-    values = [None, *(each for values in KINDS.values() for each in values), "\x00", "💥" * 1000, {"a": {"b": [None]}}]
+    values: list[Any] = [
+        None,
+        *(each for values in KINDS.values() for each in values),
+        "\x00",
+        "💥" * 1000,
+        {"a": {"b": [None]}},
+    ]
     for value in values:
-        fields = dict.fromkeys(IGNORED, value) if name == "ignored" else {outer: {inner: value} if inner else value}
+        fields: dict[str, Any] = (
+            dict.fromkeys(IGNORED, value) if name == "ignored" else {outer: {inner: value} if inner else value}
+        )
         body = {"assistant_id": "agent", "input": human("say x"), **fields}
         response = await http.post(f"/threads/{thread}/runs/wait", json=body)
         assert response.status_code < 500, f"{name}={value!r}: {response.status_code} {response.text[:300]}"

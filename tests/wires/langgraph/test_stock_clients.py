@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.wires.langgraph.places import failures, run_script
+from tests.wires.langgraph.places import check_all_passed, run_script
 from tests.wires.langgraph.python_checks import ASYNC, SYNC, Place
 
 pytestmark = pytest.mark.anyio
@@ -14,8 +14,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize("script", ["lc_client.mjs", "lc_react.mjs"])
 async def test_the_javascript_clients(script: str, place: Place) -> None:
     found = await run_script(script, place)
-    assert len(found) >= 10
-    assert not failures(found)
+    check_all_passed(found, least=10)
 
 
 @pytest.mark.filterwarnings("ignore:Reconnecting")

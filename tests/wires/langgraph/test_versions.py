@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.redis_server import RedisServer
-from tests.wires.langgraph.places import failures, run_script, serving
+from tests.wires.langgraph.places import check_all_passed, run_script, serving
 from tests.wires.langgraph.python_checks import ASYNC, SYNC, Place
 from tests.wires.langgraph.reference import reference_server
 
@@ -43,14 +43,13 @@ async def done(check: Check, place: Place) -> None:
 @pytest.mark.parametrize("sdk", SDKS[1:])
 async def test_an_older_client(script: str, sdk: str, place: Place) -> None:
     found = await run_script(script, place, **options_of(sdk))
-    assert len(found) >= 10
-    assert not failures(found)
+    check_all_passed(found, least=10)
 
 
 @SCRIPTS
 @pytest.mark.parametrize("sdk", SDKS)
 async def test_the_reference_passes(script: str, sdk: str, reference: Place) -> None:
-    assert not failures(await run_script(script, reference, **options_of(sdk)))
+    check_all_passed(await run_script(script, reference, **options_of(sdk)))
 
 
 @pytest.mark.filterwarnings("ignore:Reconnecting")
@@ -69,7 +68,7 @@ def on_redis(gates: Path, shared_redis: RedisServer) -> Generator[Place]:
 
 @SCRIPTS
 async def test_a_log_on_redis(script: str, on_redis: Place) -> None:
-    assert not failures(await run_script(script, on_redis))
+    check_all_passed(await run_script(script, on_redis))
 
 
 @pytest.mark.filterwarnings("ignore:Reconnecting")

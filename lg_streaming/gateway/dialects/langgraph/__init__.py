@@ -2,10 +2,11 @@
 
 - `routes`: the class of the wire, and the table of its routes; `runs`, `thread_routes`, `search`: what they do.
 - `services`: what the routes share; `store`: values that outlive a run; `records`: runs; `threads`: threads.
-- `segments`: our run stays open while it waits for people; here each request has a run of its own.
+- `segments`: our run stays open while it waits for people; here each request is another run.
 - `starting`: starts, answers, cancellations; `pending`: streams of runs that wait for their turn.
-- `encoder`: frames of a run; `chunks`: messages; `shapes`: tasks, checkpoints, tools; `view`: what a reader sees;
-  `final`: the values at the end.
+- `lookup`: looks up runs; `view`: what a reader sees; `reader`: the updates of a segment.
+- `encoder`: frames of a run; `thread_stream`: of all runs; `final`: the values at the end of one.
+- `chunks`: messages; `shapes`: tasks, checkpoints, tools.
 - `tape`: the events of a thread, for event streaming; `message_events`: those of messages; `event_shapes`: parts of
   updates; `channels`: filters; `event_states`: states too large for an update.
 - `events`: routes of event streaming; `event_stream`: Server-Sent Events; `event_socket`: WebSocket;

@@ -47,7 +47,7 @@ class Assistants:
         """Return the graph of an assistant's id, or of a graph's name.
 
         Raises:
-            RefusedError: If there is none, or the caller may not start it, with ``status``.
+            RefusedError: If it does not exist, or the caller may not start it, with ``status``.
         """
         for name in await self.allowed(session):
             if named in {name, assistant_id(name)}:

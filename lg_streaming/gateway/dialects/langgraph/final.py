@@ -9,7 +9,7 @@ import orjson
 from lg_streaming.events import FINAL_TYPES
 from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.dialects.langgraph import shapes
-from lg_streaming.gateway.dialects.langgraph.encoder import LoadValues, RunReader, data_of, with_interrupts
+from lg_streaming.gateway.dialects.langgraph.reader import LoadValues, RunReader, data_of, with_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import quote, unquote
 
 from starlette.routing import Match, Route, WebSocketRoute
 
-from lg_streaming import __version__
 from lg_streaming.gateway.dialects.langgraph.bodies import SearchAssistants, parse_body
 from lg_streaming.gateway.dialects.langgraph.events import EventRoutes
 from lg_streaming.gateway.dialects.langgraph.refusals import RefusedError, refuse, refused
@@ -109,7 +109,9 @@ class LangGraph(Wire):
         handles = {name: _answering(handle) for name, handle in methods.items()}
         if unknown:
             handles = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), _answering(_unknown))
-        return Endpoint(self._context, for_all_pages=False, describe_error=refused, expose=_EXPOSED, **handles)
+        return Endpoint(
+            self._context, for_all_pages=False, accept=(), describe_error=refused, expose=_EXPOSED, **handles
+        )
 
     # --- what the server is ---------------------------------------------------------------------------------
 
@@ -121,7 +123,9 @@ class LangGraph(Wire):
         """Return the server's version. Public, like `_ok`."""
         flags = {"assistants": True, "crons": False, "langsmith": False, "langsmith_tracing_replicas": False}
         host = {"kind": "self-hosted", "project_id": None, "revision_id": None, "tenant_id": None}
-        return json_response({"version": __version__, "langgraph_py_version": None, "flags": flags, "host": host})
+        return json_response(
+            {"version": version("lg-streaming"), "langgraph_py_version": None, "flags": flags, "host": host}
+        )
 
     async def _assistant(self, request: Request, peer: Peer) -> Response:
         session = await self.enter(peer)

@@ -9,8 +9,9 @@ import orjson
 from starlette.responses import Response
 
 from lg_streaming.gateway.dialects.langgraph.bodies import MODES, CancelRuns, RunBody, parse_body
-from lg_streaming.gateway.dialects.langgraph.encoder import RunEncoder, with_interrupts
+from lg_streaming.gateway.dialects.langgraph.encoder import RunEncoder
 from lg_streaming.gateway.dialects.langgraph.final import FinalValues
+from lg_streaming.gateway.dialects.langgraph.reader import with_interrupts
 from lg_streaming.gateway.dialects.langgraph.refusals import RefusedError, no_run
 from lg_streaming.gateway.dialects.langgraph.shapes import interrupts_of
 from lg_streaming.gateway.dialects.langgraph.thread_stream import THREAD_MODES, ThreadEncoder
@@ -115,12 +116,12 @@ class RunRoutes:
         """Return the runs of a thread, newest first."""
         session = await self._wire.enter(peer)
         view = await self._services.threads.find(session, request.path_params["thread_id"])
-        found = [_described(view, each) for each in await self._services.runs_of(view)]
+        found = [_described(view, each) for each in await self._services.lookup.runs_of(view)]
         query = request.query_params
         if wanted := query.get("status"):
             found = [each for each in found if each["status"] == wanted]
         offset, limit = _number(query.get("offset"), 0), _number(query.get("limit"), _DEFAULT_LIMIT)
-        chosen = query.getlist("select")
+        chosen = _texts(request, "select")
         page = found[offset : offset + limit]
         return json_response(
             [{name: each[name] for name in chosen if name in each} if chosen else each for each in page]
@@ -132,8 +133,7 @@ class RunRoutes:
 
     async def _join_stream(self, request: Request, session: Session) -> Response:
         view, record = await self._find(session, request)
-        query = request.query_params
-        named = [each for each in query.getlist("stream_mode") if each]
+        named = _texts(request, "stream_mode")
         if unknown := [each for each in named if each not in MODES]:
             raise RefusedError(422, f"stream_mode: {unknown[0]:.80} is no mode")
         modes = frozenset(named) if named else frozenset(record.modes)
@@ -165,7 +165,7 @@ class RunRoutes:
     async def _thread_stream(self, request: Request, session: Session) -> Response:
         services, thread_id = self._services, request.path_params["thread_id"]
         view = await services.threads.find(session, thread_id)
-        named = [each for part in request.query_params.getlist("stream_mode") for each in part.split(",") if each]
+        named = _texts(request, "stream_mode")
         if unknown := [each for each in named if each not in THREAD_MODES]:
             raise RefusedError(422, f"stream_mode: {unknown[0]:.80} is no mode of a thread")
         state = view.state
@@ -181,7 +181,7 @@ class RunRoutes:
             segment = table.at(record.seq) if table is not None else None
             if fresh is None or segment is None:
                 return None
-            run = await services.run_of(fresh, segment.run_id)
+            run = await services.lookup.run_of(fresh, segment.run_id)
             run.begin = segment.begin
             return RunEncoder(_view(run, frozenset(run.modes), after=place), services.loader(thread_id, run.graph))
 
@@ -234,7 +234,7 @@ class RunRoutes:
             raise RefusedError(422, "thread_id: name the thread of the runs")
         view = await self._services.threads.find(session, thread_id)
         active = {"pending", "running"} if status in {None, "all"} else {status}
-        for record in await self._services.runs_of(view):
+        for record in await self._services.lookup.runs_of(view):
             if run_ids is not None and record.run_id not in run_ids:
                 continue
             if record.status_in(view.table, view.state) in active & {"pending", "running"}:
@@ -273,7 +273,7 @@ class RunRoutes:
         view = None if thread_id is None else await services.threads.look(session, thread_id, deleted=stateless)
         if view is None or thread_id is None:
             raise no_run(run_id)
-        return view, await services.run_of(view, run_id)
+        return view, await services.lookup.run_of(view, run_id)
 
     async def _open(
         self, session: Session, record: RunRecord, view: RunView, headers: dict[str, str], *, leaves: bool
@@ -330,6 +330,15 @@ def flag(request: Request, name: str) -> bool:
     if text not in {*_TRUE, *_FALSE}:
         raise RefusedError(422, f"{name}: true or false, not {text:.40}")
     return text in _TRUE
+
+
+def _texts(request: Request, name: str) -> list[str]:
+    """Return a parameter of the query that may be repeated.
+
+    One value may hold several, with commas between them, or as the JSON list that clients before 1.15 send.
+    """
+    parts = (part for value in request.query_params.getlist(name) for part in value.strip("[]").split(","))
+    return [text for part in parts if (text := part.strip(' "'))]
 
 
 def _rolls_back(request: Request) -> bool:

@@ -1,4 +1,4 @@
-"""Segments of runs: our run stays open while it waits for people; on this wire each request has a run of its own."""
+"""Segments of runs: our run stays open while it waits for people; on this wire each request is another run."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.errors import StreamingError
 from lg_streaming.gateway.dialects.langgraph.assistants import Assistants
+from lg_streaming.gateway.dialects.langgraph.lookup import RunLookup
 from lg_streaming.gateway.dialects.langgraph.pending import PendingRuns
-from lg_streaming.gateway.dialects.langgraph.records import RunRecord, RunRecords
-from lg_streaming.gateway.dialects.langgraph.refusals import no_run
+from lg_streaming.gateway.dialects.langgraph.records import RunRecords
 from lg_streaming.gateway.dialects.langgraph.segments import SegmentIndex
 from lg_streaming.gateway.dialects.langgraph.starting import RunStarter
 from lg_streaming.gateway.dialects.langgraph.states import shown_values
@@ -18,8 +18,7 @@ from lg_streaming.gateway.dialects.langgraph.store import RecordStore
 from lg_streaming.gateway.dialects.langgraph.threads import Threads
 
 if TYPE_CHECKING:
-    from lg_streaming.gateway.dialects.langgraph.encoder import LoadValues
-    from lg_streaming.gateway.dialects.langgraph.threads import ThreadView
+    from lg_streaming.gateway.dialects.langgraph.reader import LoadValues
     from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.runs import GraphRun
 
@@ -48,44 +47,19 @@ class Services:
         self.assistants: Assistants = Assistants(context)
         self.threads: Threads = Threads(context, self.store, self.index, self.records, self.assistants)
         self.pending: PendingRuns = PendingRuns(fleet, context.lifecycle)
-        self.starter: RunStarter = RunStarter(self)
+        self.lookup: RunLookup = RunLookup(context, self.records)
+        self.starter: RunStarter = RunStarter(
+            context,
+            threads=self.threads,
+            records=self.records,
+            lookup=self.lookup,
+            index=self.index,
+            assistants=self.assistants,
+            pending=self.pending,
+            delete_after=self.delete_after,
+        )
         self._deletions: set[asyncio.Task[None]] = set()
         context.lifecycle.on_stop.append(self._stop)
-
-    async def run_of(self, view: ThreadView, run_id: str) -> RunRecord:
-        """Return the record of a run of a thread; one from the log for a run that was started elsewhere.
-
-        Raises:
-            RefusedError: If there is none, or it was deleted.
-        """
-        record = await self.records.get(view.thread_id, run_id)
-        if record is not None and record.status != "deleted":
-            return self._checked(record)
-        table = view.table
-        if record is None and table is not None:
-            segment = table.find(run_id)
-            if segment is not None:
-                return RunRecord.of(view.thread_id, segment)
-            if run_id in table.aliases and table.segments:
-                before = RunRecord.of(view.thread_id, table.segments[0])
-                before.run_id = before.own_run = run_id
-                before.status = "interrupted"
-                return before
-        raise no_run(run_id)
-
-    def _checked(self, record: RunRecord) -> RunRecord:
-        fleet = self.context.hub.log.fleet
-        if fleet is not None and record.queued and record.process not in {fleet.process_id, *fleet.live}:
-            record.status = record.status or "interrupted"  # its process took the queue with it
-        return record
-
-    async def runs_of(self, view: ThreadView) -> list[RunRecord]:
-        """Return the runs of a thread, newest first."""
-        known = {each.run_id: each for each in await self.records.of_thread(view.thread_id)}
-        for segment in view.table.segments if view.table is not None else ():
-            known.setdefault(segment.run_id, RunRecord.of(view.thread_id, segment))
-        found = [self._checked(each) for each in known.values() if each.status != "deleted"]
-        return sorted(found, key=lambda each: each.created_at, reverse=True)
 
     def loader(self, thread_id: str, graph: str) -> LoadValues | None:
         """Return a function that loads states of a thread, for streams; None without a graph."""

@@ -33,7 +33,8 @@ _EVENTS: Final = {
     "tool_complete": "on_tool_end",
     "tool_error": "on_tool_error",
 }
-_TOOLS: Final = {"tool_start": "tool-started", "tool_complete": "tool-finished", "tool_error": "tool-error"}
+_TOOLS: Final = {"tool_start": "input", "tool_complete": "output", "tool_error": "error"}
+"""Field of a ``tools`` frame that has the data of an update, by its type."""
 _HIDDEN: Final = frozenset(
     {
         "human_prompt",
@@ -144,17 +145,15 @@ def debug_of(type: str, step: object, timestamp: float, payload: object) -> Json
 
 def tool_of(record: StoredUpdate, data: Mapping[str, Any]) -> Json | None:
     """Return the data of a ``tools`` frame; None for an update without one."""
-    event = _TOOLS.get(record.type)
-    if event is None:
+    field = _TOOLS.get(record.type)
+    if field is None:
         return None
-    shown: Json = {"event": event, "tool_call_id": data.get("tool_call_id") or record.scope.tool_call_id}
-    if record.type == "tool_start":
-        return {**shown, "tool_name": data.get("tool"), "input": data.get("input")}
-    if record.type == "tool_complete":
-        return {**shown, "output": data.get("output")}
-    error = data.get("error")
-    message = cast("Mapping[str, Any]", error).get("message") if isinstance(error, Mapping) else error
-    return {**shown, "message": str(message)}
+    return {
+        "event": _EVENTS[record.type],
+        "toolCallId": data.get("tool_call_id") or record.scope.tool_call_id,
+        "name": data.get("tool"),
+        field: data.get(field),
+    }
 
 
 def _event(record: StoredUpdate, event: str, name: object, data: Json) -> Json:

@@ -25,13 +25,16 @@ from lg_streaming.runs import RemoteCommand, RemoteConfig, RemoteStart
 from lg_streaming.runs.opening import wait_for_end
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from lg_streaming.gateway.dialects.langgraph.assistants import Assistants
     from lg_streaming.gateway.dialects.langgraph.bodies import CommandBody, ConfigBody, RunBody
+    from lg_streaming.gateway.dialects.langgraph.lookup import RunLookup
     from lg_streaming.gateway.dialects.langgraph.pending import PendingRuns
-    from lg_streaming.gateway.dialects.langgraph.segments import Segment, SegmentTable
-    from lg_streaming.gateway.dialects.langgraph.services import Services
-    from lg_streaming.gateway.dialects.langgraph.threads import ThreadView
+    from lg_streaming.gateway.dialects.langgraph.records import RunRecords
+    from lg_streaming.gateway.dialects.langgraph.segments import Segment, SegmentIndex, SegmentTable
+    from lg_streaming.gateway.dialects.langgraph.threads import Threads, ThreadView
+    from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.runs import GraphRun
     from lg_streaming.runs.request import IfRunning
@@ -68,15 +71,36 @@ class RunStarter:
     """Starter of runs for the callers of the wire.
 
     Args:
-        services: What the routes share.
+        context: Hub, graphs and rules of access.
+        threads: The threads.
+        records: Records of runs.
+        lookup: Look-up of runs.
+        index: Segments of runs.
+        assistants: The graphs, as assistants.
+        pending: Streams of runs that wait for their turn.
+        delete_after: Deletes the thread of a run after its end.
     """
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    @property
-    def _pending(self) -> PendingRuns:
-        return self._services.pending
+    def __init__(
+        self,
+        context: GatewayContext,
+        *,
+        threads: Threads,
+        records: RunRecords,
+        lookup: RunLookup,
+        index: SegmentIndex,
+        assistants: Assistants,
+        pending: PendingRuns,
+        delete_after: Callable[[GraphRun, str], None],
+    ) -> None:
+        self._context = context
+        self._threads = threads
+        self._records = records
+        self._lookup = lookup
+        self._index = index
+        self._assistants = assistants
+        self._pending = pending
+        self._delete_after = delete_after
 
     async def start(self, session: Session, body: RunBody, thread_id: str | None = None) -> StartedRun:
         """Start a run, or answer the interrupts of the thread's run.
@@ -91,10 +115,10 @@ class RunStarter:
             StreamingError: If `start_graph` raises it.
         """
         _check_supported(body)
-        graph = await self._services.assistants.graph(session, body.assistant_id)
+        graph = await self._assistants.graph(session, body.assistant_id)
         if thread_id is None:
             return await self._begin(session, body, graph, str(uuid.uuid4()), None, stateless=True)
-        view = await self._services.threads.look(session, thread_id)
+        view = await self._threads.look(session, thread_id)
         if view is None and body.if_not_exists != "create":
             raise no_thread(thread_id)
         if view is not None and view.waits and view.table is not None:
@@ -111,7 +135,7 @@ class RunStarter:
         Raises:
             RefusedError: If it has none.
         """
-        snapshot = None if view is None or view.is_busy else await self._services.threads.snapshot(view)
+        snapshot = None if view is None or view.is_busy else await self._threads.snapshot(view)
         if snapshot is None or not snapshot["interrupts"]:
             raise RefusedError(409, _NO_INTERRUPT)
 
@@ -127,7 +151,7 @@ class RunStarter:
         *,
         stateless: bool = False,
     ) -> StartedRun:
-        services, hub = self._services, session.hub
+        hub = session.hub
         record: dict[str, Any] = (view.record if view is not None else None) or {}
         own = stateless or bool(record and record["owner"] == session.principal.subject)
         if record and not own and view is not None and view.state is None:
@@ -162,10 +186,10 @@ class RunStarter:
             after = None if state is None else Position(state.epoch, state.head)
         started = self._record(session, body, graph=graph, thread_id=thread_id, own_run=run.run_id, after=after)
         started.queued = not run.is_open
-        await services.threads.remember(session, thread_id, graph=graph)
-        await services.records.put(started, stateless=stateless)
+        await self._threads.remember(session, thread_id, graph=graph)
+        await self._records.put(started, stateless=stateless)
         if stateless and body.on_completion != "keep":
-            services.delete_after(run, thread_id)
+            self._delete_after(run, thread_id)
         return StartedRun(record=started, run=run)
 
     def _command(
@@ -216,7 +240,7 @@ class RunStarter:
     async def _answer(
         self, session: Session, body: RunBody, view: ThreadView, table: SegmentTable, answers: Mapping[str, Any]
     ) -> StartedRun:
-        """Answer prompts of the open run: it goes on as a run of its own."""
+        """Answer prompts of the open run: it goes on as another run."""
         last, run_id = table.last, table.next_id
         if last is None or run_id is None:
             raise RefusedError(409, _NO_INTERRUPT)
@@ -233,8 +257,8 @@ class RunStarter:
         record.run_id, record.resumed = run_id, True
         rest = tuple(each for prompt_id, each in prompts.items() if prompt_id not in answers)
         record.partial = bool(rest)
-        await self._services.threads.remember(session, view.thread_id, graph=record.graph)
-        await self._services.records.put(record)
+        await self._threads.remember(session, view.thread_id, graph=record.graph)
+        await self._records.put(record)
         return StartedRun(record=record, waiting=rest)
 
     async def answer(
@@ -304,14 +328,14 @@ class RunStarter:
             await session.check("control", view.thread_id)
         except ForbiddenError:
             raise no_thread(view.thread_id) from None
-        record = await self._services.run_of(view, run_id)
+        record = await self._lookup.run_of(view, run_id)
         status = record.status_in(view.table, view.state)
         if status not in {"pending", "running"}:
             raise RefusedError(404, f"No matching runs to cancel: the run {run_id:.100} has ended")
         await self.stop(record, pending=status == "pending", reason=reason or "cancelled")
         if status == "pending":
             record.status = "deleted" if rollback else "interrupted"
-            await self._services.records.put(record)
+            await self._records.put(record)
         elif wait or rollback:
             async with asyncio.timeout(_END_TIMEOUT):
                 await wait_for_end(session.hub, view.thread_id)
@@ -320,23 +344,23 @@ class RunStarter:
 
     async def stop(self, record: RunRecord, *, pending: bool, reason: str) -> None:
         """End a run that waits for its turn, or works. No rights are checked."""
-        runner = self._services.context.remote_runner
+        runner = self._context.remote_runner
         if pending and runner is not None:
             runner.runner.cancel_waiting(record.own_run)
             self._pending.close(record.run_id)
         else:
-            await self._services.context.hub.cancel(record.thread_id, reason, run_id=record.own_run)
+            await self._context.hub.cancel(record.thread_id, reason, run_id=record.own_run)
 
     async def stop_if_active(self, record: RunRecord, reason: str) -> None:
         """End a run whose reader has left, if it has not ended."""
-        found = await self._services.index.load(record.thread_id)
+        found = await self._index.load(record.thread_id)
         table, state = found if found is not None else (None, None)
         status = record.status_in(table, state)
         if status in {"pending", "running"}:
             await self.stop(record, pending=status == "pending", reason=reason)
 
     async def _take_back(self, view: ThreadView, record: RunRecord) -> None:
-        runner, table = self._services.context.remote_runner, view.table
+        runner, table = self._context.remote_runner, view.table
         if runner is not None:
             try:
                 await runner.threads.take_back(record.graph, view.thread_id, record.own_run)
@@ -347,10 +371,9 @@ class RunStarter:
 
     async def _forget_run(self, thread_id: str, segment: Segment) -> None:
         """Mark a run as deleted: the log still has it."""
-        records = self._services.records
-        record = await records.get(thread_id, segment.run_id) or RunRecord.of(thread_id, segment)
+        record = await self._records.get(thread_id, segment.run_id) or RunRecord.of(thread_id, segment)
         record.status = "deleted"
-        await records.put(record)
+        await self._records.put(record)
 
 
 def _check_supported(body: RunBody) -> None:

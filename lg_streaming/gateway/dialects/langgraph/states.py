@@ -9,7 +9,6 @@ from lg_streaming.gateway.dialects.langgraph.segments import data_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lg_streaming.gateway.dialects.langgraph.threads import ThreadView
     from lg_streaming.hub import StreamHub
 
 __all__ = ["EMPTY_STATE", "shown_state", "shown_values", "state_of_log"]
@@ -64,14 +63,11 @@ def shown_state(hub: StreamHub, state: Mapping[str, Any] | None, *, busy: bool =
     }
 
 
-async def state_of_log(hub: StreamHub, view: ThreadView) -> dict[str, Any] | None:
-    """Return the newest state in the log, for a graph without a checkpointer; None without one."""
-    last = view.table.last if view.table is not None else None
-    if last is None:
-        return None
-    found, after = None, last.begin
+async def state_of_log(hub: StreamHub, thread_id: str, begin: int) -> dict[str, Any] | None:
+    """Return the newest state after an update's number, for a graph without a checkpointer; None without one."""
+    found, after = None, begin
     while True:
-        read = await hub.log.read(view.thread_id, after, _PAGE)
+        read = await hub.log.read(thread_id, after, _PAGE)
         if read is None or not read.records:
             break
         for record in read.records:

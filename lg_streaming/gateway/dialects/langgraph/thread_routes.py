@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from starlette.responses import Response
 
-from lg_streaming.errors import BadRequestError, ForbiddenError, GraphNotFoundError, StreamingError, TransitionError
+from lg_streaming.errors import BadRequestError, ForbiddenError, GraphNotFoundError, TransitionError
 from lg_streaming.gateway.dialects.langgraph.bodies import (
     CheckpointBody,
     CreateThread,
@@ -20,6 +20,7 @@ from lg_streaming.gateway.dialects.langgraph.refusals import BUSY, RefusedError,
 from lg_streaming.gateway.dialects.langgraph.runs import flag
 from lg_streaming.gateway.dialects.langgraph.search import ThreadSearch
 from lg_streaming.gateway.dialects.langgraph.states import shown_state
+from lg_streaming.gateway.dialects.langgraph.threads import as_it_waits
 from lg_streaming.gateway.protocol.responses import json_response
 from lg_streaming.runs.opening import wait_for_end
 
@@ -162,42 +163,37 @@ class ThreadRoutes:
     async def history(self, request: Request, peer: Peer) -> Response:
         """Return the states of a thread, newest first."""
         _, view = await self._enter(request, peer)
-        if request.method == "GET":
-            query = request.query_params
-            limit, before = query.get("limit"), query.get("before")
-            number = int(limit) if limit is not None and limit.isascii() and limit.isdigit() else limit or None
-            body = parse_body(HistoryBody, {"limit": number, "before": before or None})
-        else:
-            body = parse_body(HistoryBody, await self._wire.body(request))
+        body = await self._history_body(request)
         services, runner = self._services, self._services.context.remote_runner
         if runner is None or view.graph is None or view.graph not in runner.graphs:
             return json_response([])
-        before: Any = body.before
-        if isinstance(before, dict):  # a config, or a checkpoint
-            fields = cast("dict[str, Any]", before)
-            named: Any = fields.get("configurable")
-            before = (cast("dict[str, Any]", named) if isinstance(named, dict) else fields).get("checkpoint_id")
-            if before is not None and not isinstance(before, str):
-                raise RefusedError(422, "before: the id of a checkpoint is a text")
-        namespace = (body.checkpoint.checkpoint_ns if body.checkpoint is not None else None) or ""
-        metadata = _own_metadata(body.metadata)
+        before, namespace = (
+            _before(body),
+            (body.checkpoint.checkpoint_ns if body.checkpoint is not None else None) or "",
+        )
         states = runner.threads.history(
             view.graph,
             view.thread_id,
             limit=body.limit or 1,
-            before=before or None,
-            metadata=metadata,
+            before=before,
+            metadata=_own_metadata(body.metadata),
             namespace=namespace,
         )
         try:
-            found = [shown_state(services.context.hub, each) async for each in states]
-        except StreamingError:
-            raise
+            found = [each async for each in states]
         except ValueError as error:  # LangGraph's, for a namespace without a subgraph
             raise RefusedError(422, str(error)[:300]) from None
-        if found and view.is_busy and not found[0]["next"] and not namespace:
-            found[0]["next"] = ["__start__"]
-        return json_response(found)
+        shown = [shown_state(services.context.hub, each) for each in found]
+        if found and before is None and not namespace:
+            shown[0] = shown_state(services.context.hub, as_it_waits(found[0], view), busy=view.is_busy)
+        return json_response(shown)
+
+    async def _history_body(self, request: Request) -> HistoryBody:
+        if request.method != "GET":
+            return parse_body(HistoryBody, await self._wire.body(request))
+        limit, before = request.query_params.get("limit"), request.query_params.get("before")
+        number = int(limit) if limit is not None and limit.isascii() and limit.isdigit() else limit or None
+        return parse_body(HistoryBody, {"limit": number, "before": before or None})
 
     # --- callers --------------------------------------------------------------------------------------------
 
@@ -212,6 +208,22 @@ class ThreadRoutes:
             return session, await self._services.threads.find(session, thread_id, "control")
         except ForbiddenError:
             raise no_thread(thread_id) from None
+
+
+def _before(body: HistoryBody) -> str | None:
+    """Return the id of the checkpoint before which states are wanted.
+
+    Raises:
+        RefusedError: If it is no text.
+    """
+    found: Any = body.before
+    if isinstance(found, dict):  # a config, or a checkpoint
+        fields = cast("dict[str, Any]", found)
+        named: Any = fields.get("configurable")
+        found = (cast("dict[str, Any]", named) if isinstance(named, dict) else fields).get("checkpoint_id")
+    if found is not None and not isinstance(found, str):
+        raise RefusedError(422, "before: the id of a checkpoint is a text")
+    return found or None
 
 
 def _own_metadata(metadata: dict[str, Any] | None) -> dict[str, Any] | None:

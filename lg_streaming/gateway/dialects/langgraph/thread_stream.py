@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from lg_streaming.gateway.delivery.frames import Frames
-from lg_streaming.gateway.dialects.langgraph.encoder import RunEncoder, data_of
+from lg_streaming.gateway.dialects.langgraph.encoder import RunEncoder
+from lg_streaming.gateway.dialects.langgraph.reader import data_of
 from lg_streaming.gateway.dialects.langgraph.segments import resumes
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -13,6 +14,7 @@ from lg_streaming.gateway.dialects.langgraph.assistants import assistant_id
 from lg_streaming.gateway.dialects.langgraph.refusals import RefusedError, no_thread
 from lg_streaming.gateway.dialects.langgraph.states import shown_values, state_of_log
 from lg_streaming.gateway.session.session import format_time
+from lg_streaming.runs.opening import wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.log.base import LogState
 
-__all__ = ["ThreadView", "Threads"]
+__all__ = ["ThreadView", "Threads", "as_it_waits"]
 
+_END_TIMEOUT: Final = 30.0
 _THREADS: Final = "langgraph_threads"
 _RESERVED: Final = ("room:", GRAPH_PREFIX)
 _NOT_YOURS: Final = "you may not create a thread of this id, or it is another's: leave the id out for a new one"
@@ -100,7 +103,7 @@ class Threads:
         """Return a thread.
 
         Raises:
-            RefusedError: If there is none, or the caller may not do this with it.
+            RefusedError: If it does not exist, or the caller may not do this with it.
             LogUnavailableError: If the log cannot be reached.
         """
         found = await self.look(session, thread_id, action)
@@ -111,7 +114,7 @@ class Threads:
     async def look(
         self, session: Session, thread_id: str, action: Action = "read", *, deleted: bool = False
     ) -> ThreadView | None:
-        """Return a thread; None if there is none, or the caller may not do this with it.
+        """Return a thread; None if it does not exist, or the caller may not do this with it.
 
         Args:
             session: The caller's session.
@@ -234,6 +237,8 @@ class Threads:
         await self.forget(view)
         if view.state is not None:
             await hub.cancel(view.thread_id, "the thread is deleted")
+            async with asyncio.timeout(_END_TIMEOUT):
+                await wait_for_end(hub, view.thread_id)
             await hub.writer.flush()
             await hub.log.drop(view.thread_id)
         if runner is not None:
@@ -257,7 +262,10 @@ class Threads:
             found = await runner.threads.state(view.graph, view.thread_id)
         except GraphNotFoundError:
             return None
-        return found or await state_of_log(self._context.hub, view)
+        last = view.table.last if view.table is not None else None
+        if found is None and last is not None:
+            found = await state_of_log(self._context.hub, view.thread_id, last.begin)
+        return None if found is None else as_it_waits(found, view)
 
     async def describe(self, view: ThreadView, *, with_values: bool = True) -> dict[str, Any]:
         """Return a thread as clients know it."""
@@ -290,6 +298,19 @@ class Threads:
 
 def _owned(owner: str | None) -> str:
     return f"langgraph_threads_of/{'' if owner is None else f'={owner}'}"
+
+
+def as_it_waits(snapshot: dict[str, Any], view: ThreadView) -> dict[str, Any]:
+    """Return the newest state without the interrupts that have answers: the run goes on when all have one."""
+    if not view.waits:
+        return snapshot
+    prompts = view.table.prompts if view.table is not None else {}
+
+    def left(interrupts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [each for each in interrupts if each["id"] in prompts]
+
+    tasks = [{**each, "interrupts": left(each["interrupts"])} for each in snapshot["tasks"]]
+    return {**snapshot, "tasks": tasks, "interrupts": left(snapshot["interrupts"])}
 
 
 def _graph_of(state: LogState | None) -> str | None:

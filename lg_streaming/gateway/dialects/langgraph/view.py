@@ -1,4 +1,4 @@
-"""What a reader sees of a run: its segment, the modes, and the place to go on from."""
+"""View of a run that one reader has: its segment, the modes, and the place to go on from."""
 
 from __future__ import annotations
 

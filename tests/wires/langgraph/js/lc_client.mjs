@@ -156,7 +156,8 @@ const checks = {
   },
 
   async debugging() {
-    const frames = await read(start(await newThread(), "steps a b", { streamMode: ["debug", "tasks", "checkpoints"] }));
+    const thread = await newThread();
+    const frames = await read(start(thread, "steps a b", { streamMode: ["debug", "tasks", "checkpoints", "updates", "messages", "messages-tuple", "values"] }));
     const of = (event) => frames.filter((frame) => frame.event === event).map((frame) => frame.data);
     const begun = of("tasks").filter((each) => "input" in each);
     const done = of("tasks").filter((each) => "result" in each);
@@ -174,6 +175,10 @@ const checks = {
     const kinds = of("debug").map((each) => each.type);
     assert.deepEqual([...new Set(kinds)].sort(), ["checkpoint", "task", "task_result"]);
     assert.ok(of("debug").every((each) => typeof each.step === "number" && each.timestamp && each.payload));
+    if (options.reference) return; // its ids are times, which repeat
+    const join = (lastEventId) => read(client.runs.joinStream(thread, frames[0].data.run_id, { lastEventId }));
+    const rests = await Promise.all(frames.map((frame) => join(frame.id)));
+    for (const [at, rest] of rests.entries()) assert.deepEqual(rest, frames.slice(at + 1), `from ${at}`);
   },
 
   async failure() {
@@ -365,20 +370,17 @@ const checks = {
   async endedEarly() {
     const proxy = await newProxy();
     const far = newClient({ apiUrl: proxy.url });
-    const thread = await newThread();
     const gate = uuid();
-    let ended = false;
-    const frames = await read(far.runs.stream(thread, "agent", { input: human(`say one two |${gate}| three`), streamMode: TUPLES, streamResumable: true, onDisconnect: "continue" }), (_, so) => {
-      if (!ended && shows(so, "two")) {
-        ended = true;
-        proxy.end();
-        // It asks for the run's status.
-        if (!options.tidyEndsCut) until(() => proxy.answers().some((text) => /"status": ?"running"/.test(text)), "the status").then(() => openGate(gate));
-      }
-    });
-    // Clients before 1.15 take a tidy end for the end of the run.
-    assert.equal(onlyText(frames).trim(), options.tidyEndsCut ? "one two" : "one two three");
+    const input = human(`say one two |${gate}| three`);
+    const thread = await newThread();
+    const stream = follow((signal) => far.runs.stream(thread, "agent", { input, signal, streamMode: TUPLES, streamResumable: true, onDisconnect: "continue" }));
+    await until(() => shows(stream.check(), "two"), "the first words");
+    proxy.end();
+    // Clients before 1.15 take a tidy end for the end of the run; newer ones ask for its status.
+    if (!options.tidyEndsCut) await until(() => proxy.answers().some((text) => /"status": ?"running"/.test(text)), "the status");
     openGate(gate);
+    await until(() => stream.isOver(), "the end of the stream");
+    assert.equal(onlyText(stream.check()).trim(), options.tidyEndsCut ? "one two" : "one two three");
     proxy.close();
   },
 
@@ -589,6 +591,141 @@ const checks = {
     if (options.reference) return; // an error frame in a stream
     await refused(read(client.runs.joinStream(thread, uuid(), { lastEventId: "-1" })), 404);
     await refused(read(client.runs.joinStream(uuid(), run, { lastEventId: "-1" })), 404);
+  },
+
+  async inputOnInterrupted() {
+    const thread = await newThread();
+    await read(start(thread, "ask"));
+    const frames = await read(start(thread, "say something else"));
+    assert.equal(onlyText(frames), "something else");
+    assert.ok(!("__interrupt__" in last(frames)));
+    assert.deepEqual(contents(last(frames)), ["ask", "say something else", "something else"]);
+    assert.equal((await client.threads.get(thread)).status, "idle");
+    assert.deepEqual((await client.threads.getState(thread)).next, []);
+  },
+
+  async halfAnswers() {
+    const thread = await newThread();
+    await read(start(thread, "two", { streamMode: ["values"] }));
+    const [first, second] = (await client.threads.getState(thread)).tasks.flatMap((task) => task.interrupts);
+    const frames = await read(client.runs.stream(thread, "agent", { command: { resume: { [first.id]: "1" } }, streamMode: ["values"] }));
+    if (!options.reference) assert.deepEqual(last(frames).__interrupt__.map((each) => each.id), [second.id]);
+    await idle(thread);
+    const open = (await client.threads.getState(thread)).tasks.flatMap((task) => (task.result ? [] : task.interrupts));
+    assert.deepEqual(open.map((each) => each.id), [second.id]);
+    assert.equal((await client.threads.get(thread)).status, "interrupted");
+    const rest = await read(client.runs.stream(thread, "agent", { command: { resume: { [second.id]: "2" } }, streamMode: ["values"] }));
+    assert.deepEqual(contents(last(rest)).slice(1).sort(), ["a: 1", "b: 2"]);
+  },
+
+  async twoAnswersAtOnce() {
+    const thread = await newThread();
+    await read(start(thread, "ask"));
+    const answer = (value) => client.runs.wait(thread, "agent", { command: { resume: value }, multitaskStrategy: "reject" }).catch((error) => error);
+    const found = await Promise.all(["one", "two"].map(answer));
+    const answers = contents((await client.threads.getState(thread)).values).slice(1);
+    assert.equal(answers.length, 1, JSON.stringify(answers));
+    assert.ok(found.some((each) => each.messages?.at(-1).content === answers[0]));
+  },
+
+  async commands() {
+    const thread = await newThread();
+    await read(start(thread, "say one"));
+    const command = { update: { messages: [{ type: "human", content: "say jumped", id: uuid() }] }, goto: "second" };
+    const frames = await read(client.runs.stream(thread, "agent", { command, streamMode: TUPLES }));
+    assert.equal(onlyText(frames), "jumped");
+    assert.deepEqual(contents(last(frames)), ["say one", "one", "say jumped", "jumped"]);
+    assert.equal(last(frames).note, "second");
+    await refused(client.runs.create(thread, "agent", { command: { goto: 7 } }), 422).catch((error) => {
+      if (!options.reference) throw error;
+    });
+  },
+
+  async configs() {
+    const thread = await newThread();
+    const short = await read(start(thread, "steps a", { config: { recursion_limit: 1 } }));
+    assert.equal(last(short, "error").error, "GraphRecursionError");
+    const whole = await read(start(thread, "say one"));
+    const history = await client.threads.getHistory(thread, { limit: 20 });
+    const first = history.findLast((each) => each.next[0] === "__start__");
+    const frames = await read(start(thread, "say forked", { config: { configurable: { checkpoint_id: first.checkpoint.checkpoint_id } } }));
+    assert.deepEqual(contents(last(frames)).slice(-2), ["say forked", "forked"]);
+    assert.ok(!contents(last(frames)).includes("one"));
+    assert.ok(contents(last(whole)).includes("one"));
+    const tagged = await client.runs.create(thread, "agent", { input: human("say x"), config: { tags: ["t"], metadata: { m: 1 } }, context: {}, metadata: { mine: true } });
+    await ended(thread, tagged.run_id);
+    assert.equal((await client.runs.get(thread, tagged.run_id)).metadata.mine, true);
+    assert.equal(await statusOf(thread, tagged.run_id), "success");
+  },
+
+  async deepInterrupt() {
+    const thread = await newThread();
+    const modes = ["values", "updates", "messages-tuple"];
+    const frames = await read(start(thread, "deep", { streamMode: modes, streamSubgraphs: true }));
+    const [asked] = last(frames).__interrupt__;
+    assert.deepEqual(asked.value, { question: "Go on?" });
+    const state = await client.threads.getState(thread, undefined, { subgraphs: true });
+    assert.deepEqual(state.next, ["deep"]);
+    const inner = state.tasks[0].state;
+    assert.deepEqual(inner.next, ["ask"]);
+    assert.equal(inner.values.note, "first");
+    assert.equal(inner.tasks[0].interrupts[0].id, asked.id);
+    const space = inner.checkpoint.checkpoint_ns;
+    assert.match(space, /^deep:/);
+    const history = await client.threads.getHistory(thread, { checkpoint: { checkpoint_ns: space } });
+    assert.ok(history.length >= 2 && history.every((each) => each.checkpoint.checkpoint_ns === space));
+    const rest = await read(client.runs.stream(thread, "agent", { command: { resume: "deep yes" }, streamMode: modes, streamSubgraphs: true }));
+    assert.equal(last(rest).messages.at(-1).content, "answer: deep yes");
+    assert.equal((await client.threads.get(thread)).status, "idle");
+  },
+
+  async otherModes() {
+    const frames = await read(start(await newThread(), "tool Oslo", { streamMode: ["events", "values", ...(options.reference ? [] : ["tools"])] }));
+    const events = frames.filter((frame) => frame.event === "events").map((frame) => frame.data);
+    const kinds = new Set(events.map((each) => each.event));
+    for (const kind of ["on_chat_model_stream", "on_chat_model_end", "on_tool_start", "on_tool_end"]) assert.ok(kinds.has(kind), `${kind} of ${[...kinds]}`);
+    const text = events.filter((each) => each.event === "on_chat_model_stream").map((each) => each.data.chunk.content);
+    assert.equal(text.join(""), "It is sunny in Oslo.");
+    const tool = events.find((each) => each.event === "on_tool_start");
+    assert.equal(tool.name, "weather");
+    assert.deepEqual(tool.data.input, { city: "Oslo" });
+    if (options.reference) return; // it refuses the mode
+    const tools = frames.filter((frame) => frame.event === "tools").map((frame) => frame.data);
+    assert.deepEqual(tools.map((each) => each.event), ["on_tool_start", "on_tool_end"]);
+    assert.equal(tools[0].name, "weather");
+    assert.equal(tools[0].toolCallId, tools[1].toolCallId);
+  },
+
+  async oddText() {
+    const odd = "a\u2028b\u0085c\u2029 💥 \\ \"q\" <b>&amp; \t end: [DONE] data: x";
+    const frames = await read(start(await newThread(), `say ${odd}`));
+    assert.equal(onlyText(frames), odd);
+    assert.equal(last(frames).messages.at(-1).content, odd);
+    const lines = await read(start(await newThread(), "say one\n\ntwo\r\nthree\rfour"));
+    assert.equal(onlyText(lines), "one\n\ntwo\r\nthree\rfour");
+    assertOrder(lines);
+  },
+
+  async largeState() {
+    const thread = await newThread();
+    await read(start(thread, "big"));
+    const frames = await read(start(thread, "say small", { streamResumable: true }));
+    assertOrder(frames);
+    assert.ok(frames.filter((frame) => frame.event === "values").every((frame) => frame.data.messages.some((each) => each.content.length === 100000)));
+    const late = await read(client.runs.joinStream(thread, frames[0].data.run_id, { lastEventId: "-1" }));
+    assert.deepEqual(late, frames);
+  },
+
+  async cancelMany() {
+    const thread = await newThread();
+    const { run } = await waiting(thread);
+    await shown(thread, run, "two");
+    const queued = await client.runs.create(thread, "agent", { input: human("say never"), multitaskStrategy: "enqueue" });
+    await client.runs.cancelMany({ threadId: thread, runIds: [queued.run_id, run] });
+    await ended(thread, run);
+    assert.equal(await statusOf(thread, run), "interrupted");
+    await ended(thread, queued.run_id).catch((error) => assert.equal(error.status, 404));
+    assert.ok(!JSON.stringify((await client.threads.getState(thread)).values).includes("never"));
   },
 
   async service() {

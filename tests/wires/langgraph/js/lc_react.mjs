@@ -216,7 +216,8 @@ const checks = {
   },
 
   async toolCall() {
-    const page = await open();
+    const progress = [];
+    const page = await open({ onToolEvent: options.reference ? undefined : (data) => progress.push([data.event, data.name]) });
     await page.submit(human("tool Oslo"));
     await page.idle();
     assert.deepEqual(page.stream.messages.map((each) => each.type), ["human", "ai", "tool", "ai"]);
@@ -224,6 +225,10 @@ const checks = {
     const [call] = page.stream.toolCalls;
     assert.deepEqual([call.call.name, call.call.args, call.result.content], ["weather", { city: "Oslo" }, "sunny in Oslo"]);
     assert.equal(page.stream.messages.filter((each) => each.type === "tool").length, 1);
+    if (!options.reference) {
+      assert.deepEqual(progress, [["on_tool_start", "weather"], ["on_tool_end", "weather"]]);
+      assert.deepEqual(page.stream.toolProgress.map((each) => [each.name, each.state]), [["weather", "completed"]]);
+    }
     page.close();
   },
 

@@ -44,11 +44,12 @@ export async function read(stream, watch = () => {}) {
   return frames;
 }
 
-/** Start reading a stream that never ends; `stop()` ends it. */
+/** Start reading a stream; `stop()` ends that, `check()` has the frames so far, and raises what went wrong. */
 export function follow(open, watch = () => {}) {
   const controller = new AbortController();
   const frames = [];
   let failed = null;
+  let over = false;
   const reading = (async () => {
     try {
       for await (const frame of open(controller.signal)) {
@@ -57,6 +58,8 @@ export function follow(open, watch = () => {}) {
       }
     } catch (error) {
       if (!controller.signal.aborted) failed = error;
+    } finally {
+      over = true;
     }
   })();
   const check = () => {
@@ -68,7 +71,7 @@ export function follow(open, watch = () => {}) {
     await reading;
     return check();
   };
-  return { frames, check, stop };
+  return { frames, check, stop, isOver: () => over };
 }
 
 /** The text of a message's content. */
