@@ -137,7 +137,7 @@ async def test_a_late_reader_of_an_evicted_log(tmp_path: Path) -> None:
 
 
 async def test_states_that_are_too_large_for_an_update(tmp_path: Path) -> None:
-    """They come from the checkpointer, whole, with their checkpoints before them."""
+    """States come from the checkpointer, whole, with their checkpoints before them."""
     async with fleet_of(tmp_path, runs={"state_bytes": 100}) as fleet:
         thread = uuid4().hex
         await start(fleet.url, thread, "child one two")

@@ -1,4 +1,4 @@
-"""The stock event clients against our server: JavaScript, Python, and the hook of `@langchain/react`."""
+"""The newest stock event clients against our server: JavaScript and Python."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.tcp_proxy import tcp_proxy
-from tests.wires.langgraph.places import failures, run_script
+from tests.wires.langgraph.places import check_all_passed, run_script
 from tests.wires.langgraph.python_checks import Place, client_of, human
 
 pytestmark = pytest.mark.anyio
@@ -22,17 +22,7 @@ TRANSPORTS = pytest.mark.parametrize("transport", ["sse", "websocket"])
 
 @TRANSPORTS
 async def test_the_javascript_client(transport: str, place: Place) -> None:
-    found = await run_script(str(JS / "lc_events.mjs"), place, transport=transport)
-    assert len(found) >= 13
-    assert not failures(found)
-
-
-@pytest.mark.wires
-@TRANSPORTS
-async def test_the_javascript_hook(transport: str, place: Place) -> None:
-    found = await run_script(str(JS / "lc_react2.mjs"), place, transport=transport)
-    assert len(found) >= 13
-    assert not failures(found)
+    check_all_passed(await run_script(str(JS / "lc_events.mjs"), place, transport=transport), least=18)
 
 
 # ---------------------------------------------------------------- Python

@@ -7,8 +7,8 @@
 - `lookup`: looks up runs; `view`: what a reader sees; `reader`: the updates of a segment.
 - `encoder`: frames of a run; `thread_stream`: of all runs; `final`: the values at the end of one.
 - `chunks`: messages; `shapes`: tasks, checkpoints, tools.
-- `tape`: the events of a thread, for event streaming; `message_events`: those of messages; `event_shapes`: parts of
-  updates; `channels`: filters; `event_states`: states too large for an update.
+- `tape`: the events of a thread, for event streaming; `message_events`: those of messages; `event_shapes`: their parts.
+- `channels`: filters of events; `event_states`: states too large for an update.
 - `events`: routes of event streaming; `event_stream`: Server-Sent Events; `event_socket`: WebSocket;
   `event_commands`: commands.
 - `states`, `assistants`, `bodies`, `refusals`: objects, requests and errors.

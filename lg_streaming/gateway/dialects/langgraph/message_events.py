@@ -114,7 +114,7 @@ class _Message:
         self.place = place
         self.parameters = place.json if node is None else b'%b,"node":%b' % (place.json, to_json(node))
         self.wanted: bool | None = None
-        """Whether a filter accepts its events; None if that is not known."""
+        """True if a filter accepts its events; None if that is not known."""
         self.ids = b""
         """Members that name the message in each event, once another message of its graph is open too."""
         self.open: _Block | None = None
