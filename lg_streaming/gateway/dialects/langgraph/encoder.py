@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from lg_streaming.codec import decode_data, token_text
+from lg_streaming.codec import token_text
 from lg_streaming.events import FINAL_TYPES
 from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.dialects.langgraph import shapes
 from lg_streaming.gateway.dialects.langgraph.chunks import MessageParts, messages_in
-<<<<<<< HEAD
 from lg_streaming.gateway.dialects.langgraph.event_shapes import members
-from lg_streaming.gateway.dialects.langgraph.segments import resumes
-=======
 from lg_streaming.gateway.dialects.langgraph.reader import RunReader, data_of, with_interrupts
->>>>>>> i15-lg
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
