@@ -316,8 +316,8 @@ def split_members(wire: bytes) -> tuple[bytes, bytes, bytes]:
 def token_text(wire: bytes) -> bytes | None:
     """Return the text of a ``token`` update as JSON without its quotes, for an encoder that copies it.
 
-    None if it has to be decoded: a quote or a last backslash is escaped in it, or its data names its message
-    or has an object.
+    None if it has to be decoded. That is so if a quote or a last backslash is escaped in it, or if its data has the
+    message's id or an object.
     """
     end = wire.find(b'"', _TOKEN_TEXT)
     if not wire.startswith(_TOKEN) or wire[end - 1] == _BACKSLASH:

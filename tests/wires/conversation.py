@@ -1,4 +1,4 @@
-"""What a reader of any wire ends up with: texts, tool calls and the end; and the same from the updates themselves."""
+"""Texts, tool calls and the end, as a reader of any wire has them, and as the updates have them."""
 
 from __future__ import annotations
 

@@ -37,9 +37,9 @@ TIMEOUT = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the updates come, and where the connection is lost.
+    """Steps in which the updates come, and the connection is lost.
 
-    Each step appends updates up to a number, gives the server some turns of the event loop, and then loses the
+    Each step appends updates up to a number, and gives the server some turns of the event loop. Then it loses the
     connection after so many thousandths of the bytes that came; None keeps it.
     """
 
@@ -150,7 +150,7 @@ class Viewer:
 
     wire: WireName | None = None
     stays_open: bool = False
-    """Whether a stream goes on after a run has ended."""
+    """True if a stream goes on after a run has ended."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -443,7 +443,7 @@ async def watch(name: str, records: Sequence[StoredUpdate], plan: Plan) -> Conve
                 await viewer.read_to_end(records[:upto])
             elif cut is not None:
                 await viewer.lose(cut)
-                await viewer.connect()  # before the run ends: some clients cannot read a run that is over
+                await viewer.connect()  # before the run ends: some clients cannot read a run that has ended
     finally:
         if viewer.response is not None:
             await viewer.response.leave()

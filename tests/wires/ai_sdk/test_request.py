@@ -64,6 +64,10 @@ def test_an_answered_message_need_not_be_the_last() -> None:
         "role": "assistant",
         "parts": [{"type": "tool-x", "toolCallId": "c", "state": "output-available", "output": 1}],
     }
-    body: dict[str, Any] = {"id": "c-1", "messages": [answered, {"id": "u-2", "role": "user", "parts": []}], "messageId": "a-1"}
+    body: dict[str, Any] = {
+        "id": "c-1",
+        "messages": [answered, {"id": "u-2", "role": "user", "parts": []}],
+        "messageId": "a-1",
+    }
     found = read_request(body)
     assert (found.kind, found.message_id, found.answers[0].output) == ("answers", "a-1", 1)

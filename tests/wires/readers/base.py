@@ -1,4 +1,4 @@
-"""What the readers of the wires have in common."""
+"""Parts that the readers of the wires share."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class EventReader:
             raise RefusedError(f"{event} of {segment!r}, which is not running")
         else:
             self.ends += 1
-        # A cancelled run and one that waits both end as interrupted; the questions tell them apart.
+        # A cancelled run and one that waits both end as interrupted; the questions distinguish them.
         paused: End = "waiting" if self._asked else "cancelled"
         ends: dict[str, End] = {"running": "running", "completed": "complete", "failed": "failed"}
         self.conversation.end = ends.get(event, paused)

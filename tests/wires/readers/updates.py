@@ -20,7 +20,7 @@ class _UpdateReader:
     def __init__(self) -> None:
         self.updates: list[StreamUpdate] = []
         self.position = ""
-        """What the next request names."""
+        """Position that the next request names."""
         self.connect()
 
     def connect(self) -> None:
