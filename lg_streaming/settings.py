@@ -497,7 +497,7 @@ class WireSettings(_Section):
     ag_ui_path: Path = "/agui"
     """Path of AG-UI's endpoint."""
     ag_ui_on_disconnect: Literal["cancel", "continue"] = "cancel"
-    """Handling of a run whose `HttpAgent` closes its connection, as with ``abortRun()``: it is cancelled, or goes on."""
+    """Handling of a run of AG-UI whose client closes the connection: it is cancelled, or goes on."""
     ag_ui_on_cancelled: Literal["answer", "cancel_run"] = "answer"
     """Handling of an interrupt that a page cancels: the graph gets ``{"cancelled": true}``, or false where it asked for
     an approval; or its run is cancelled."""
@@ -509,6 +509,11 @@ class WireSettings(_Section):
     """Path before the ids of executions for clients of Durable Streams."""
     body_bytes: Annotated[int, option(count("bytes"))] = 8_388_608
     """Largest body of a request. These clients send the whole conversation each time."""
+
+    def below(self, prefix: str) -> Self:
+        """Return the settings with all paths below a prefix."""
+        paths = {name: prefix + getattr(self, name) for name in type(self).model_fields if name.endswith("_path")}
+        return self.model_copy(update=paths)
 
 
 _LOG_SCHEMES: Final = (

@@ -10,7 +10,7 @@ from typing import Any, Final
 import uvicorn
 from fastapi import FastAPI
 from langchain.agents import create_agent  # pyright: ignore[reportUnknownVariableType]
-from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain.agents.middleware import HumanInTheLoopMiddleware, InterruptOnConfig
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -33,6 +33,7 @@ I walked down to the water, bought a paper cone of chestnuts, and counted eleven
 wheel. Nobody else seemed surprised.
 
 It is 14 degrees and I have not worn the coat. Come soon, and bring yours for the mornings."""
+QUESTION: Final = "Shall the card be posted?"
 POSTED: Final = "It is in the post, and should arrive in four days."
 KEPT: Final = "Then it stays here. Name another place, and I will write a new one."
 STEPS: Final = ("Stamping", "Franking", "Sorting", "Handing over")
@@ -77,7 +78,8 @@ def build_tools(pause: float) -> list[BaseTool]:
 def build_graph(*, delay: float, pause: float, checkpointer: Any) -> Any:
     """Build the agent, which asks a person before it calls `post_card`."""
     model = ScriptedChatModel(answers=write, delay=delay)
-    guard = HumanInTheLoopMiddleware(interrupt_on={"post_card": {"allowed_decisions": ["approve", "reject"]}})
+    review = InterruptOnConfig(allowed_decisions=["approve", "reject"], description=QUESTION)
+    guard = HumanInTheLoopMiddleware(interrupt_on={"post_card": review})
     return create_agent(model, build_tools(pause), middleware=[guard], checkpointer=checkpointer)
 
 

@@ -23,7 +23,7 @@ from lg_streaming.gateway.hooks.shutdown_hooks import shutdown_hooks
 from lg_streaming.gateway.http.assets import Assets
 from lg_streaming.gateway.http.context import HttpContext
 from lg_streaming.gateway.http.event_stream import InitialData
-from lg_streaming.gateway.http.installed import claim_paths, claim_wire
+from lg_streaming.gateway.http.installed import claim_paths
 from lg_streaming.gateway.http.metrics import Metrics
 from lg_streaming.gateway.http.rest import RestRoutes
 from lg_streaming.gateway.http.sse import ServerSentEvents
@@ -257,12 +257,12 @@ class Gateway:
             StreamingConfigError: If the paths of another gateway of the app would overlap, or a wire is unknown.
         """
         added = [wire_type(name)(self._http) for name in dict.fromkeys(wires)]
-        claim_paths(app, self.settings.gateway.prefix)
-        for wire in added:
-            claim_wire(app, wire.name, wire.paths)
+        prefix, transports = self.settings.gateway.prefix, self.settings.gateway.transports
+        own = [route.path.partition("/{")[0] for route in self.router.routes if isinstance(route, Route)]
+        own += [f"{prefix}/ws"] * ("websocket" in transports) + [f"{prefix}/socket.io"] * ("socketio" in transports)
+        claim_paths(app, prefix, own, {wire.name: wire.paths for wire in added})
         refuse_start(app, self._lifecycle.why_refused)
         app.router.routes.extend(self.router.routes)
-        prefix, transports = self.settings.gateway.prefix, self.settings.gateway.transports
         if "websocket" in transports:
             app.router.routes += [
                 Route(f"{prefix}/ws", self._websocket),

@@ -21,7 +21,7 @@ class LogFields(TypedDict, total=False):
 
     connection_id: str | None
     transport: str | None
-    """`socketio`, `websocket`, `sse` or `rest`."""
+    """`socketio`, `websocket`, `sse`, `rest`, or the name of a wire."""
     subject: str | None
     """The subject of the caller's token."""
     execution_id: str | None

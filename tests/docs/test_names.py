@@ -19,6 +19,7 @@ PACKAGE = ROOT / "lg_streaming"
 OTHER_SYSTEMS = {"other-systems.md", "row-by-row.md"}
 PAGES = [path for path in sorted((ROOT / "docs").rglob("*.md")) if path.name not in OTHER_SYSTEMS]
 FOREIGN = {
+    *("CopilotKit", "HttpAgent", "abortRun", "add_langgraph_fastapi_endpoint", "useFrontendTool", "useInterrupt"),
     *("Allow", "Forwarded", "HttpOnly", "Origin", "Referer", "Secure", "Upgrade", "Via"),
     *("BatchSpanProcessor", "ChatOpenAI", "HumanInTheLoopMiddleware", "ProviderStrategy", "QueueListener"),
     *(

@@ -1,6 +1,7 @@
 """Formats and routes of other systems' clients, one folder for each.
 
 - `wire`: the base of the routes.
+- `agui`: AG-UI and CopilotKit.
 - `ai_sdk`: the chat of the Vercel AI SDK.
 - `flowise`: a format of event streams, without routes.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from lg_streaming.errors import BadRequestError
+from lg_streaming.errors import BadRequestError, StreamingError
 from lg_streaming.gateway.http.endpoint import json_body
 from lg_streaming.gateway.session.session import Session
 
@@ -33,7 +33,8 @@ class Wire(ABC):
 
     def __init__(self, context: HttpContext) -> None:
         self._context = context
-        self._settings = context.gateway.settings.wires
+        settings = context.gateway.settings
+        self._settings = settings.wires.below(settings.gateway.prefix)
 
     @property
     @abstractmethod
@@ -53,7 +54,9 @@ class Wire(ABC):
         session = Session(peer=peer, context=self._context.gateway, transport=self.name)
         try:
             await session.login()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StreamingError):
+                session.instrumentation.refused(error)
             session.close()
             raise
         return session

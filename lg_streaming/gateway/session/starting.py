@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.runs import GraphRun
 
-__all__ = ["execution_url", "list_graphs", "start_graph", "start_run"]
+__all__ = ["execution_url", "forbidden_id", "list_graphs", "start_graph", "start_run"]
 
 _RESERVED: Final = ("room:", GRAPH_PREFIX)
 _NO_ID: Final = "there is no such execution, or it is not yours: leave the id out for a new one, or have it granted"
@@ -72,9 +72,14 @@ async def start_graph(session: Session, request: RemoteStart, *, own_ids: Contai
     try:
         run = await runner.start(request, session.principal.subject)
     except ForbiddenError:  # another process started it just now
-        raise ForbiddenError(_NO_ID, execution_id=request.execution_id) from None
+        raise forbidden_id(request.execution_id) from None
     await asyncio.sleep(0)  # the run takes its turn, or its place in the queue
     return run
+
+
+def forbidden_id(execution_id: str | None) -> ForbiddenError:
+    """Return the error for an id under which a caller may not start, whether it is another's or unknown."""
+    return ForbiddenError(_NO_ID, execution_id=execution_id)
 
 
 async def _check_id(session: Session, message: RemoteStart, name: str) -> None:
@@ -88,7 +93,7 @@ async def _check_id(session: Session, message: RemoteStart, name: str) -> None:
     state = await session.hub.describe(name)
     owner = state.owner if state is not None else None
     if not await policy.allows_start_in(principal, message.graph, name, owner, address=address):
-        raise ForbiddenError(_NO_ID, execution_id=name)
+        raise forbidden_id(name)
     if state is not None and (owner is None or message.if_running in _INTERFERES):
         await policy.check(principal, "control", name, owner, address=address)
 

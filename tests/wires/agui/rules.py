@@ -96,7 +96,7 @@ def _check(
 
 
 def _check_nulls(value: Any, path: tuple[str, ...]) -> None:
-    """Refuse nulls outside of what an application has put into values of its own."""
+    """Refuse nulls outside of what an application has put into its values."""
     if path and path[-1] in {"value", "snapshot", "result", "delta", "metadata", "responseSchema"}:
         return
     if isinstance(value, dict):

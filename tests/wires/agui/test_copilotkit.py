@@ -27,7 +27,7 @@ CHECKS = (
 
 @pytest.fixture(scope="module")
 def results(running: Place) -> dict[str, Checks]:
-    """What the page's core found, on each way."""
+    """Results of the page's core, on each way."""
     packages = installed(f"copilotkit-{VERSION}", PACKAGES)
 
     async def run() -> list[Checks]:

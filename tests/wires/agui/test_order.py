@@ -87,16 +87,24 @@ def test_a_replay_has_the_text_of_the_run_once(records: list[StoredUpdate], cuts
     shown = texts(events)
     assert {id_: shown.get(id_) for id_ in expected} == expected
     # From the middle, as when the beginning is evicted: what is shown is an end of the text.
-    late = stream(part[min(start, len(part) - 1) :], replaying, cuts, has_gap=start > 0).events
+    late = stream(part[min(start, len(part) - 1) :], replaying, cuts, gap=0).events
     for id_, text in texts(late).items():
         assert expected.get(id_, text).endswith(text)
+
+
+@given(records=sequences(), start=st.integers(1, 80), missing=st.integers(1, 20))
+def test_a_gap_in_the_middle_keeps_the_order(records: list[StoredUpdate], start: int, missing: int) -> None:
+    _, part = next(parts_of(records))
+    start = min(start, len(part) - 1)
+    read = [*part[:start], *part[min(start + missing, len(part) - 1) :]]
+    assert stream(read, MODERN, [start], gap=start).events
 
 
 @pytest.mark.parametrize("name", ["text", "large texts"])
 def test_a_reader_after_a_gap_opens_no_lost_message(recorded: dict[str, Recording], name: str) -> None:
     records = recorded[name].records
     first = next(place for place, each in enumerate(records) if each.type == "token")
-    events = stream(records[first + 1 :], MODERN, has_gap=True).events
+    events = stream(records[first + 1 :], MODERN, gap=0).events
     lost = records[first].scope.message_id
     assert lost not in texts(events)
     if name == "text":  # the state of the other is too large for its update

@@ -47,7 +47,7 @@ def body(thread: str, text: str = "", *, modern: bool = True, **fields: Any) -> 
 
 @asynccontextmanager
 async def http() -> AsyncGenerator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(timeout=10) as client:
+    async with httpx2.AsyncClient(timeout=20) as client:
         yield client
 
 
@@ -72,12 +72,12 @@ class Stream:
         self.text = ""
 
     async def until(self, word: str) -> None:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             while word not in self.text:
                 self.text += await anext(self._lines)
 
     async def rest(self) -> str:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             async for part in self._lines:
                 self.text += part
         return self.text

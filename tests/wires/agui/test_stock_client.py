@@ -30,7 +30,7 @@ CHECKS = (
 
 @pytest.fixture(scope="module")
 def results(running: Place) -> dict[str, Checks]:
-    """What both clients found, at once, against one server."""
+    """Results of both clients, at once, against one server."""
 
     async def run() -> list[Checks]:
         scripts = [run_checks(JS / "checks.mjs", running.server.url, client, timeout=60) for client in CLIENTS]

@@ -39,20 +39,20 @@ class Streamed:
 
 
 def stream(
-    records: Sequence[StoredUpdate], reading: Reading, cuts: Sequence[int] = (), *, has_gap: bool = False
+    records: Sequence[StoredUpdate], reading: Reading, cuts: Sequence[int] = (), *, gap: int | None = None
 ) -> Streamed:
     """Encode updates from the first of a run to its end, in pages that are cut at the given places.
 
-    With `has_gap` updates before them are missing.
+    Updates before the number `gap` are missing; it is the beginning of a page.
     """
     source = Source()
     encoder = AgUiEncoder(reading, cast("Any", source))
     parts = [encoder.before_stream(1000, {})]
-    if has_gap:
-        parts.append(encoder.encode_event("gap", {}))
     bounds = [0, *sorted({each for each in cuts if 0 < each < len(records)}), len(records)]
     end = 0
     for start, stop in itertools.pairwise(bounds):
+        if start == gap and not source.closed:
+            parts.append(encoder.encode_event("gap", {}))
         if not source.closed:
             parts.append(encoder.encode(EXECUTION, records[start:stop]).wire)
             end = stop

@@ -358,6 +358,10 @@ def chat_app(module: StreamingModule, database: str | None = None) -> FastAPI:
     async def resume(chat_id: str) -> Response:  # pyright: ignore[reportUnusedFunction] (a route)
         return ai_sdk_response(module.hub, chat_id, resume=True)
 
+    @app.get("/own/{chat_id}/rest")
+    async def rest(chat_id: str, after: str) -> Response:  # pyright: ignore[reportUnusedFunction] (a route)
+        return ai_sdk_response(module.hub, chat_id, after=after)
+
     return app
 
 

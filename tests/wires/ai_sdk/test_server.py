@@ -336,6 +336,21 @@ async def test_the_body_of_the_data_stream_runtime(running: Place) -> None:
     assert answer.headers["x-resumable-stream-id"] == thread
 
 
+async def test_a_route_of_the_application_continues_a_message(running: Place) -> None:
+    chat = Chat(running, "confirm")
+    message = await chat.ask()
+    asked = message.calls[0]["toolCallId"]
+    async with httpx2.AsyncClient(timeout=10) as http:
+        place_of = f"{running.url}/executions/{chat.id}"
+        position = (await http.get(place_of)).json()["position"]
+        done = await http.post(f"{place_of}/responses", json={"prompt_id": asked, "response": True})
+        assert done.is_success, done.text
+        answer = await http.get(f"{running.url}/own/{chat.id}/rest", params={"after": position})
+    message.read(chunks_of(answer.content))
+    assert "True" in message.text
+    assert [each["state"] for each in message.calls] == ["output-available"]
+
+
 async def test_a_new_chat_gets_an_id(running: Place) -> None:
     answer = await Chat(running).post(id=None, messages=[question("one")])
     message = Reader().read(chunks_of(answer.content))

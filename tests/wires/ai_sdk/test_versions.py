@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,7 +29,9 @@ ASSISTANT_UI = {
     "@assistant-ui/react-data-stream": "0.12.32",
     "@ai-sdk/react": "4.0.177",
     "ai": "7.0.173",
+    "esbuild": "0.28.2",
 }
+GUIDE = Path(__file__).resolve().parents[3] / "docs" / "guide" / "front-ends" / "ai-sdk.md"
 
 
 def run(
@@ -38,7 +41,7 @@ def run(
     wires: dict[str, Any] | None = None,
     env: dict[str, str] | None = None,
 ) -> Checks:
-    """Install packages, and run a script with them on a server of its own."""
+    """Install packages, and run a script with them against a new server."""
     folder = npm.installed(name, packages)
     needs_node22 = packages["ai"].startswith("7") or "jsdom" in packages
     with place(wires=wires or {}) as running:
@@ -68,6 +71,12 @@ def of_react(version: str) -> Checks:
 @functools.cache
 def of_assistant_ui() -> Checks:
     return run("assistant_ui.mjs", "assistant-ui", {**ASSISTANT_UI, **REACT})
+
+
+@functools.cache
+def of_the_guide() -> Checks:
+    env = {"GUIDE": GUIDE.read_text(encoding="utf-8")}
+    return run("docs.mjs", "assistant-ui", {**ASSISTANT_UI, **REACT}, {"graph": "approve"}, env)
 
 
 def judge(checks: Checks, name: str) -> None:
@@ -100,3 +109,8 @@ def test_the_hook(version: str, name: str, tested: Tested) -> None:
 def test_assistant_ui(name: str, tested: Tested) -> None:
     tested("ai-sdk", "@assistant-ui/react-ai-sdk", ASSISTANT_UI["@assistant-ui/react-ai-sdk"], of_assistant_ui()[name])
     judge(of_assistant_ui(), name)
+
+
+@pytest.mark.parametrize("name", names("docs.mjs"))
+def test_the_components_of_the_guide(name: str) -> None:
+    judge(of_the_guide(), name)

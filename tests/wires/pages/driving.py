@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,6 +38,7 @@ class Kind:
         stop: Selector of the button that ends the answer.
         free: Selector of the button that sends, with an empty field, while no answer is under way.
         user: Selector of the user's messages.
+        follows: Whether a waiting page shows what another tab answers, without a reload.
     """
 
     page: str
@@ -46,11 +48,12 @@ class Kind:
     stop: str = "form button:text('Stop')"
     free: str = "form button:text('Send')"
     user: str = ".messages > .user"
+    follows: bool = False
 
 
 KINDS: Final = {
     "ai-sdk": Kind("ai-sdk"),
-    "use-stream": Kind("use-stream"),
+    "use-stream": Kind("use-stream", follows=True),
     "use-stream-classic": Kind("use-stream", "classic.html"),
     "copilotkit": Kind(
         "copilotkit",
@@ -123,9 +126,14 @@ class Chat:
         return self.page.get_by_role("region", name=name, exact=True)
 
     async def ask(self, place: str) -> None:
+        """Send a question. A page that is still connecting leaves it in its field, for another try."""
         field = self.page.locator(self.kind.question)
         await field.fill(place, timeout=PATIENCE_MS)
-        await field.press("Enter")
+        async with asyncio.timeout(PATIENCE_MS / 1000):
+            while await field.input_value():
+                await field.press("Enter")
+                with suppress(AssertionError):
+                    await expect(field).to_have_value("", timeout=500)
 
     async def answer(self, words: str) -> None:
         await self.page.get_by_role("button", name=words).click(timeout=PATIENCE_MS)

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useState } from "react";
 import type { FormEvent } from "react";
 import { useChat } from "@ai-sdk/react";
 import {
@@ -37,6 +37,7 @@ export function App() {
   const { messages, status, error } = chat;
   const isBusy = status === "submitted" || status === "streaming";
   const isAsking = messages.at(-1)?.parts.some((part) => isToolUIPart(part) && part.state === "approval-requested");
+  useStayAtEnd(messages);
   useEffect(() => save(id, messages, status), [id, messages, status]);
 
   // `chat.stop()` only closes the connection, and the run goes on. This ends the run, and so the answer.
@@ -70,7 +71,6 @@ export function App() {
 }
 
 function Shown({ message, onAnswer }: { message: Message; onAnswer: (answer: Answer) => void }) {
-  const bottom = useStayInView(message);
   if (message.role === "user") {
     return <p className="text user">{message.parts.map((part) => (part.type === "text" ? part.text : ""))}</p>;
   }
@@ -89,7 +89,6 @@ function Shown({ message, onAnswer }: { message: Message; onAnswer: (answer: Ans
         if (isToolUIPart(part)) return <Tool key={index} part={part} delivery={delivery} onAnswer={onAnswer} />;
         return null;
       })}
-      <div ref={bottom} />
     </article>
   );
 }
@@ -187,11 +186,9 @@ function save(id: string, messages: Message[], status: string) {
 }
 
 /** Scrolls to the end while it grows, unless the reader has scrolled up. */
-function useStayInView(grows: unknown) {
-  const bottom = useRef<HTMLDivElement>(null);
+function useStayAtEnd(...grows: unknown[]) {
   useEffect(() => {
     const { scrollHeight, scrollTop, clientHeight } = document.documentElement;
-    if (scrollHeight - scrollTop - clientHeight < 240) bottom.current?.scrollIntoView({ block: "center" });
-  }, [grows]);
-  return bottom;
+    if (scrollHeight - scrollTop - clientHeight < 320) scrollTo({ top: scrollHeight });
+  }, grows);
 }

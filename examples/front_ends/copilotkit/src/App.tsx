@@ -50,7 +50,7 @@ function Chat({ threadId }: { threadId: string }) {
   useInterrupt({
     render: ({ interrupt, resolve }) => (
       <section className="tool" data-state="asking" aria-label="Approval">
-        <h2>{interrupt?.message ?? "Shall the card be posted?"}</h2>
+        <h2>{interrupt?.message}</h2>
         <div className="line">
           <button className="button main" onClick={() => void resolve({ decisions: [{ type: "approve" }] })}>
             Post it

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useState } from "react";
 import type { FormEvent } from "react";
 
 export const SERVER = import.meta.env.VITE_SERVER ?? "http://127.0.0.1:8000";
@@ -33,9 +33,9 @@ type Props = {
 /** The view of a conversation, which both hooks feed. */
 export function Chat({ title, review, delivery, isBusy, error, onSend, onStop, onAnswer, ...props }: Props) {
   const messages = props.messages as Message[];
-  const bottom = useStayInView(messages);
   const results = new Map(messages.map((message) => [message.tool_call_id, message]));
   const isAsking = review !== undefined && !isBusy;
+  useStayAtEnd(messages, isAsking, delivery);
   return (
     <main className="chat">
       <header>
@@ -73,7 +73,6 @@ export function Chat({ title, review, delivery, isBusy, error, onSend, onStop, o
             {error instanceof Error ? error.message : String(error)}
           </p>
         )}
-        <div ref={bottom} />
       </section>
       <Composer isBusy={isBusy} isAsking={isAsking} onSend={onSend} onStop={onStop} />
     </main>
@@ -172,11 +171,9 @@ export function useThreadInAddress() {
 }
 
 /** Scrolls to the end while it grows, unless the reader has scrolled up. */
-function useStayInView(grows: unknown) {
-  const bottom = useRef<HTMLDivElement>(null);
+function useStayAtEnd(...grows: unknown[]) {
   useEffect(() => {
     const { scrollHeight, scrollTop, clientHeight } = document.documentElement;
-    if (scrollHeight - scrollTop - clientHeight < 240) bottom.current?.scrollIntoView({ block: "center" });
-  }, [grows]);
-  return bottom;
+    if (scrollHeight - scrollTop - clientHeight < 320) scrollTo({ top: scrollHeight });
+  }, grows);
 }

@@ -1,4 +1,4 @@
-"""AG-UI's protocol, for `HttpAgent`, and the routes of CopilotKit's runtime.
+"""AG-UI's protocol, for its own client, and the routes of CopilotKit's runtime.
 
 - `wire`: the routes; `copilotkit`: those of CopilotKit's runtime; `runs`: runs and replays.
 - `request`: the body of a run; `conversation`: new messages and open interrupts of a thread.

@@ -132,8 +132,8 @@ class Conversation:
     def _place_of(self, message: Json, after: int) -> int | None:
         """Return the place of a request's message; None for a new one.
 
-        The result of a tool is known by its call, too, if it comes after the place of the message before it: the graph
-        may have made its id. Some models use the same ids of calls in each turn.
+        The result of a tool is known by its call, too, as the graph may have made its id. It then comes after the
+        message before it, because some models use the same ids of calls in each turn.
         """
         present = self.messages
         for place, each in enumerate(present):

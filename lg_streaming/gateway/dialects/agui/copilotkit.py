@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from lg_streaming.gateway.auth.peer import Peer
-    from lg_streaming.gateway.dialects.agui.runs import AgentWire
+    from lg_streaming.gateway.dialects.agui.runs import AgentWire, ReadBody
 
 __all__ = ["CopilotKit"]
 
@@ -55,18 +55,24 @@ class CopilotKit:
         return await self.info(peer)
 
     async def _run(self, request: Request, peer: Peer) -> Response:
-        return await self.run(peer, request.path_params["agent"], await self._wire.body(request))
+        return await self.run(peer, request.path_params["agent"], lambda: self._wire.body(request))
 
     async def _connect(self, request: Request, peer: Peer) -> Response:
-        return await self._wire.connect(peer, await self._wire.body(request))
+        return await self._wire.connect(peer, lambda: self._wire.body(request))
 
     async def _stop(self, request: Request, peer: Peer) -> Response:
         return await self.stop(peer, request.path_params["thread"])
 
     async def _single(self, request: Request, peer: Peer) -> Response:
         """Answer a page in single-route mode, whose body names the route."""
+        session = await self._wire.enter(peer)
+        session.close()
         call = members(await self._wire.body(request))
-        params, body = members(call.get("params")), call.get("body")
+        params = members(call.get("params"))
+
+        async def body() -> object:
+            return call.get("body")
+
         match call.get("method"):
             case "info":
                 return await self.info(peer)
@@ -98,7 +104,7 @@ class CopilotKit:
             {"version": _VERSION, "agents": agents, "audioFileTranscriptionEnabled": False, "mode": "sse"}
         )
 
-    async def run(self, peer: Peer, agent: str, body: object) -> Response:
+    async def run(self, peer: Peer, agent: str, read: ReadBody) -> Response:
         """Start a run. It goes on when the page leaves; `stop` ends it.
 
         Raises:
@@ -107,7 +113,7 @@ class CopilotKit:
         """
         graph = None if agent == _DEFAULT and not self._wire.has_graph(agent) else agent
         try:
-            return await self._wire.run(peer, body, graph, cancels_on_leave=False)
+            return await self._wire.run(peer, read, graph, cancels_on_leave=False)
         except ForbiddenError as error:
             if error.execution_id is not None:
                 raise

@@ -1,4 +1,4 @@
-"""The body of a request: AG-UI's `RunAgentInput`."""
+"""The body of a request: AG-UI's input of a run."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from lg_streaming.gateway.dialects.wire import Wire
 from lg_streaming.gateway.http.endpoint import Endpoint
 from lg_streaming.gateway.http.event_stream import StreamOptions, open_stream
 from lg_streaming.gateway.protocol.inbound import SubscribeExecution
-from lg_streaming.gateway.session.starting import start_graph
+from lg_streaming.gateway.session.starting import forbidden_id, start_graph
 from lg_streaming.runs import RemoteStart
 from lg_streaming.runs.opening import wait_for_end
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from lg_streaming.runs import GraphRun
     from lg_streaming.types import WireName
 
+    ReadBody = Callable[[], Awaitable[object]]
+
 __all__ = ["AgentWire"]
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ _END_TIMEOUT: Final = 5.0
 
 
 class AgentWire(Wire):
-    """Runs and replays, for the routes of `HttpAgent` and of CopilotKit's pages."""
+    """Runs and replays, for the routes of AG-UI's client and of CopilotKit's pages."""
 
     name: ClassVar[WireName] = "ag-ui"
     needs_states: ClassVar[bool] = True
@@ -80,12 +82,12 @@ class AgentWire(Wire):
         return Endpoint(self._context, describe_error=describe_error, **methods)
 
     # ---------------------------------------------------------------- a run
-    async def run(self, peer: Peer, body: object, graph: str | None, *, cancels_on_leave: bool) -> Response:
+    async def run(self, peer: Peer, read: ReadBody, graph: str | None, *, cancels_on_leave: bool) -> Response:
         """Start a run, or answer the interrupts of one; return its events.
 
         Args:
             peer: The caller.
-            body: The request's body.
+            read: Reads the request's body, once the caller is known.
             graph: Name of the graph; None for that of the settings, or the only one.
             cancels_on_leave: Whether the run is cancelled when the client closes its connection.
 
@@ -95,13 +97,13 @@ class AgentWire(Wire):
         """
         session = await self.open_session(peer)
         try:
-            request = read_input(body)
+            request = read_input(await read())
             name = self.graph_name(graph)
             if not await session.policy.allows_start(session.principal, name, peer) or not self.has_graph(name):
                 raise ForbiddenError("there is no such graph, or you may not start it")
             state = await session.find(request.thread_id)
-            if state is not None:
-                await session.check("read", request.thread_id)
+            if state is not None and not await session.may_read(request.thread_id):
+                raise forbidden_id(request.thread_id)
             if request.resumes:
                 return await self._resume(session, request, name, state, cancels_on_leave=cancels_on_leave)
             if state is not None and state.state == "interrupted":
@@ -227,7 +229,7 @@ class AgentWire(Wire):
         return await self._stream(session, reading, None, after=str(Position(state.epoch, state.head)))
 
     # ---------------------------------------------------------------- a replay
-    async def connect(self, peer: Peer, body: object) -> Response:
+    async def connect(self, peer: Peer, read: ReadBody) -> Response:
         """Return the state of a thread, and the events of its open run; an empty stream for an unknown thread.
 
         Raises:
@@ -236,7 +238,7 @@ class AgentWire(Wire):
         """
         session = await self.open_session(peer)
         try:
-            request = read_input(body)
+            request = read_input(await read())
             state = await session.find(request.thread_id)
             try:
                 await session.check("read", request.thread_id)

@@ -21,7 +21,7 @@ __all__ = ["AgUi"]
 
 
 class AgUi(AgentWire):
-    """Routes of AG-UI's `HttpAgent`, and of CopilotKit's pages."""
+    """Routes of AG-UI's own client, and of CopilotKit's pages."""
 
     @property
     @override
@@ -41,9 +41,10 @@ class AgUi(AgentWire):
         ]
 
     async def _run(self, request: Request, peer: Peer) -> Response:
-        body = await self.body(request)
         leaves = self._settings.ag_ui_on_disconnect == "cancel"
-        return await self.run(peer, body, request.path_params.get("graph"), cancels_on_leave=leaves)
+        return await self.run(
+            peer, lambda: self.body(request), request.path_params.get("graph"), cancels_on_leave=leaves
+        )
 
     async def _connect(self, request: Request, peer: Peer) -> Response:
-        return await self.connect(peer, await self.body(request))
+        return await self.connect(peer, lambda: self.body(request))

@@ -3,7 +3,7 @@
 - `routes`: `POST /api/chat` and `GET /api/chat/{id}/stream`; `response`: the response of an application's own route.
 - `streams`: opens the stream of a message.
 - `request`: reads a request's body; `answers`: answers to prompts in it.
-- `encoder`: the encoder of one stream; `steps`: steps, texts and tool calls of the message that it writes.
+- `encoder`: the encoder of one stream; `writer`: writes its message; `steps`: steps, texts and tool calls of it.
 - `asking`: the form of prompts; `data`: sources, files and data parts; `chunks`: chunks as bytes.
 """
 

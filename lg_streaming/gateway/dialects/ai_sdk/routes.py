@@ -225,7 +225,9 @@ class AiSdk(Wire):
             return await self._open(
                 session, chat_id, message_start(state), replay=True, head_only=request.method == "HEAD"
             )
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StreamingError):
+                session.instrumentation.refused(error)
             session.close()
             raise
 

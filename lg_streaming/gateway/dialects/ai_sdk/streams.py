@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
+from lg_streaming.errors import BadPositionError
 from lg_streaming.events import Position
 from lg_streaming.gateway.dialects.ai_sdk.chunks import members, text_of
 from lg_streaming.gateway.dialects.ai_sdk.encoder import METADATA_KEY, Form, UiMessageStream
@@ -84,7 +85,7 @@ def message_start(state: LogState) -> MessageStart:
     if known is not None:
         try:
             earlier = Position.parse(known)
-        except ValueError:
+        except BadPositionError:
             earlier = None
         if earlier is not None and state.has(earlier):
             after = earlier

@@ -106,7 +106,7 @@ class LangGraph(Wire):
         ]
 
     def _endpoint(self, methods: Mapping[str, Handle], *, unknown: bool = False) -> Endpoint:
-        handles = {name: _answering(handle) for name, handle in methods.items()}
+        handles: dict[str, Any] = {name: _answering(handle) for name, handle in methods.items()}
         if unknown:
             handles = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), _answering(_unknown))
         return Endpoint(

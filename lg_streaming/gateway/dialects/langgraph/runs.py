@@ -8,6 +8,7 @@ from urllib.parse import quote
 import orjson
 from starlette.responses import Response
 
+from lg_streaming.errors import StreamingError
 from lg_streaming.gateway.dialects.langgraph.bodies import MODES, CancelRuns, RunBody, parse_body
 from lg_streaming.gateway.dialects.langgraph.encoder import RunEncoder
 from lg_streaming.gateway.dialects.langgraph.final import FinalValues
@@ -66,10 +67,10 @@ class RunRoutes:
 
     async def stream(self, request: Request, peer: Peer) -> Response:
         """Start a run, and stream it."""
-        body = parse_body(RunBody, await self._wire.body(request))
-        return await self._with_session(peer, lambda session: self._stream_new(request, session, body))
+        return await self._with_session(peer, lambda session: self._stream_new(request, session))
 
-    async def _stream_new(self, request: Request, session: Session, body: RunBody) -> Response:
+    async def _stream_new(self, request: Request, session: Session) -> Response:
+        body = parse_body(RunBody, await self._wire.body(request))
         started = await self._services.starter.start(session, body, _thread(request))
         record = started.record
         headers = _places(record, "stream", with_thread="thread_id" in request.path_params)
@@ -81,10 +82,10 @@ class RunRoutes:
 
     async def wait(self, request: Request, peer: Peer) -> Response:
         """Start a run, and answer with the values at its end."""
-        body = parse_body(RunBody, await self._wire.body(request))
-        return await self._with_session(peer, lambda session: self._wait_for_new(request, session, body))
+        return await self._with_session(peer, lambda session: self._wait_for_new(request, session))
 
-    async def _wait_for_new(self, request: Request, session: Session, body: RunBody) -> Response:
+    async def _wait_for_new(self, request: Request, session: Session) -> Response:
+        body = parse_body(RunBody, await self._wire.body(request))
         started = await self._services.starter.start(session, body, _thread(request))
         record = started.record
         headers = _places(record, "join", with_thread="thread_id" in request.path_params)
@@ -260,7 +261,9 @@ class RunRoutes:
         session = await self._wire.open_session(peer)
         try:
             return await serve(session)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, StreamingError):
+                session.instrumentation.refused(error)
             session.close()
             raise
 

@@ -30,7 +30,7 @@ const drive = async (what) => {
   assert.equal(answer.status, 200)
   return answer.json()
 }
-const within = (promise, what, ms = 10000) => {
+const within = (promise, what, ms = 30000) => {
   let timer
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`not in time: ${what}`)), ms)

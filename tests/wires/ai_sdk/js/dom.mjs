@@ -31,7 +31,9 @@ export function mount(use, { strict = false, render = () => null } = {}) {
     queueMicrotask(() => { for (const each of [...view.watchers]) each() })
     return render(view.value)
   }
-  const root = createRoot(dom.window.document.createElement("div"))
+  view.container = dom.window.document.createElement("div")
+  dom.window.document.body.append(view.container)
+  const root = createRoot(view.container)
   const element = createElement(Component)
   root.render(strict ? createElement(StrictMode, null, element) : element)
   view.unmount = () => root.unmount()
