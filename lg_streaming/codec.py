@@ -47,6 +47,7 @@ __all__ = [
     "parse_update",
     "split_members",
     "to_datetime",
+    "token_text",
 ]
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -54,6 +55,10 @@ logger: logging.Logger = logging.getLogger(__name__)
 Redact = Callable[[str, Any], Any]
 """Function ``redact(type, data) -> data`` that removes secrets from an update's data. It gets plain JSON values."""
 
+_TOKEN: Final = b'{"type":"token","data":{"content":"'
+_TOKEN_TEXT: Final = len(_TOKEN)
+_METADATA: Final = b',"metadata":{"timestamp":"'
+_BACKSLASH: Final = 0x5C
 POSITION_BYTES: Final = 80
 """Most bytes that `add_position` adds to an update."""
 
@@ -306,6 +311,21 @@ def split_members(wire: bytes) -> tuple[bytes, bytes, bytes]:
     """Return type, data and metadata of an update, each as JSON; for the same scopes as `decode_data`."""
     begin, end = wire.index(b',"data":'), wire.rindex(b',"metadata":{"timestamp":"')
     return wire[8:begin], wire[begin + 8 : end], wire[end + 12 : -1]
+
+
+def token_text(wire: bytes) -> bytes | None:
+    """Return the text of a ``token`` update as JSON without its quotes, for an encoder that copies it.
+
+    None if it has to be decoded. That is so if a quote or a last backslash is escaped in it, or if its data has the
+    message's id or an object.
+    """
+    end = wire.find(b'"', _TOKEN_TEXT)
+    if not wire.startswith(_TOKEN) or wire[end - 1] == _BACKSLASH:
+        return None
+    close = wire.find(b"}", end)  # of the data, if that has no object in it
+    if not wire.startswith(_METADATA, close + 1) or wire.find(b'"message_id"', end, close) >= 0:
+        return None
+    return wire[_TOKEN_TEXT:end]
 
 
 class OrjsonModule:

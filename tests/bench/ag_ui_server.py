@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from ag_ui_langgraph import LangGraphAgent, add_langgraph_fastapi_endpoint  # pyright: ignore
+from ag_ui_langgraph import LangGraphAgent, add_langgraph_fastapi_endpoint  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
 from fastapi import FastAPI
 from langgraph.checkpoint.memory import InMemorySaver
 
 sys.path.insert(0, str(Path(__file__).parent))
-from start_graph import TOKENS, chat_of  # pyright: ignore  # noqa: E402
+from start_graph import TOKENS, chat_of  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
 
 app: Any = FastAPI()
-agent: Any = LangGraphAgent(name="chat", graph=chat_of(TOKENS, checkpointer=InMemorySaver()))
+agent: Any = LangGraphAgent(  # pyright: ignore[reportUnknownVariableType]
+    name="chat", graph=chat_of(TOKENS, checkpointer=InMemorySaver())
+)
 add_langgraph_fastapi_endpoint(app, agent, "/agui")
 
 if __name__ == "__main__":

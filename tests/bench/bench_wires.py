@@ -1,6 +1,6 @@
-"""Cost of a token on each wire: of other systems' protocols beside our event stream, and beside their own servers.
+"""Cost of a token on each wire, compared with our own event stream, and with the other systems' own servers.
 
-`encoder`: the encoder of one stream alone, in pages as readers get them. `server`: a whole chat, of 5,000 tokens, that a
+`encoder`: the encoder of one stream alone, in pages of ten updates. `server`: a whole chat, of 5,000 tokens, that a
 client in another process starts and reads: graph, capture, log and stream. `unbatched`: one update for each token;
 `batched`: the default, ten. Bytes are those on the network, without and with gzip.
 
@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import uvloop
 from langgraph.checkpoint.memory import InMemorySaver
@@ -29,10 +29,13 @@ from lg_streaming.types import WireName
 from tests.bench.peers import ag_ui_langgraph, install, langgraph_dev, version_of
 from tests.bench.stage import ROOT, serving, settings, tell
 from tests.bench.start_graph import TOKENS, chat_of
+from tests.bench.wire_encoders import ENCODERS, encode, updates_of_a_chat
 
 ROUNDS = 5
 THEIR_ROUNDS = 3
 ONE_EACH = TokenDefaults(buffer_size=1, batch_size=1)
+MOST_US = 10.0
+"""Target of an update in an encoder, in microseconds."""
 MOST = 2.0
 """Target of a token's cost on a wire, as a multiple of that in our own event stream."""
 WIRES: Mapping[str, tuple[WireName, str]] = {
@@ -98,7 +101,7 @@ async def ours(chat: str, tokens: TokenDefaults) -> AsyncGenerator[Chatter]:
     module = StreamingModule(settings().model_copy(update={"token_defaults": tokens}))
     module.graphs["chat"] = chat_of(TOKENS, checkpointer=InMemorySaver())
     app = Starlette()
-    module.install(app, wires=[cast("WireName", wire)] if wire else [])
+    module.install(app, wires=[wire] if wire else [])
     async with serving(app) as port, chatter(port, chat, path, time.process_time) as client:
         yield client
     await module.aclose()
@@ -122,19 +125,20 @@ async def measure_ours() -> dict[str, list[Figures]]:
 async def measure_theirs() -> dict[str, list[Figures]]:
     """Their servers."""
     found: dict[str, list[Figures]] = {}
-    async with langgraph_dev({"chat": "chat"}) as (dev, busy_dev), ag_ui_langgraph() as (ag_ui, busy_ag_ui):
-        async with (
-            chatter(dev, "langgraph", "/", busy_dev) as modes,
-            chatter(dev, "langgraph-events", "/", busy_dev) as events,
-            chatter(ag_ui, "ag-ui", "/agui", busy_ag_ui) as agent,
-        ):
-            for round_ in range(THEIR_ROUNDS + 1):
-                for client in (modes, events, agent):
-                    figures = await client.once()
-                    packed = await client.once("gzip")
-                    if round_:  # the first loads their graphs
-                        found.setdefault(client.chat, []).append(figures)
-                        found.setdefault(f"{client.chat}, gzip", []).append(packed)
+    async with (
+        langgraph_dev({"chat": "chat"}) as (dev, busy_dev),
+        ag_ui_langgraph() as (ag_ui, busy_ag_ui),
+        chatter(dev, "langgraph", "/", busy_dev) as modes,
+        chatter(dev, "langgraph-events", "/", busy_dev) as events,
+        chatter(ag_ui, "ag-ui", "/agui", busy_ag_ui) as agent,
+    ):
+        for round_ in range(THEIR_ROUNDS + 1):
+            for client in (modes, events, agent):
+                figures = await client.once()
+                packed = await client.once("gzip")
+                if round_:  # the first loads their graphs
+                    found.setdefault(client.chat, []).append(figures)
+                    found.setdefault(f"{client.chat}, gzip", []).append(packed)
     return found
 
 
@@ -175,8 +179,28 @@ def tell_server(our: Mapping[str, Figures], theirs: Mapping[str, Figures]) -> No
             tell(f"server, {chat}, {name}: a token, to {server}", ratio, 1.0, operator.le, **shown)
 
 
+def tell_encoders() -> None:
+    """Measure and print the encoders alone."""
+    for name, tokens in (("unbatched", ONE_EACH), ("batched", TokenDefaults())):
+        records = uvloop.run(updates_of_a_chat(TOKENS, tokens))
+        # On a machine that others use too, the least of the rounds is the one that was disturbed least.
+        found = {chat: min(encode(chat, records) for _ in range(ROUNDS)) for chat in ENCODERS}
+        for chat, (seconds, size) in found.items():
+            micros = seconds / TOKENS * 1e6
+            shown = {"us": round(micros, 2), "update_us": round(seconds / len(records) * 1e6, 2)}
+            shown["bytes"] = round(size / TOKENS, 1)
+            tell(
+                f"encoder, {chat}, {name}: an update, to {MOST_US:g} us",
+                shown["update_us"] / MOST_US,
+                1.0,
+                operator.le,
+                **shown,
+            )
+
+
 def main() -> None:
     install()
+    tell_encoders()
     tell_server(middle(uvloop.run(measure_ours())), middle(uvloop.run(measure_theirs())))
 
 

@@ -109,7 +109,7 @@ class LangGraphEvents(Chat):
         question = {"messages": [{"type": "human", "id": "u1", "content": "t"}]}
         params = {"assistant_id": "chat", "input": question, "config": {"configurable": {"thread_id": self._id}}}
         self.post(f"{self._path}/threads/{self._id}/commands", {"id": 1, "method": "run.start", "params": params})
-        wanted = {"channels": CHANNELS, "namespaces": [[]], "depth": 1}
+        wanted: dict[str, Any] = {"channels": CHANNELS, "namespaces": [[]], "depth": 1}
         self.stream(f"{self._path}/threads/{self._id}/stream/events", wanted)
 
 

@@ -1,4 +1,4 @@
-"""What a reader of any wire ends up with: texts, tool calls and the end; and the same from the updates themselves."""
+"""Texts, tool calls and the end, as a reader of any wire has them, and as the updates have them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Conversation:
 
     @classmethod
     def of(cls, records: Sequence[StoredUpdate], *, takes_back: bool = True) -> Conversation:
-        """Read updates as `TextAssembly` does, or, for wires that cannot take text back, with all that was ever sent."""
+        """Read updates as `TextAssembly` does, or, for wires that cannot take text back, with all that was sent."""
         return conversation_of([record.update for record in records], takes_back=takes_back)
 
 
@@ -77,7 +77,7 @@ def _joined(updates: Iterable[StreamUpdate]) -> dict[str, str]:
     texts: dict[str, str] = {}
     for update in updates:
         if update.type == "token" and update.data["content"]:
-            key = str(update.metadata.message_id)
+            key = str(update.data.get("message_id") or update.metadata.message_id)
             texts[key] = texts.get(key, "") + update.data["content"]
     return texts
 

@@ -38,12 +38,17 @@ HumanInTheLoopMiddleware: Any = cast("Any", middleware).HumanInTheLoopMiddleware
 Drive = Callable[[StreamingModule, GraphRun], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Recording:
     """The records of an execution."""
 
     name: str
     records: Sequence[StoredUpdate]
+
+    def __repr__(self) -> str:
+        """The updates in short: hypothesis prints them."""
+        shown = [f"{each.type}@{each.scope.namespace or ''}" for each in self.records]
+        return f"<{self.name}: {' '.join(shown)[:4000]}>"
 
 
 def model(*answers: Any, **options: Any) -> ScriptedChatModel:
@@ -228,7 +233,11 @@ def unicode() -> Any:
 def large() -> Any:
     """Pieces that are larger than one update may be."""
     whole = "".join(f"{number:05d} drops of rain, " for number in range(3000))
-    pieces = model(whole, split=lambda text: [text[at : at + 40_000] for at in range(0, len(text), 40_000)])
+
+    def split(text: str) -> list[str]:
+        return [text[at : at + 40_000] for at in range(0, len(text), 40_000)]
+
+    pieces = model(whole, split=split)
 
     async def write(state: Topics) -> Topics:
         await pieces.ainvoke("")

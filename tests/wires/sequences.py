@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lg_streaming.codec import Codec, add_position
 from lg_streaming.events import Priority, Scope
 from lg_streaming.log.base import StoredUpdate
-from tests.wires.recordings import EXECUTION
+from tests.wires.recordings import EXECUTION, Recording
 
 __all__ = ["sequences"]
 
@@ -87,6 +87,16 @@ class Run:
         for each in made:
             yield from self.tool_call(scope.derive(message_id=None, request_id=None), each)
 
+    def own_texts(self, scope: Scope) -> Iterator[Step]:
+        """Texts that a program publishes, which mix, with the ids of their messages in the data."""
+        ids = [f"own-{next(self.ids)}" for _ in range(2)]
+        texts: dict[str, str] = {}
+        for index, id_ in enumerate(self.draw(st.lists(st.sampled_from(ids), max_size=4))):
+            piece = f"<{id_[-3:]}>{self.draw(_TEXT)}"
+            texts[id_] = texts.get(id_, "") + piece
+            yield "token", {"content": piece, "index": index, "message_id": id_}, scope
+        self.messages += [{"type": "ai", "id": id_, "content": text, "tool_calls": []} for id_, text in texts.items()]
+
     def tool_call(self, scope: Scope, call: dict[str, Any]) -> Iterator[Step]:
         named = {"tool": call["name"], "tool_call_id": call["id"]}
         scope = scope.derive(tool_call_id=call["id"])
@@ -114,9 +124,11 @@ class Run:
                 yield "node_error", {**node, "error": {"message": "boom"}, "will_retry": True}, scope
                 continue
             for _ in range(self.draw(st.integers(0, 2))):
-                kind = self.draw(st.sampled_from(["model", "model", "custom", "odd", "inner"]))
+                kind = self.draw(st.sampled_from(["model", "model", "own", "custom", "odd", "inner"]))
                 if kind == "model":
                     yield from self.model_call(scope, fails=self.draw(st.sampled_from([False, False, True])))
+                elif kind == "own":
+                    yield from self.own_texts(scope)
                 elif kind == "custom":
                     yield (
                         "custom",
@@ -199,10 +211,10 @@ class Run:
 
 
 @st.composite
-def sequences(draw: st.DrawFn) -> list[StoredUpdate]:
+def sequences(draw: st.DrawFn) -> Recording:
     """The updates of an execution with one or two runs; a run that waits is the last."""
     run = Run(draw)
     run.whole("r-1")
     if run.records[-1].type != "workflow_interrupted" and draw(st.booleans()):
         run.whole("r-2")
-    return run.records
+    return Recording("made up", run.records)

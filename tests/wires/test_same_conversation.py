@@ -1,15 +1,14 @@
 """The same conversation, read through all wires, gives the same texts, tool calls and end.
 
-The updates are those of recorded runs, or made up by hypothesis. They come in pages; the connection is lost anywhere,
-in the middle of a frame too, and the reader connects again as the stock client of its wire does. `TextAssembly` and
-the updates themselves are what all are compared with.
+The updates are those of recorded runs, or made up by hypothesis. They come in pages. The connection is lost anywhere,
+in the middle of a frame too. The reader connects again as the stock client of its wire does. All are compared with
+`TextAssembly` and the updates themselves.
 
 Wires differ by their nature in this (the page of the docs on the choice of a wire has the same list):
 
 - A text of a try that failed stays in the AI SDK's message: its portable chunks cannot take text back. Our event stream
   and Durable Streams take it back; the other wires show it until their next state.
-- AI SDK, AG-UI and LangGraph have no word for a failed call's error but a text: AG-UI and LangGraph show the tool's
-  message to the model, where there is one, in place of the error.
+- AG-UI and LangGraph show the message of a failed tool to its model, where there is one, in place of the error.
 - A call that a human rejects has a result on the wires that read the graph's state.
 - The AI SDK shows a question of a graph as a call, `human_prompt`.
 - The AI SDK has no word for a run whose process is gone but `abort`, as for a cancelled one.
@@ -37,7 +36,7 @@ EXACT = {"native", "durable-streams"}
 NO_IDS = {"ai-sdk"}
 """Wires whose texts have no id of their message."""
 NO_END = {"langgraph"}
-"""Wires that do not tell a cancelled run from a complete one."""
+"""Wires on which a cancelled run ends like a complete one."""
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +119,9 @@ def plans_of_any_kind(draw: st.DrawFn) -> Plan:
 
 @pytest.mark.parametrize("name", VIEWERS)
 @settings(max_examples=15)
-@given(records=sequences(), plan=plans_of_any_kind())
-def test_any_run_reads_the_same(name: str, records: list[StoredUpdate], plan: Plan) -> None:
+@given(recording=sequences(), plan=plans_of_any_kind())
+def test_any_run_reads_the_same(name: str, recording: Recording, plan: Plan) -> None:
+    records = recording.records
     check(name, asyncio.run(watch(name, records, plan)), records)
 
 

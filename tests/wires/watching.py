@@ -1,4 +1,4 @@
-"""Watch an execution on every wire, as its updates come: pages, cuts, and connections anew, without a server process."""
+"""Watch an execution on every wire as its updates come: in pages, over cuts and new connections, in this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
@@ -37,9 +37,9 @@ TIMEOUT = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the updates come, and where the connection is lost.
+    """Steps in which the updates come, and the connection is lost.
 
-    Each step appends updates up to a number, gives the server some turns of the event loop, and then loses the
+    Each step appends updates up to a number, and gives the server some turns of the event loop. Then it loses the
     connection after so many thousandths of the bytes that came; None keeps it.
     """
 
@@ -150,7 +150,7 @@ class Viewer:
 
     wire: WireName | None = None
     stays_open: bool = False
-    """Whether a stream goes on after a run has ended."""
+    """True if a stream goes on after a run has ended."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -242,7 +242,7 @@ class Durable(Updates):
 
     def __init__(self, app: Any) -> None:
         super().__init__(app)
-        self.reader = DurableReader()  # pyright: ignore
+        self.reader = DurableReader()  # pyright: ignore[reportAttributeAccessIssue] (it has the same members)
 
     async def open(self) -> Response:
         self.reader.connect()
@@ -287,7 +287,14 @@ class AgUi(Viewer):
         self.runs: list[AgUiReader] = []
 
     async def open(self) -> Response:
-        body = {"threadId": EXECUTION, "runId": "page", "messages": [], "state": {}, "tools": [], "context": []}
+        body: dict[str, Any] = {
+            "threadId": EXECUTION,
+            "runId": "page",
+            "messages": [],
+            "state": {},
+            "tools": [],
+            "context": [],
+        }
         self.runs.append(AgUiReader())
         return await request(self.app, "POST", "/copilotkit/agent/chat/connect", {}, {**body, "protocolVersion": "1.0"})
 
@@ -406,7 +413,10 @@ class Server:
 
 
 def _idle_graph() -> Any:
-    builder = StateGraph(MessagesState).add_node("write", cast("Any", lambda _: {})).add_edge(START, "write")
+    async def write(state: MessagesState) -> dict[str, Any]:
+        return {}
+
+    builder = StateGraph(MessagesState).add_node("write", write).add_edge(START, "write")
     return builder.compile(checkpointer=InMemorySaver())
 
 
@@ -433,7 +443,7 @@ async def watch(name: str, records: Sequence[StoredUpdate], plan: Plan) -> Conve
                 await viewer.read_to_end(records[:upto])
             elif cut is not None:
                 await viewer.lose(cut)
-                await viewer.connect()  # before the run ends: some clients cannot read a run that is over
+                await viewer.connect()  # before the run ends: some clients cannot read a run that has ended
     finally:
         if viewer.response is not None:
             await viewer.response.leave()

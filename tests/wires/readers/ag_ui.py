@@ -6,7 +6,7 @@ import json
 from typing import Any, cast
 
 from tests.wires.conversation import Call, Conversation, End, parsed
-from tests.wires.readers.base import Refused
+from tests.wires.readers.base import RefusedError
 from tests.wires.readers.sse import Frames
 
 __all__ = ["AgUiReader"]
@@ -33,7 +33,7 @@ class AgUiReader:
 
     def feed(self, part: bytes) -> None:
         if b"\r" in part:
-            raise Refused("CRLF")
+            raise RefusedError("CRLF")
         for frame in self._frames.feed(part):
             event = json.loads(frame.data)
             if (name := next((name for name, value in event.items() if value is None), None)) and name not in {
@@ -41,18 +41,18 @@ class AgUiReader:
                 "snapshot",
                 "result",
             }:
-                raise Refused(f"null in {name}")
+                raise RefusedError(f"null in {name}")
             self._event(event["type"], event)
 
-    def _event(self, type: str, event: dict[str, Any]) -> None:
+    def _event(self, type: str, event: dict[str, Any]) -> None:  # noqa: C901 (a table of events)
         if not self._begun and type not in {"RUN_STARTED", "RUN_ERROR"}:
-            raise Refused(f"the first event is {type}")
+            raise RefusedError(f"the first event is {type}")
         if self._begun and not self._running and type not in {"RUN_STARTED", "RUN_ERROR"}:
-            raise Refused(f"{type} after the end")
+            raise RefusedError(f"{type} after the end")
         self._begun = True
         if type == "RUN_STARTED":
             if self._running:
-                raise Refused("RUN_STARTED inside a run")
+                raise RefusedError("RUN_STARTED inside a run")
             self._running, self.ended, self.conversation.end = True, False, "running"
         elif type in {"RUN_FINISHED", "RUN_ERROR"}:
             self._finish(type, event)
@@ -69,17 +69,17 @@ class AgUiReader:
         elif type == "CUSTOM":
             assert "value" in event
         elif type not in {"STATE_DELTA", "RAW", "ACTIVITY_SNAPSHOT", "ACTIVITY_DELTA"}:
-            raise Refused(f"unknown {type}")
+            raise RefusedError(f"unknown {type}")
 
     def _toggle(self, kind: str, key: str, *, begins: bool) -> None:
         if (key in self._open[kind]) is begins:
-            raise Refused(f"{kind} {key!r} {'begins twice' if begins else 'ends without a start'}")
+            raise RefusedError(f"{kind} {key!r} {'begins twice' if begins else 'ends without a start'}")
         (self._open[kind].add if begins else self._open[kind].remove)(key)
 
     def _finish(self, type: str, event: dict[str, Any]) -> None:
         left = {kind: ids for kind, ids in self._open.items() if ids}
         if type == "RUN_FINISHED" and left:
-            raise Refused(f"RUN_FINISHED with {left} open")
+            raise RefusedError(f"RUN_FINISHED with {left} open")
         self._running, self.ended = False, True
         self._open = {kind: set() for kind in self._open}
         if type == "RUN_ERROR":
@@ -100,7 +100,7 @@ class AgUiReader:
                 self.conversation.calls.setdefault(key, Call()).name = event["toolCallName"]
             return
         if key not in self._open[kind]:
-            raise Refused(f"{type} of {key!r} without its start")
+            raise RefusedError(f"{type} of {key!r} without its start")
         if kind == "text":
             texts = self.conversation.texts
             texts[key] = texts.get(key, "") + event["delta"]
@@ -110,12 +110,12 @@ class AgUiReader:
 
     def _result(self, event: dict[str, Any]) -> None:
         if not event.get("messageId") or not isinstance(event["content"], str):
-            raise Refused(f"a result {event!r}")
+            raise RefusedError(f"a result {event!r}")
         self.conversation.calls.setdefault(event["toolCallId"], Call()).output = event["content"]
 
     def _snapshot(self, messages: list[dict[str, Any]]) -> None:
         if self._open["text"] - {message["id"] for message in messages}:
-            raise Refused("a snapshot without a message that is open")
+            raise RefusedError("a snapshot without a message that is open")
         self.messages = messages
         conversation = self.conversation
         kept = {message["id"] for message in messages}

@@ -1,4 +1,4 @@
-"""What the readers of the wires have in common."""
+"""Parts that the readers of the wires share."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 from tests.wires.conversation import Conversation
 
-__all__ = ["Reader", "Refused", "check_keys", "content_text"]
+__all__ = ["Reader", "RefusedError", "check_keys", "content_text"]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The stock client would refuse this stream."""
 
 
@@ -23,7 +23,7 @@ class Reader(Protocol):
         ...
 
     def feed(self, part: bytes) -> None:
-        """Read a part of the response; `Refused` if the client would."""
+        """Read a part of the response; `RefusedError` if the client would."""
         ...
 
 
@@ -32,7 +32,7 @@ def check_keys(value: Any) -> None:
     if isinstance(value, dict):
         for name, each in value.items():  # pyright: ignore[reportUnknownVariableType]
             if name == "__proto__" or (name == "constructor" and isinstance(each, dict) and "prototype" in each):
-                raise Refused(f"the key {name!r}")
+                raise RefusedError(f"the key {name!r}")
             check_keys(each)
     elif isinstance(value, list):
         for each in value:  # pyright: ignore[reportUnknownVariableType]

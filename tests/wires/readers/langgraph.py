@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.wires.conversation import Call, Conversation, parsed, shown
-from tests.wires.readers.base import Refused, content_text
+from tests.wires.conversation import Call, Conversation, End, parsed, shown
+from tests.wires.readers.base import RefusedError, content_text
 from tests.wires.readers.sse import Frames
 
 __all__ = ["EventReader", "ModeReader"]
@@ -32,21 +32,25 @@ class ModeReader:
         for frame in self._frames.feed(part):
             self.position = frame.id
             if self._ended:
-                raise Refused(f"{frame.event} after the end")
+                raise RefusedError(f"{frame.event} after the end")
             self._frame(frame.event, json.loads(frame.data))
 
-    def _frame(self, event: str, data: Any) -> None:
+    def _frame(self, event: str, data: Any) -> None:  # noqa: C901 (a table of modes)
         mode, _, namespace = event.partition("|")
         if not self.runs and mode != "metadata":
-            raise Refused(f"{event} before metadata")
+            raise RefusedError(f"{event} before metadata")
         if mode == "metadata":
             self.runs.append(data["run_id"])
             self.conversation.end = "running"
         elif mode == "messages":
             chunk, metadata = data
             if not chunk.get("id") or "langgraph_node" not in metadata:
-                raise Refused(f"a message without id or node: {data!r}")
-            self._message(chunk)
+                raise RefusedError(f"a message without id or node: {data!r}")
+            if chunk["type"] == "ai" and (text := content_text(chunk["content"])):
+                # The SDK makes a chunk of it, too, and joins it to what it has of this message.
+                self.conversation.texts[chunk["id"]] = self.conversation.texts.get(chunk["id"], "") + text
+            else:
+                self._message(chunk)
         elif mode == "values" and not namespace:
             self.values = data
             if data.get("__interrupt__"):
@@ -70,7 +74,7 @@ class ModeReader:
         if message["type"] == "ai" and content_text(message["content"]):
             streamed = conversation.texts.setdefault(id_, content_text(message["content"]))
             if streamed != content_text(message["content"]):
-                raise Refused(f"message {id_} is {message['content']!r}, and was streamed as {streamed!r}")
+                raise RefusedError(f"message {id_} is {message['content']!r}, and was streamed as {streamed!r}")
         if message["type"] == "ai":
             for made in message.get("tool_calls", []):
                 call = conversation.calls.setdefault(made["id"], Call())
@@ -114,7 +118,7 @@ class EventReader:
             if event["event_id"] in self._seen:
                 continue
             if event["seq"] <= self._last:
-                raise Refused(f"seq {event['seq']} after {self._last}")
+                raise RefusedError(f"seq {event['seq']} after {self._last}")
             self._seen.add(event["event_id"])
             self._last = event["seq"]
             self._event(
@@ -129,21 +133,11 @@ class EventReader:
             for message in data.get("messages", []):
                 streamed = self.conversation.texts.get(message["id"])
                 if message["type"] == "ai" and streamed not in {None, content_text(message["content"])}:
-                    raise Refused(
+                    raise RefusedError(
                         f"message {message['id']} is {message['content']!r}, and was streamed as {streamed!r}"
                     )
         elif method == "lifecycle" and not namespace:
-            segment = event_id.split(":")[1]  # `synth:<run id>:…`
-            if data["event"] == "running":
-                self.segments.append(segment)
-            elif self.segments and self.segments[-1] != segment:
-                raise Refused(f"{data['event']} of {segment!r}, which is not running")
-            else:
-                self.ends += 1
-            ends = {"running": "running", "completed": "complete", "failed": "failed", "interrupted": "interrupted"}
-            end = ends[data["event"]]
-            # A cancelled run and one that waits both end so; the questions tell them apart.
-            self.conversation.end = ("waiting" if self._asked else "cancelled") if end == "interrupted" else end  # pyright: ignore
+            self._on_lifecycle(event_id.split(":")[1], data["event"])  # `synth:<run id>:…`
         elif method == "input.requested":
             self._asked.add(data["interrupt_id"])
         elif method == "input.answered":
@@ -151,7 +145,19 @@ class EventReader:
         elif method == "tools":
             self._on_tool(data)
 
-    def _on_message(self, namespace: tuple[str, ...], data: Any) -> None:
+    def _on_lifecycle(self, segment: str, event: str) -> None:
+        if event == "running":
+            self.segments.append(segment)
+        elif self.segments and self.segments[-1] != segment:
+            raise RefusedError(f"{event} of {segment!r}, which is not running")
+        else:
+            self.ends += 1
+        # A cancelled run and one that waits both end as interrupted; the questions distinguish them.
+        paused: End = "waiting" if self._asked else "cancelled"
+        ends: dict[str, End] = {"running": "running", "completed": "complete", "failed": "failed"}
+        self.conversation.end = ends.get(event, paused)
+
+    def _on_message(self, namespace: tuple[str, ...], data: Any) -> None:  # noqa: C901 (a table of events)
         """Take an event of a message: the one it names, else the last that began in its namespace.
 
         Blocks of one message do not mix.
@@ -164,10 +170,10 @@ class EventReader:
         id_ = data.get("message_id") or self._message.get(namespace)
         blocks = self._blocks.get(id_ or "")
         if id_ is None or blocks is None:
-            raise Refused(f"{event} without a message")
+            raise RefusedError(f"{event} without a message")
         if event == "content-block-start":
             if any(block["open"] for block in blocks.values()) or data["index"] in blocks:
-                raise Refused(f"block {data['index']} of {id_} begins inside another one")
+                raise RefusedError(f"block {data['index']} of {id_} begins inside another one")
             blocks[data["index"]] = {"open": True, **data["content"]}
         elif event == "content-block-delta":
             self._on_delta(id_, blocks[data["index"]], data["delta"])
@@ -175,18 +181,18 @@ class EventReader:
             block, content = blocks[data["index"]], data["content"]
             block["open"] = False
             if block["type"] == "text" and block["text"] != content["text"]:
-                raise Refused(f"a text ends as {content['text']!r}, and was streamed as {block['text']!r}")
+                raise RefusedError(f"a text ends as {content['text']!r}, and was streamed as {block['text']!r}")
             if content["type"] == "tool_call":
                 call = self.conversation.calls.setdefault(content["id"], Call())
                 call.name, call.input = content["name"], content["args"]
         elif event in {"message-finish", "error"}:
             if event == "message-finish" and any(block["open"] for block in blocks.values()):
-                raise Refused(f"message {id_} ends inside a block")
+                raise RefusedError(f"message {id_} ends inside a block")
             del self._blocks[id_]
 
     def _on_delta(self, id_: str, block: dict[str, Any], delta: dict[str, Any]) -> None:
         if not block["open"]:
-            raise Refused(f"a delta after the end of a block of {id_}")
+            raise RefusedError(f"a delta after the end of a block of {id_}")
         if delta["type"] == "text-delta":
             block["text"] += delta["text"]
             self.conversation.texts[id_] = self.conversation.texts.get(id_, "") + delta["text"]
@@ -195,7 +201,7 @@ class EventReader:
         elif delta["type"] == "block-delta":
             block["args"] = delta["fields"]["args"]
         else:
-            raise Refused(f"a delta of type {delta['type']!r}")
+            raise RefusedError(f"a delta of type {delta['type']!r}")
 
     def _on_tool(self, data: Any) -> None:
         call = self.conversation.calls.setdefault(data["tool_call_id"], Call())

@@ -8,7 +8,7 @@ from typing import Any
 from lg_streaming.codec import parse_update
 from lg_streaming.events import StreamUpdate
 from tests.wires.conversation import Conversation, conversation_of
-from tests.wires.readers.base import Refused
+from tests.wires.readers.base import RefusedError
 from tests.wires.readers.sse import Frame, Frames
 
 __all__ = ["DurableReader", "NativeReader"]
@@ -20,7 +20,7 @@ class _UpdateReader:
     def __init__(self) -> None:
         self.updates: list[StreamUpdate] = []
         self.position = ""
-        """What the next request names."""
+        """Position that the next request names."""
         self.connect()
 
     def connect(self) -> None:
@@ -38,7 +38,7 @@ class _UpdateReader:
             return
         update = parse_update(item)
         if self.updates and update.metadata.sequence_number <= self.updates[-1].metadata.sequence_number:
-            raise Refused(f"update {update.metadata.sequence_number} came again")
+            raise RefusedError(f"update {update.metadata.sequence_number} came again")
         self.updates.append(update)
 
     @property
@@ -70,12 +70,12 @@ class DurableReader(_UpdateReader):
         items = json.loads(frame.data)
         if frame.event == "data":
             if self._items is not None:
-                raise Refused("a data event without its control event")
+                raise RefusedError("a data event without its control event")
             self._items = items
         elif frame.event == "control":
             offset = items["streamNextOffset"]
             if self.position and offset < self.position:
-                raise Refused(f"offset {offset!r} sorts before {self.position!r}")
+                raise RefusedError(f"offset {offset!r} sorts before {self.position!r}")
             for item in self._items or ():
                 self.add(item)
             self._items, self.position, self.closed = None, offset, items.get("streamClosed", False)

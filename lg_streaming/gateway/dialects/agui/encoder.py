@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from lg_streaming.codec import token_text
 from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.dialects.agui.events import Words, custom, data_of, event
 from lg_streaming.gateway.dialects.agui.interrupts import custom_values, interrupts_of
@@ -190,10 +191,14 @@ class AgUiEncoder:
             if self._end is not None:
                 break
             if record.type == "token":
+                text = token_text(record.json)
+                if text is None:
+                    texts.add_decoded(record, words)
+                    continue
                 if record.scope is not texts.scope:
                     texts.begin(record, words)
                 if (prefix := texts.prefix) is not None:
-                    texts.add(record.json, prefix, words)
+                    texts.add(text, prefix, words)
             else:
                 self._read(record, words)
         return Frames(b"".join(words), count=len(words))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from lg_streaming.log.base import StoredUpdate
 
 __all__ = ["TextEvents"]
-
-_TOKEN: Final = b'{"type":"token","data":{"content":"'
-_BEGIN: Final = len(_TOKEN)
-_BACKSLASH: Final = 0x5C
 
 
 class TextEvents:
@@ -64,19 +60,25 @@ class TextEvents:
             self.sent.add(message_id)
         self.prefix = prefix
 
-    def add(self, json: bytes, prefix: bytes, words: Words) -> None:
-        """Send a piece of the present message. Its JSON is copied if no quote is escaped in it."""
-        end = json.find(b'"', _BEGIN)
-        if json.startswith(_TOKEN) and json[end - 1] != _BACKSLASH:
-            text = json[_BEGIN:end]
-        else:
-            text = _text_of(orjson.loads(json)["data"])
-        if not text:
-            return
+    def add(self, text: bytes, prefix: bytes, words: Words) -> None:
+        """Send a piece of the present message, which is JSON without its quotes."""
         if self.joins:
             self._held.append(text)
-        else:
+        elif text:
             words.append(b'%b%b"}\n\n' % (prefix, text))
+
+    def add_decoded(self, record: StoredUpdate, words: Words) -> None:
+        """Send a piece that cannot be copied: its data may name its message."""
+        data = data_of(record)
+        fields = members(data)
+        if record.scope is not self.scope or fields.get("message_id"):
+            self.begin(record, words)
+        text = _text_of(data)
+        if text and self.prefix is not None:
+            self.add(text, self.prefix, words)
+        if fields.get("message_id"):
+            self.release(words)
+            self.scope = None  # the next text of this scope may be of another message
 
     def release(self, words: Words) -> None:
         """Send the text that was joined."""
@@ -93,9 +95,7 @@ class TextEvents:
     def message_id(self, record: StoredUpdate) -> str:
         """Return the id of the message that an update belongs to; a new one for text of a node without an id."""
         scope = record.scope
-        if scope.message_id is not None:
-            return scope.message_id
-        if message_id := id_of(members(data_of(record)).get("message_id")):
+        if message_id := id_of(members(data_of(record)).get("message_id")) or scope.message_id:
             return message_id
         return self._unnamed.setdefault((scope.namespace, scope.node_id), f"{scope.run_id or 'text'}-{record.seq}")
 

@@ -73,6 +73,12 @@ class MessageParts:
             return b"%b%b%b" % (self._head, orjson.dumps(content), _NO_CALLS)
         return self._block("text", content)
 
+    def copied(self, text: bytes) -> bytes:
+        """Return the part of a text that is JSON without its quotes; the message was made without ``whole``."""
+        if not self._kind:
+            return b'%b"%b"%b' % (self._head, text, _NO_CALLS)
+        return self._block("text", orjson.loads(b'"%b"' % text))
+
     def reasoning(self, content: str) -> bytes:
         """Return the part of a reasoning, as JSON."""
         if not self._kind and self._whole is not None and self._text:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from lg_streaming.codec import decode_data
+from lg_streaming.codec import token_text
 from lg_streaming.events import FINAL_TYPES
 from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.dialects.langgraph import shapes
 from lg_streaming.gateway.dialects.langgraph.chunks import MessageParts, messages_in
+from lg_streaming.gateway.dialects.langgraph.event_shapes import members
 from lg_streaming.gateway.dialects.langgraph.reader import RunReader, data_of, with_interrupts
 
 if TYPE_CHECKING:
@@ -147,15 +148,16 @@ class RunEncoder:
 
     def _fast_token(self, record: StoredUpdate) -> bytes | None:
         """Encode a token for a reader that wants no other form of it."""
-        scope = record.scope
+        scope, text = record.scope, token_text(record.json)
         known = self._by_scope.get(id(scope))
-        if known is None or known[0] is not scope:
-            known = self._learn(scope, decode_data(record.json) if scope.extra is None else record.update.data)
+        data: Any = None
+        if text is None or known is None or known[0] is not scope:
+            data = data_of(record)
+            known = self._learn(scope, data)
         message = known[1]
         if message is None:
             return None
-        data: Any = decode_data(record.json) if scope.extra is None else record.update.data
-        part = message.text(_content(data))
+        part = message.copied(text) if text is not None else message.text(_content(data))
         if record.seq <= self._after_seq:
             return None
         return b"%b%b,%b]\nid: %b:%d\n\n" % (known[2], part, message.metadata, record.epoch.encode(), record.seq)
@@ -165,7 +167,8 @@ class RunEncoder:
         known = scope, message, b"event: %b\ndata: [" % self._name("messages", scope)
         if len(self._by_scope) >= _MOST_MESSAGES:
             self._by_scope.clear()
-        self._by_scope[id(scope)] = known
+        if not members(data).get("message_id"):  # else the next text of this scope may be of another message
+            self._by_scope[id(scope)] = known
         return known
 
     def _add(self, out: list[bytes], record: StoredUpdate) -> None:
@@ -239,13 +242,14 @@ class RunEncoder:
             yield "events", self._frame("events", scope, event)
 
     def _message(self, scope: Scope, data: Any) -> MessageParts:
-        named = data.get("message_id") or scope.message_id
+        fields = members(data)
+        named = fields.get("message_id") or scope.message_id
         message_id = str(named or f"{self._view.own_run}-{scope.namespace or scope.node_id or ''}-{scope.attempt or 1}")
         key = scope.namespace or "", message_id
         found = self._messages.get(key)
         if found is None:
             streamed = scope.request_id is not None
-            found = MessageParts(message_id, data.get("role") or "ai", streamed=streamed, whole=self._partial)
+            found = MessageParts(message_id, fields.get("role") or "ai", streamed=streamed, whole=self._partial)
             self._messages[key] = found
             found.metadata = self._metadata(scope)
             self._seen.add(message_id)
