@@ -1,4 +1,4 @@
-"""The rules that hold for every route of every wire: who may ask, what a request may be, and what is told of others.
+"""The rules that hold for every route of every wire: access, requests, and silence about other callers.
 
 A test goes through all routes of one wire, and reports every route that breaks its rule.
 """

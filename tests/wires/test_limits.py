@@ -59,7 +59,7 @@ async def test_starts_have_a_rate(wire: WireName) -> None:
 
 @pytest.mark.parametrize("wire", [wire for wire in WIRES if wire != "ai-sdk"])
 async def test_requests_have_a_rate(wire: WireName) -> None:
-    """Those of the AI SDK open streams, which count as connections."""
+    """Requests of the AI SDK open streams, which count as connections."""
     with all_wires(limits={"messages_per_second": 0.01, "message_burst": 2}) as place:
         place.open_run("one")
         async with client(place) as http:

@@ -119,7 +119,7 @@ class Conversation:
             known = (present[found], shown.get(id_of(present[found].get("id")), {}))
             if message["role"] == "user" and all(_is_changed(each, message, number) for each in known):
                 return Turn(_converted(list(enumerate(sent))[number:], _SENT), message_id_of(present[found], found))
-            last, place = number, found
+            last, place = number, max(place, found)  # a page may show a tool's result behind a later message
         added = _converted(list(enumerate(sent))[last + 1 :], _SENT)
         if last < 0:
             return Turn(added, is_of_new_page=True)
