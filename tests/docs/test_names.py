@@ -32,6 +32,12 @@ FOREIGN = {
         "ToolStrategy",
     ),
     *("NaN", "Transcript", "get_tracer_provider", "interrupt", "useStreaming", "with_config"),
+    # functions of the Vercel AI SDK and assistant-ui
+    "addToolOutput",
+    "regenerate",
+    "resumeStream",
+    "sendMessage",
+    "useDataStreamRuntime",
 }
 """Names of HTTP, of other libraries and of examples."""
 SPAN = re.compile(r"(?<!`)`+([^`\n]+?)`+(?!`)")
