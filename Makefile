@@ -75,7 +75,7 @@ bench: $(DEV) $(NODE) ## measure, one line of JSON each (ARGS="name" picks one)
 
 # With ARGS only some checks run: the page keeps its tables.
 wires: tools $(DEV) $(NODE) $(CLIENTS) ## every version of the other systems' clients: writes docs/guide/front-ends/tested-clients.md
-	$(PYTHON) -m pytest -q -m wires -o faulthandler_timeout=1200 tests/wires $(if $(ARGS),$(ARGS),--tested-clients=$(TESTED))
+	$(PYTHON) -m pytest -q -m "wires or tested" -o faulthandler_timeout=1200 tests/wires --tested-clients=$(if $(ARGS),- $(ARGS),$(TESTED) -n 2 --dist loadfile)
 
 path: $(DEV) ## list the functions on a token's way, from the model's callback to the server's socket
 	@$(PYTHON) -m tests.bench.path

@@ -74,7 +74,7 @@ def _alone(path: Path, name: str) -> Generator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _progress(f"waiting for another process that installs {name}")
+            progress(f"waiting for another process that installs {name}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -87,15 +87,24 @@ def _install(name: str, folder: Path, package_json: str, packages: Mapping[str, 
     partial = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         (partial / "package.json").write_text(package_json, encoding="utf-8")
-        _progress(f"installing {name}: {wanted}")
-        status, output = _run(name, partial)
-        if status != 0:
-            if any(code in output for code in OFFLINE):
-                raise NpmError(f"{name} needs the network once, to install {wanted}:\n{output[-2000:]}")
-            raise NpmError(f"npm cannot install {wanted}:\n{output[-4000:]}")
+        install(name, partial, wanted)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def install(name: str, folder: Path, wanted: str) -> None:
+    """Install what the `package.json` of a folder demands, and print the progress.
+
+    Raises:
+        NpmError: If npm fails, has no network, or takes longer than 15 minutes.
+    """
+    progress(f"installing {name}: {wanted}")
+    status, output = _run(name, folder)
+    if status != 0:
+        if any(code in output for code in OFFLINE):
+            raise NpmError(f"{name} needs the network once, to install {wanted}:\n{output[-2000:]}")
+        raise NpmError(f"npm cannot install {wanted}:\n{output[-4000:]}")
 
 
 def _run(name: str, folder: Path) -> tuple[int, str]:
@@ -113,13 +122,13 @@ def _run(name: str, folder: Path) -> tuple[int, str]:
                 passed = time.monotonic() - began
                 if passed > INSTALL_TIMEOUT:
                     raise NpmError(f"npm did not install {name} within {INSTALL_TIMEOUT:g} s")
-                _progress(f"still installing {name} ({passed:.0f} s)")
+                progress(f"still installing {name} ({passed:.0f} s)")
         finally:
             process.kill()
     return process.returncode, output.read_text(encoding="utf-8", errors="replace")
 
 
-def _progress(text: str) -> None:
+def progress(text: str) -> None:
     """Print a line that a person sees while pytest runs."""
     with uncaptured():
         print(text, file=sys.stderr, flush=True)
@@ -137,6 +146,10 @@ def node22() -> str:
 
 
 # ---------------------------------------------------------------- checks
+SCRIPT_ENDS = "the script ends"
+"""Name of the check that a script ends with the status 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One check of a client."""
@@ -206,7 +219,7 @@ async def run_checks(
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-    ended = Check("the script ends", end.endswith(" 0"), f"{end}:\n{checks.output[-4000:]}")
+    ended = Check(SCRIPT_ENDS, end.endswith(" 0"), f"{end}:\n{checks.output[-4000:]}")
     checks.found.setdefault(ended.name, ended)
     return checks
 

@@ -10,16 +10,24 @@ from tests.wires.results import Collector, Tested, recorder
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--tested-clients", metavar="PAGE", help="replace the tables of this page by the results")
+    parser.addoption("--tested-clients", metavar="PAGE", help="replace the tables of this page; - only prints")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     manager: Any = config.pluginmanager.getplugin("capturemanager")
     if manager is not None:
         npm.uncaptured = manager.global_and_fixture_disabled
-    if not hasattr(config, "workerinput"):
-        page: str | None = config.getoption("--tested-clients", default=None)
-        config.pluginmanager.register(Collector(Path(page) if page else None))
+    page: str | None = config.getoption("--tested-clients", default=None)
+    if page and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Collector(None if page == "-" else Path(page)))
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that record a check of a client."""
+    for item in items:
+        if "tested" in getattr(item, "fixturenames", ()):
+            item.add_marker("tested")
 
 
 @pytest.fixture

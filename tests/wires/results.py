@@ -1,19 +1,20 @@
 """The table of checks that each version of another system's client passes: collected from tests, written into the docs.
 
-A test that is marked `wires` calls the fixture `tested` before it asserts:
+A test calls the fixture `tested` before it asserts. `make wires` runs all that do, also those of `make test`:
 
-    @pytest.mark.wires
     @pytest.mark.parametrize("version", VERSIONS)
     def test_approval(version, tested):
         tested("ai-sdk", "ai", version, "an approval, granted and denied")
         ...
 
 The test's own outcome counts, and `pytest.skip(reason)` becomes a note. A test of many checks gives each outcome as
-`passed` or `skipped`. Several results of one cell are counted: `3 of 4`.
+`passed` or `skipped`. Several results of one cell are counted: `3 of 4`. Checks that pass in each version of a client
+share a row, and are named below its table.
 """
 
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,11 +22,13 @@ from typing import Literal, Protocol
 
 import pytest
 
-from tests.support.npm import Check
+from tests.support.npm import SCRIPT_ENDS, Check
 
 __all__ = ["Collector", "Result", "Tested", "replaced", "tables"]
 
 PROPERTY = "tested client"
+FEW = 3
+"""Checks that pass in each version have a row each, if there are no more."""
 Wire = Literal["ai-sdk", "langgraph", "ag-ui", "durable-streams"]
 
 
@@ -79,6 +82,8 @@ def recorder(node: pytest.Item) -> Tested:
         skipped: str = "",
     ) -> None:
         if isinstance(check, Check):
+            if check.name == SCRIPT_ENDS and check.passed:
+                return
             passed, skipped, check = check.passed or None, check.skipped, check.name
         order = node.session.items.index(node)
         result = Result(wire, client, version, check, passed, detail, skipped, order)
@@ -153,16 +158,40 @@ def tables(results: Iterable[Result]) -> str:
 
 def _table(client: str, results: Sequence[Result]) -> str:
     versions = sorted({result.version for result in results}, key=_numbers)
+    cells: dict[str, dict[str, list[Result]]] = {}
+    for result in results:
+        cells.setdefault(result.check, {}).setdefault(result.version, []).append(result)
+    passed = [check for check, found in cells.items() if len(found) == len(versions) and _all_passed(found.values())]
+    shared = passed if len(passed) > FEW else []
     notes: list[str] = []
     lines = [_row([f"`{client}`", *versions]), _row(["---"] * (1 + len(versions)))]
-    for check in dict.fromkeys(result.check for result in results):
-        cells = [
-            _cell([each for each in results if (each.check, each.version) == (check, version)], notes)
-            for version in versions
-        ]
-        lines.append(_row([_escaped(check), *cells]))
-    noted = [f"{number}. {_escaped(note)}" for number, note in enumerate(notes, 1)]
-    return "\n".join([*lines, "", *noted, *([""] if noted else [])])
+    if shared:
+        lines.append(_row([f"{len(shared)} checks", *["yes"] * len(versions)]))
+    lines += [
+        _row([_escaped(check), *(_cell(found.get(each, []), notes) for each in versions)])
+        for check, found in cells.items()
+        if check not in shared
+    ]
+    parts = ["\n".join(lines)]
+    if notes:
+        parts.append("\n".join(f"{number}. {_escaped(note)}" for number, note in enumerate(notes, 1)))
+    if shared:
+        parts.append(textwrap.fill(_named({check: cells[check] for check in shared}), 120, break_on_hyphens=False))
+    return "\n\n".join(parts) + "\n"
+
+
+def _all_passed(found: Iterable[Sequence[Result]]) -> bool:
+    return all(result.passed and not result.skipped for each in found for result in each)
+
+
+def _named(checks: dict[str, dict[str, list[Result]]]) -> str:
+    """Return a sentence with the names of checks, and the numbers of their cases if there are several."""
+    cases = {check: max(map(len, found.values())) for check, found in checks.items()}
+    if len(set(cases.values())) == 1:
+        each = f", {each} cases each" if (each := max(cases.values())) > 1 else ""
+        return f"The {len(checks)} checks{each}: {'; '.join(map(_escaped, checks))}."
+    named = (_escaped(check) + (f" ({number} cases)" if number > 1 else "") for check, number in cases.items())
+    return f"The {len(checks)} checks: {'; '.join(named)}."
 
 
 def _cell(results: Sequence[Result], notes: list[str]) -> str:

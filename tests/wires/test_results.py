@@ -88,6 +88,30 @@ def test_the_outcomes_of_tests_become_tables_of_their_wire(
     result.stdout.fnmatch_lines(["*tested clients*", "| `ai` | 9.1.0 | 10.0.1 |", "written to *page.md"])
 
 
+def test_checks_that_pass_everywhere_share_a_row() -> None:
+    names = ["text", "stop", "a|b", "edit", "quiet"]
+    results = [Result("ag-ui", "client", each, name, passed=True) for each in ("1.0", "2.0") for name in names]
+    results += [Result("ag-ui", "client", each, "cases", passed=True) for each in ("1.0", "2.0", "1.0", "2.0")]
+    results += [Result("ag-ui", "client", each, "mixed", passed=each == "2.0") for each in ("1.0", "2.0")]
+    results += [Result("ag-ui", "client", "2.0", "new", passed=True)]
+    results += [Result("ag-ui", "client", "2.0", "quiet", skipped="no reason")]
+    assert (
+        tables(results)
+        == """\
+| `client` | 1.0 | 2.0 |
+| --- | --- | --- |
+| 5 checks | yes | yes |
+| quiet | yes | 1 of 1 (1) |
+| mixed | **no** | yes |
+| new |  | yes |
+
+1. no reason
+
+The 5 checks: text; stop; a\\|b; edit; cases (2 cases).
+"""
+    )
+
+
 def test_a_page_without_the_place_of_a_wire_is_refused() -> None:
     with pytest.raises(ValueError, match="tested: langgraph"):
         replaced(PAGE, [Result("langgraph", "sdk", "1.0.0", "text", passed=True)])

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.wires
 JS = Path(__file__).parent / "js"
 VERSION = "1.75.0"
 PACKAGES = {"@copilotkit/runtime": VERSION, "@copilotkit/core": VERSION, "@ag-ui/client": "0.0.59"}
-WAYS = {"direct": "", "single": " (single route)", "runtime": " (with its runtime)"}
+WAYS = {"direct": "direct", "single": "single route", "runtime": "its runtime"}
 CHECKS = (
     *("info", "text, token by token", "a tool of the server", "a tool of the page", "an interrupt and its answer"),
     *("a reload in the middle", "a reload after the end", "an unknown thread", "stop", "a failure, then a good run"),
@@ -40,5 +40,5 @@ def results(running: Place) -> dict[str, Checks]:
 @pytest.mark.parametrize("check", [*CHECKS, "the script ends"])
 def test_copilotkit(results: dict[str, Checks], check: str, way: str, tested: Tested) -> None:
     found = results[way][check]
-    tested("ag-ui", f"@copilotkit/core{WAYS[way]}", VERSION, found)
+    tested("ag-ui", "@copilotkit/core", f"{VERSION} {WAYS[way]}", found)
     assert found.passed, f"{found.detail}\n{results[way].output[-2000:]}"

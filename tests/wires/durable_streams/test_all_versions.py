@@ -43,7 +43,7 @@ def test_the_stock_client(running: Place, tested: Tested, version: str) -> None:
     packages = installed(f"durable-streams-{version}", {CLIENT: version})
     checks = asyncio.run(run_checks(JS / "checks.mjs", running.server.url, PATH, packages=packages, timeout=60))
     for name in CHECKS:
-        tested("durable-streams", CLIENT, version, name, passed=checks[name].passed)
+        tested("durable-streams", CLIENT, version, checks[name])
     failed = {check.name: check.detail for check in checks.found.values() if not check.passed}
     assert not failed
 

@@ -14,8 +14,9 @@ import pytest
 from tests.support.node import node_executable
 from tests.support.server import ServerProcess, serve_process
 from tests.wires.langgraph.python_checks import Place
+from tests.wires.results import Tested
 
-__all__ = ["APP", "JS", "check_all_passed", "place_of", "run_script", "serving"]
+__all__ = ["APP", "JS", "check_all_passed", "place_of", "record", "run_script", "serving"]
 
 EXPECTED = re.compile(r"^(ValueError: boom|.*UnluckyError: at the first try)", re.MULTILINE)
 """Errors that nodes of the graphs raise."""
@@ -58,6 +59,13 @@ async def run_script(script: str, place: Place, **options: Any) -> dict[str, str
     assert process.returncode == 0, complaints.decode()[-4000:]
     lines = [json.loads(line) for line in output.splitlines()]
     return {line["check"]: line["error"] for line in lines}
+
+
+def record(tested: Tested, client: str, version: str, found: Mapping[str, str | None]) -> None:
+    """Record the outcomes of a script's checks; their names in the script become words."""
+    for check, error in sorted(found.items()):  # they end in any order
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", check).lower()
+        tested("langgraph", client, version, words, passed=error is None)
 
 
 def check_all_passed(found: Mapping[str, str | None], least: int = 1) -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from tests.bench.peers import QUIET, SERVER, START_TIMEOUT, install
+from tests.support.npm import progress
 from tests.support.server import ROOT, free_socket
 
 __all__ = ["reference_server"]
@@ -20,7 +21,8 @@ GRAPHS = ROOT / "tests/wires/langgraph/graphs.py"
 async def reference_server(gates: Path) -> AsyncGenerator[str]:
     """The URL of a running server, whose gates are files in `gates`."""
     if not SERVER.exists():
-        install()
+        progress("installing LangGraph's own server into .venv-langgraph-dev, which takes a minute or two")
+        await asyncio.to_thread(install)
     with tempfile.TemporaryDirectory() as folder:
         graphs = {name: f"{GRAPHS}:{name}" for name in ("agent", "other")}
         (Path(folder) / "langgraph.json").write_text(json.dumps({"dependencies": ["."], "graphs": graphs}))

@@ -1,21 +1,28 @@
 """Older stock clients against our server; and LangChain's own server, which has to pass the checks, too."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 
 from tests.support.redis_server import RedisServer
-from tests.wires.langgraph.places import check_all_passed, run_script, serving
+from tests.wires.langgraph.places import check_all_passed, record, run_script, serving
 from tests.wires.langgraph.python_checks import ASYNC, SYNC, Place
 from tests.wires.langgraph.reference import reference_server
+from tests.wires.langgraph.test_stock_clients import CLIENTS
+
+if TYPE_CHECKING:
+    from tests.wires.results import Tested
 
 pytestmark = [pytest.mark.anyio, pytest.mark.wires]
 
-SCRIPTS = pytest.mark.parametrize("script", ["lc_client.mjs", "lc_react.mjs"])
+SCRIPTS = pytest.mark.parametrize("script", CLIENTS)
 SDKS = ["@langchain/langgraph-sdk", "sdk-1.11.2", "sdk-1.11.0"]
 
 
@@ -41,8 +48,9 @@ async def done(check: Check, place: Place) -> None:
 
 @SCRIPTS
 @pytest.mark.parametrize("sdk", SDKS[1:])
-async def test_an_older_client(script: str, sdk: str, place: Place) -> None:
+async def test_an_older_client(script: str, sdk: str, place: Place, tested: Tested) -> None:
     found = await run_script(script, place, **options_of(sdk))
+    record(tested, CLIENTS[script], sdk.removeprefix("sdk-"), found)
     check_all_passed(found, least=10)
 
 

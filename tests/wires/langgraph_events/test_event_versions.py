@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.wires.langgraph.places import check_all_passed, run_script
+from tests.wires.langgraph.places import check_all_passed, record, run_script
 from tests.wires.langgraph.python_checks import Place
 from tests.wires.langgraph_events.test_stock_clients import JS, TRANSPORTS
 
@@ -21,8 +21,7 @@ SDKS = {"@langchain/langgraph-sdk": "1.15.0", "sdk-1.11.2": "1.11.2", "sdk-1.11.
 async def check(client: str, version: str, script: str, place: Place, tested: Tested, **options: str) -> None:
     """Run a script, and record the outcome of each of its checks."""
     found = await run_script(str(JS / script), place, **options)
-    for name, error in found.items():
-        tested("langgraph", client, version, f"{options['transport']}: {name}", passed=error is None)
+    record(tested, client, version, found)
     check_all_passed(found, least=17)
 
 

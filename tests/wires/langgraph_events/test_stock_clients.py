@@ -1,17 +1,23 @@
 """The newest stock event clients against our server: JavaScript and Python."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
 from tests.support.tcp_proxy import tcp_proxy
-from tests.wires.langgraph.places import check_all_passed, run_script
+from tests.wires.langgraph.places import check_all_passed, record, run_script
 from tests.wires.langgraph.python_checks import Place, client_of, human
+
+if TYPE_CHECKING:
+    from tests.wires.results import Tested
 
 pytestmark = pytest.mark.anyio
 
@@ -155,7 +161,7 @@ CHECKS: list[Callable[[Place, str], Awaitable[None]]] = [
 
 
 @TRANSPORTS
-async def test_the_python_client(transport: str, place: Place) -> None:
+async def test_the_python_client(transport: str, place: Place, tested: Tested) -> None:
     async def result(check: Callable[[Place, str], Awaitable[None]]) -> str | None:
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -165,6 +171,8 @@ async def test_the_python_client(transport: str, place: Place) -> None:
         return None
 
     done = await asyncio.gather(*map(result, CHECKS))
+    found = {check.__name__: error for check, error in zip(CHECKS, done, strict=True)}
+    record(tested, "langgraph_sdk (Python), threads.stream", version("langgraph_sdk"), found)
     assert not (wrong := [each for each in done if each is not None]), wrong
     async with httpx.AsyncClient() as client:  # the server still works
         assert (await client.get(f"{place.url}/ok")).json() == {"ok": True}

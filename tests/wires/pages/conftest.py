@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tests.support.server import serve
 from tests.wires.pages.driving import Kind
 from tests.wires.pages.durable import load_server
 from tests.wires.pages.site import EXAMPLE, PAGES, Site, build, origin
+from tests.wires.results import Tested
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,19 @@ def built() -> Callable[[str], Path]:
 
     assert set(PAGES) == {folder.parent.name for folder in EXAMPLE.glob("*/package.json")}
     return get
+
+
+@pytest.fixture
+def recorded(request: pytest.FixtureRequest, tested: Tested) -> Callable[[Kind], None]:
+    """Return a function that records the test as a check of a page."""
+    check = request.node.originalname.removeprefix("test_").replace("_", " ")
+
+    def record(kind: Kind) -> None:
+        packages = json.loads((EXAMPLE / kind.page / "package.json").read_text(encoding="utf-8"))
+        version = f"{kind.client} {packages['dependencies'][kind.client]}"
+        tested(kind.wire, "examples/front_ends in chromium", version, check)
+
+    return record
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Final
 from playwright.async_api import Locator, Page, expect
 
 from tests.support.browser import chromium_page
+from tests.wires.results import Wire
 
 PATIENCE_MS: Final = 20_000
 
@@ -31,6 +32,8 @@ class Kind:
     """Differences between the pages.
 
     Attributes:
+        wire: Name of the wire that the page reads.
+        client: Package that makes the page's requests.
         page: Name of the folder.
         file: Of the page, in its folder.
         text: Selector of the assistant's texts.
@@ -41,6 +44,8 @@ class Kind:
         follows: Whether a waiting page shows what another tab answers, without a reload.
     """
 
+    wire: Wire
+    client: str
     page: str
     file: str = ""
     text: str = ".message > .text"
@@ -52,10 +57,12 @@ class Kind:
 
 
 KINDS: Final = {
-    "ai-sdk": Kind("ai-sdk"),
-    "use-stream": Kind("use-stream", follows=True),
-    "use-stream-classic": Kind("use-stream", "classic.html"),
+    "ai-sdk": Kind("ai-sdk", "ai", "ai-sdk"),
+    "use-stream": Kind("langgraph", "@langchain/react", "use-stream", follows=True),
+    "use-stream-classic": Kind("langgraph", "@langchain/langgraph-sdk", "use-stream", "classic.html"),
     "copilotkit": Kind(
+        "ag-ui",
+        "@copilotkit/react-core",
         "copilotkit",
         text="[data-testid=copilot-assistant-message] > .cpk\\:prose",
         question="[data-testid=copilot-chat-textarea]",

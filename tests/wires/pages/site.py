@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tests.support import npm
 from tests.support.server import Server, serve
 
 ROOT: Final = Path(__file__).resolve().parents[3]
@@ -40,7 +41,7 @@ def build(page: str) -> Path:
     stamp = folder / "node_modules/.installed"
     if before != packages.read_text(encoding="utf-8") or not stamp.exists():
         stamp.unlink(missing_ok=True)
-        _run(folder, "npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error")
+        npm.install(f"the page {page}", folder, f"the packages of examples/front_ends/{page}")
         stamp.touch()
     _run(folder, "npm", "run", "check")
     _run(folder, "npm", "run", "build")

@@ -21,8 +21,10 @@ Lines = Callable[..., list[str]]
 
 
 @pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    return KINDS[request.param]
+def kind(request: pytest.FixtureRequest, recorded: Callable[[Kind], None]) -> Kind:
+    kind = KINDS[request.param]
+    recorded(kind)
+    return kind
 
 
 @pytest.fixture

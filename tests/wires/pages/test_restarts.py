@@ -13,7 +13,7 @@ from playwright.async_api import expect
 
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.server import ServerProcess, serve_process
-from tests.wires.pages.driving import KINDS, PATIENCE_MS, Chat, Troubles, chat
+from tests.wires.pages.driving import KINDS, PATIENCE_MS, Chat, Kind, Troubles, chat
 from tests.wires.pages.site import Site, origin
 
 pytestmark = [pytest.mark.wires, pytest.mark.browser]
@@ -48,9 +48,14 @@ def storage(shared_redis: RedisServer, redis_prefix: str, tmp_path: Path) -> dic
 
 @pytest.mark.parametrize("name", KINDS)
 async def test_a_process_that_is_killed_in_mid_answer_is_followed(
-    name: str, server: ModuleType, built: Callable[[str], Path], storage: dict[str, str]
+    name: str,
+    server: ModuleType,
+    built: Callable[[str], Path],
+    storage: dict[str, str],
+    recorded: Callable[[Kind], None],
 ) -> None:
     kind, site = KINDS[name], Site(built(KINDS[name].page))
+    recorded(kind)
     port, card = free_port(), server.CARD.format(place="Porto")
     site.server = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
