@@ -64,7 +64,7 @@ async def run_script(script: str, place: Place, **options: Any) -> dict[str, str
 def record(tested: Tested, client: str, version: str, found: Mapping[str, str | None]) -> None:
     """Record the outcomes of a script's checks; their names in the script become words."""
     for check, error in sorted(found.items()):  # they end in any order
-        words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", check).lower()
+        words = re.sub(r"(?<=[a-zA-Z])(?=[A-Z])|_", " ", check).lower()
         tested("langgraph", client, version, words, passed=error is None)
 
 
