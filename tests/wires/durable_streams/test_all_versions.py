@@ -64,7 +64,15 @@ def test_the_suite_for_servers(tested: Tested, monkeypatch: pytest.MonkeyPatch) 
         shutil.copy(Path(__file__).with_name("conformance.test.mjs"), folder)
         with serve(Door(module, PATH), log_config=None) as server:
             done = subprocess.run(
-                ["node", packages / "node_modules/vitest/vitest.mjs", "run", "--reporter=json", "-t", READS],
+                [
+                    "node",
+                    packages / "node_modules/vitest/vitest.mjs",
+                    "run",
+                    "--reporter=json",
+                    "--testTimeout=30000",
+                    "-t",
+                    READS,
+                ],
                 cwd=folder,
                 env={**os.environ, "DS_URL": server.url},
                 capture_output=True,
