@@ -103,7 +103,7 @@ def install(name: str, folder: Path, wanted: str) -> None:
     status, output = _run(name, folder)
     if status != 0:
         if any(code in output for code in OFFLINE):
-            raise NpmError(f"{name} needs the network once, to install {wanted}:\n{output[-2000:]}")
+            raise NpmError(f"{output[-2000:]}\n{name} needs the network once, to install {wanted}")
         raise NpmError(f"npm cannot install {wanted}:\n{output[-4000:]}")
 
 
