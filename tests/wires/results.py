@@ -9,11 +9,12 @@ A test calls the fixture `tested` before it asserts. `make wires` runs all that 
 
 The test's own outcome counts, and `pytest.skip(reason)` becomes a note. A test of many checks gives each outcome as
 `passed` or `skipped`. Several results of one cell are counted: `3 of 4`. Checks that pass in each version of a client
-share a row.
+share a row, and are named below the table.
 """
 
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -165,7 +166,7 @@ def _table(client: str, results: Sequence[Result]) -> str:
     notes: list[str] = []
     lines = [_row([f"`{client}`", *versions]), _row(["---"] * (1 + len(versions)))]
     if shared:
-        lines.append(_row([_named({check: cells[check] for check in shared}), *["yes"] * len(versions)]))
+        lines.append(_row([f"{len(shared)} checks", *["yes"] * len(versions)]))
     lines += [
         _row([_escaped(check), *(_cell(found.get(each, []), notes) for each in versions)])
         for check, found in cells.items()
@@ -174,6 +175,8 @@ def _table(client: str, results: Sequence[Result]) -> str:
     parts = ["\n".join(lines)]
     if notes:
         parts.append("\n".join(f"{number}. {_escaped(note)}" for number, note in enumerate(notes, 1)))
+    if shared:
+        parts.append(textwrap.fill(_named({check: cells[check] for check in shared}), 120, break_on_hyphens=False))
     return "\n\n".join(parts) + "\n"
 
 
@@ -182,13 +185,13 @@ def _all_passed(found: Iterable[Sequence[Result]]) -> bool:
 
 
 def _named(checks: dict[str, dict[str, list[Result]]]) -> str:
-    """Return the names of checks, and the numbers of their cases if there are several."""
+    """Return a sentence with the names of checks, and the numbers of their cases if there are several."""
     cases = {check: max(map(len, found.values())) for check, found in checks.items()}
     if len(set(cases.values())) == 1:
         each = f", {each} cases each" if (each := max(cases.values())) > 1 else ""
-        return f"{len(checks)} checks{each}: {'; '.join(map(_escaped, checks))}"
+        return f"The {len(checks)} checks{each}: {'; '.join(map(_escaped, checks))}."
     named = (_escaped(check) + (f" ({number} cases)" if number > 1 else "") for check, number in cases.items())
-    return f"{len(checks)} checks: {'; '.join(named)}"
+    return f"The {len(checks)} checks: {'; '.join(named)}."
 
 
 def _cell(results: Sequence[Result], notes: list[str]) -> str:

@@ -100,12 +100,14 @@ def test_checks_that_pass_everywhere_share_a_row() -> None:
         == """\
 | `client` | 1.0 | 2.0 |
 | --- | --- | --- |
-| 5 checks: text; stop; a\\|b; edit; cases (2 cases) | yes | yes |
+| 5 checks | yes | yes |
 | quiet | yes | 1 of 1 (1) |
 | mixed | **no** | yes |
 | new |  | yes |
 
 1. no reason
+
+The 5 checks: text; stop; a\\|b; edit; cases (2 cases).
 """
     )
 
