@@ -29,7 +29,7 @@ __all__ = ["Conversation", "Turn", "open_prompts"]
 
 _SENT: Final = frozenset({"user", "system", "developer", "tool"})
 """Roles of the messages that a page adds to a conversation."""
-_SAID: Final = frozenset({"human", "ai"})
+_SAID: Final = ("human", "ai")
 _OWN_FIELDS: Final = frozenset({"messages", "tools", "context", "ag-ui", "copilotkit"})
 """Fields of a graph's input that are not of the page's state."""
 _REMOVE_ALL: Final[Json] = {"type": "remove", "content": "", "id": "__remove_all__"}

@@ -211,7 +211,7 @@ class AgentWire(Wire):
                 if self._settings.ag_ui_on_cancelled == "cancel_run":
                     await session.hub.cancel(thread_id, "an interrupt was cancelled")
                     return
-                is_approval = prompts.get(answer.interrupt_id, {}).get("type") in {"approval", "confirmation"}
+                is_approval = prompts.get(answer.interrupt_id, {}).get("type") in ("approval", "confirmation")
                 value = False if is_approval else _CANCELLED
             with contextlib.suppress(PromptError):
                 await session.hub.respond(thread_id, answer.interrupt_id, value, responder=responder)

@@ -235,7 +235,8 @@ class MessageWriter:
     # ------------------------------------------------------------ tools
     def _read_tool_args(self, record: StoredUpdate, data: Any) -> None:
         fields, scope = members(data), record.scope
-        key = (*_message_key(scope), fields.get("index"))
+        index = fields.get("index")
+        key = (*_message_key(scope), index if isinstance(index, int) else None)
         call_id = text_of(fields.get("tool_call_id")) or self._indexed.get(key)
         name = text_of(fields.get("tool"))
         call = None if call_id is None else self._steps.calls.get(call_id)
@@ -348,7 +349,7 @@ class MessageWriter:
             close(question, fields.get("response"), self._steps, approvals=self._form.clients != "5")
 
     def _read_status(self, _record: StoredUpdate, data: Any) -> None:
-        if members(data).get("status") in {"resumed", "running"}:
+        if members(data).get("status") in ("resumed", "running"):
             self._waits = False
             self.questions.clear()  # the program resumed the graph without the answers
 
