@@ -22,7 +22,7 @@ from tests.wires.agui.translating import FINAL, stream
 from tests.wires.ai_sdk.reader import Reader, chunks_of
 
 _CODEC = Codec()
-ODD: tuple[Any, ...] = (
+ODD: list[Any] = [
     None,
     True,
     -1,
@@ -38,7 +38,7 @@ ODD: tuple[Any, ...] = (
     {"content": [{"type": []}]},
     {"messages": [{"type": [], "id": {}, "content": {}}]},
     {"__proto__": {}, "constructor": {"prototype": 1}},
-)
+]
 FIELDS = re.findall(
     r"\w+",
     "prompt_id prompts content blocks index tool tool_call_id args input output error message_id result usage model "

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from lg_streaming.errors import BadRequestError, StreamingError
 from lg_streaming.gateway.http.endpoint import json_body
 from lg_streaming.gateway.session.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
@@ -17,7 +19,14 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.http.context import HttpContext
     from lg_streaming.types import WireName
 
-__all__ = ["Wire"]
+__all__ = ["Wire", "results_of_stopped"]
+
+_NO_RESULT: Final = "the call was stopped and has no result"
+
+
+def results_of_stopped(call_ids: Iterable[str]) -> list[dict[str, Any]]:
+    """Return a result for each tool call of a stopped run that has none: models refuse a thread without them."""
+    return [{"type": "tool", "tool_call_id": each, "content": _NO_RESULT, "status": "error"} for each in call_ids]
 
 
 class Wire(ABC):

@@ -222,6 +222,18 @@ async def test_a_quiet_stream_has_comments() -> None:
 
 
 # ---------------------------------------------------------------- interrupts
+async def test_a_question_closes_calls_without_a_result(running: Place) -> None:
+    first = await events_of(running.url, body("unanswered", "page"))
+    shown = next(each["messages"] for each in first if each["type"] == "MESSAGES_SNAPSHOT")
+    again = {"id": "u-2", "role": "user", "content": "never mind"}
+    events = await events_of(running.url, body("unanswered", messages=[*shown, again]))
+    results = [each["toolCallId"] for each in events if each["type"] == "TOOL_CALL_RESULT"]
+    assert results == [shown[-1]["toolCalls"][0]["id"]]
+    after = next(each["messages"] for each in events if each["type"] == "MESSAGES_SNAPSHOT")
+    assert [each["role"] for each in after] == ["user", "assistant", "tool", "user", "assistant"]
+    assert "no result" in after[2]["error"]
+
+
 async def test_answers_to_some_of_the_interrupts_leave_the_others_open(running: Place) -> None:
     asked = await events_of(running.url, body("some", "ask twice"))
     first, second = interrupts(asked)
