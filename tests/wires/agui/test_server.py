@@ -13,9 +13,11 @@ import httpx2
 import jwt
 import pytest
 from ag_ui.core import Message, RunAgentInput, UserMessage
+from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 
-from tests.wires.agui.place import Gates, Place, chat, place
+from tests.wires.agui.place import Gates, Place, State, chat, place
 from tests.wires.agui.rules import checked, events_in
 
 if TYPE_CHECKING:
@@ -278,6 +280,27 @@ async def test_an_interrupt_is_answered_after_a_restart() -> None:
 
 
 # ---------------------------------------------------------------- replays
+def two_writers(_: Gates) -> Any:
+    """A graph of two nodes, each of which writes a message without a model."""
+
+    async def write(state: State) -> dict[str, Any]:
+        return {"messages": [AIMessage(f"There were {len(state['messages'])} messages.")]}
+
+    builder = StateGraph(State)
+    builder.add_node("first", write)
+    builder.add_node("second", write)
+    builder.add_edge(START, "first")
+    builder.add_edge("first", "second")
+    return builder.compile(checkpointer=InMemorySaver())
+
+
+async def test_a_message_that_a_node_wrote_ends_with_the_node() -> None:
+    with place(two_writers) as it:
+        events = [each["type"] for each in await events_of(it.url, body("written", "hello"))]
+    order = [each for each in events if each in {"TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "STEP_FINISHED"}]
+    assert order == ["TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "STEP_FINISHED"] * 2
+
+
 async def test_two_readers_get_equal_events(running: Place) -> None:
     connect = f"{running.url}/connect"
     async with reading(running.url, body("equal", "slow equal")) as stream:

@@ -268,7 +268,7 @@ class AgUiEncoder:
         words.append(event("STEP_STARTED", {"stepName": step}, record.timestamp))
 
     def _read_node_end(self, record: StoredUpdate, data: Any, words: Words) -> None:
-        self._texts.close_unnamed(record.scope, words)
+        self._texts.close_node(record.scope, words)
         place = _root_node(record, data)
         if place is None:
             return
