@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lg_streaming.codec import Codec, add_position
+from lg_streaming.events import Scope
 from lg_streaming.gateway.dialects.ai_sdk.encoder import Form, UiMessageStream
 from lg_streaming.globs import Globs
 from lg_streaming.log.base import StoredUpdate
@@ -146,3 +148,25 @@ def test_an_approved_call_that_the_graph_leaves_out_is_closed() -> None:
     assert start
     assert [each["state"] for each in message.calls] == ["output-available"]
     assert message.calls[0]["output"] is None
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_shortened_input_replaces_no_whole_one(streamed: bool) -> None:
+    long, scope = "q" * 2_000, Scope(run_id="r", node_id="n", message_id="m")
+    call = {"tool": "search", "tool_call_id": "c", "index": 0}
+    updates: list[tuple[str, Any]] = [
+        ("tool_args", {**call, "args": f'{{"query":"{long}"}}'}),
+        ("tool_start", {**call, "input": {"query": long}}),
+        ("tool_complete", {**call, "input": {"query": long}, "output": "found"}),
+    ]
+    codec, records = Codec(max_bytes=1_000), list[StoredUpdate]()
+    for name, data in updates if streamed else updates[1:]:
+        options: dict[str, Any] = {"scope": scope, "priority": "medium", "timestamp": 1.0}
+        for body in codec.encode_fitting(EXECUTION, name, codec.encode_data(name, data), **options)[1]:
+            seq = len(records) + 1
+            records.append(StoredUpdate(name, scope, "medium", 1.0, add_position(body, seq, "1"), None, seq, "1"))
+    encoder = UiMessageStream(Form(), run_id="r")
+    body = encoder.encode(EXECUTION, records).wire + encoder.on_end(None, run_is_over=True, state="completed")
+    (part,) = Reader().read(chunks_of(body)).calls
+    assert (part["input"]["query"] == long) is streamed
+    assert part["output"] == "found"

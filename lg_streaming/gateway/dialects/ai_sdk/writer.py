@@ -270,7 +270,15 @@ class MessageWriter:
         fields = members(data)
         call = self._call(record, fields)
         if call is not None:
-            self._steps.show_input(call, fields.get("input"))
+            self._show_input(call, fields)
+
+    def _show_input(self, call: Call, fields: dict[str, Any]) -> None:
+        """Write the input of a call; one that the log has shortened only if the client has no other."""
+        if "input" in members(fields.get("truncated")):
+            self._steps.complete_args(call)
+            if call.state != "streaming":
+                return
+        self._steps.show_input(call, fields.get("input"))
 
     def _read_tool_end(self, record: StoredUpdate, data: Any) -> None:
         fields = members(data)
@@ -278,7 +286,7 @@ class MessageWriter:
         if call is None:
             return
         if call.state != "available":
-            self._steps.show_input(call, fields.get("input"))
+            self._show_input(call, fields)
         if record.type == "tool_error":
             text = error_text(fields.get("error"), "the tool failed")
             self._steps.close_call(call, chunk("tool-output-error", toolCallId=call.call_id, errorText=text))
