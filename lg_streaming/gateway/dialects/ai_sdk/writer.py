@@ -22,6 +22,7 @@ from lg_streaming.gateway.dialects.ai_sdk.data import (
     source_chunks,
 )
 from lg_streaming.gateway.dialects.ai_sdk.steps import Call, Part, Steps
+from lg_streaming.gateway.dialects.wire import output_of
 from lg_streaming.globs import Globs
 
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ class MessageWriter:
             text = error_text(fields.get("error"), "the tool failed")
             self._steps.close_call(call, chunk("tool-output-error", toolCallId=call.call_id, errorText=text))
         else:
-            self._steps.close_call(call, output(call, fields.get("output")))
+            self._steps.close_call(call, output(call, output_of(fields.get("output"), call.call_id)))
 
     # ------------------------------------------------------------ sources, files, data
     def _read_sources(self, record: StoredUpdate, data: Any) -> None:
