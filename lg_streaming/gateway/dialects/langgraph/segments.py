@@ -12,7 +12,7 @@ from lg_streaming.codec import decode_data
 from lg_streaming.events import FINAL_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from lg_streaming.log.base import EventLog, LogState, StoredUpdate
 
@@ -221,7 +221,3 @@ class SegmentIndex:
         while len(self._tables) > _MOST:
             self._tables.popitem(last=False)
         return table, found.state
-
-    def __iter__(self) -> Iterator[str]:
-        """Return the executions whose tables are in memory."""
-        return iter(list(self._tables))
