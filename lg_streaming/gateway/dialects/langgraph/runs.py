@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.log.base import StoredUpdate
 
-__all__ = ["RunRoutes", "flag"]
+__all__ = ["RunRoutes", "flag", "number_in"]
 
 _TRUE: Final = frozenset({"1", "true"})
 _FALSE: Final = frozenset({"", "0", "false"})
@@ -47,6 +47,7 @@ _STREAM: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _JSON: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 _DEFAULT_LIMIT: Final = 10
 _MOST: Final = 1_000
+_MOST_DIGITS: Final = 18
 
 
 class RunRoutes:
@@ -121,7 +122,8 @@ class RunRoutes:
         query = request.query_params
         if wanted := query.get("status"):
             found = [each for each in found if each["status"] == wanted]
-        offset, limit = _number(query.get("offset"), 0), _number(query.get("limit"), _DEFAULT_LIMIT)
+        offset = number_in(query.get("offset"), 0)
+        limit = min(number_in(query.get("limit"), _DEFAULT_LIMIT), _MOST)
         chosen = _texts(request, "select")
         page = found[offset : offset + limit]
         return json_response(
@@ -409,5 +411,6 @@ def _empty_stream(headers: dict[str, str]) -> Response:
     return Response(b"", headers={**headers, **_STREAM}, media_type="text/event-stream")
 
 
-def _number(text: str | None, default: int) -> int:
-    return min(int(text), _MOST) if text is not None and text.isascii() and text.isdigit() else default
+def number_in(text: str | None, default: int) -> int:
+    """Return a whole number of the query; the default for another text, or none."""
+    return int(text[:_MOST_DIGITS]) if text is not None and text.isascii() and text.isdigit() else default
