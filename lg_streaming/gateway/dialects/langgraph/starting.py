@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -20,19 +19,19 @@ from lg_streaming.errors import (
 from lg_streaming.events import Position
 from lg_streaming.gateway.dialects.langgraph.records import RunRecord
 from lg_streaming.gateway.dialects.langgraph.refusals import BUSY, RefusedError, no_thread
+from lg_streaming.gateway.dialects.langgraph.threads import wait_for_run
 from lg_streaming.gateway.session.starting import start_graph
 from lg_streaming.runs import RemoteCommand, RemoteConfig, RemoteStart
-from lg_streaming.runs.opening import wait_for_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from lg_streaming.gateway.dialects.langgraph.assistants import Assistants
     from lg_streaming.gateway.dialects.langgraph.bodies import CommandBody, ConfigBody, RunBody
     from lg_streaming.gateway.dialects.langgraph.lookup import RunLookup
     from lg_streaming.gateway.dialects.langgraph.pending import PendingRuns
     from lg_streaming.gateway.dialects.langgraph.records import RunRecords
-    from lg_streaming.gateway.dialects.langgraph.segments import Segment, SegmentIndex, SegmentTable
+    from lg_streaming.gateway.dialects.langgraph.segments import SegmentIndex, SegmentTable
     from lg_streaming.gateway.dialects.langgraph.threads import Threads, ThreadView
     from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.gateway.session.session import Session
@@ -53,7 +52,6 @@ _KEPT_INPUT: Final = 16_384
 """Most bytes of an input that a record keeps."""
 _BREAKPOINT: Final = "breakpoint-"
 _NO_INTERRUPT: Final = "no interrupt of this thread waits for an answer"
-_END_TIMEOUT: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,21 +169,21 @@ class RunStarter:
             command=self._command(session, body.command, view, thread_id),
             call_options=body.calls,
         )
-        before = view.table.last if view is not None and view.table is not None else None
         try:
             run = await start_graph(session, request, own_ids=[thread_id] if own else [])
         except ExecutionExistsError:
             raise RefusedError(409, BUSY) from None
         except ForbiddenError:
             raise no_thread(thread_id) from None
-        if strategy == "rollback" and before is not None and view is not None and view.is_busy:
-            await self._forget_run(thread_id, before)
+        await self._forget_runs(thread_id, run.rolled_back)
         after = run.after
         if not run.is_open:
             state = await hub.describe(thread_id)
             after = None if state is None else Position(state.epoch, state.head)
         started = self._record(session, body, graph=graph, thread_id=thread_id, own_run=run.run_id, after=after)
         started.queued = not run.is_open
+        if run.done and await self._records.is_deleted(thread_id, run.run_id):  # a later start has taken it back
+            started.status = "deleted"
         await self._threads.remember(session, thread_id, graph=graph)
         await self._records.put(started, stateless=stateless)
         if stateless and body.on_completion != "keep":
@@ -337,8 +335,7 @@ class RunStarter:
             record.status = "deleted" if rollback else "interrupted"
             await self._records.put(record)
         elif wait or rollback:
-            async with asyncio.timeout(_END_TIMEOUT):
-                await wait_for_end(session.hub, view.thread_id)
+            await wait_for_run(session.hub, view.thread_id)
         if rollback and status == "running":
             await self._take_back(view, record)
 
@@ -360,20 +357,23 @@ class RunStarter:
             await self.stop(record, pending=status == "pending", reason=reason)
 
     async def _take_back(self, view: ThreadView, record: RunRecord) -> None:
-        runner, table = self._context.remote_runner, view.table
+        runner = self._context.remote_runner
         if runner is not None:
             try:
                 await runner.threads.take_back(record.graph, view.thread_id, record.own_run)
             except StreamingError as error:
                 raise RefusedError(409, error.message) from None
-        for each in table.of_run(record.own_run) if table is not None else ():
-            await self._forget_run(view.thread_id, each)
+        await self._forget_runs(view.thread_id, {record.own_run})
 
-    async def _forget_run(self, thread_id: str, segment: Segment) -> None:
-        """Mark a run as deleted: the log still has it."""
-        record = await self._records.get(thread_id, segment.run_id) or RunRecord.of(thread_id, segment)
-        record.status = "deleted"
-        await self._records.put(record)
+    async def _forget_runs(self, thread_id: str, own_runs: Collection[str]) -> None:
+        """Mark runs of the log as deleted: the log still has them."""
+        found = await self._index.load(thread_id) if own_runs else None
+        for own_run in own_runs:
+            segments = found[0].of_run(own_run) if found is not None else []
+            for each in segments:
+                record = await self._records.get(thread_id, each.run_id) or RunRecord.of(thread_id, each)
+                record.status = "deleted"
+                await self._records.put(record)
 
 
 def _check_supported(body: RunBody) -> None:
