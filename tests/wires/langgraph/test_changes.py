@@ -71,6 +71,20 @@ async def test_a_deleted_thread_takes_the_runs_that_wait_for_their_turn_with_it(
         await client.threads.get(thread)
 
 
+async def test_of_answers_at_once_the_last_one_goes_on(on_redis: Place) -> None:
+    """Two tabs answer an interrupt each, while a process reads the log later than it writes it."""
+    async with client_of(on_redis.url) as client:
+        thread = (await client.threads.create())["thread_id"]
+        asked = await client.runs.wait(thread, "agent", input=human("two"))
+        answers = ({"resume": {each["id"]: "yes"}} for each in asked["__interrupt__"])
+        found = await asyncio.gather(*(client.runs.wait(thread, "agent", command=each) for each in answers))
+        assert [each for each in found if len(each.get("messages", [])) == 3], found
+        run = (await client.runs.list(thread))[0]
+        assert run["status"] == "success"
+        frames = await read(client.runs.join_stream(thread, run["run_id"], last_event_id="-1"))
+        assert len(frames[-1].data["messages"]) == 3
+
+
 async def test_an_update_of_an_unknown_checkpoint_changes_nothing(client: Any) -> None:
     thread = (await client.threads.create())["thread_id"]
     before = await client.runs.wait(thread, "agent", input=human("say one"))

@@ -118,14 +118,13 @@ class RunRoutes:
         """Return the runs of a thread, newest first."""
         session = await self._wire.enter(peer)
         view = await self._services.threads.find(session, request.path_params["thread_id"])
-        found = [_described(view, each) for each in await self._services.lookup.runs_of(view)]
-        query = request.query_params
+        found, query = await self._services.lookup.runs_of(view), request.query_params
         if wanted := query.get("status"):
-            found = [each for each in found if each["status"] == wanted]
+            found = [each for each in found if each.status_in(view.table, view.state) == wanted]
         offset = number_in(query.get("offset"), 0)
         limit = min(number_in(query.get("limit"), _DEFAULT_LIMIT), _MOST)
         chosen = _texts(request, "select")
-        page = found[offset : offset + limit]
+        page = [_described(view, each) for each in found[offset : offset + limit]]
         return json_response(
             [{name: each[name] for name in chosen if name in each} if chosen else each for each in page]
         )
@@ -208,7 +207,7 @@ class RunRoutes:
         view, record = await self._find(session, request)
         status = record.status_in(view.table, view.state)
         in_log = view.table is not None and view.table.find(record.run_id) is not None
-        if record.partial or (not in_log and status not in {"pending", "running"}):
+        if not in_log and (record.partial or status not in {"pending", "running"}):
             session.close()
             snapshot = await self._services.threads.snapshot(view)
             return json_response(None if snapshot is None else snapshot["values"])
@@ -359,10 +358,10 @@ def _thread(request: Request) -> str | None:
 
 def _is_over(view: ThreadView, record: RunRecord, segment: Segment | None, place: Place | None) -> bool:
     """Return whether a reader has all frames of a run, or the log has none of them."""
-    if record.partial or view.state is None:
+    if view.state is None:
         return True
     if segment is None:
-        return record.status_in(view.table, view.state) not in {"pending", "running"}
+        return record.partial or record.status_in(view.table, view.state) not in {"pending", "running"}
     return segment.end is not None and place is not None and place.part is None and place.seq >= segment.end
 
 

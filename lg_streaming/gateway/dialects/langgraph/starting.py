@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -16,7 +18,9 @@ from lg_streaming.errors import (
     StreamingError,
     TransitionError,
 )
-from lg_streaming.events import Position
+from lg_streaming.events import FINAL_TYPES, Position
+from lg_streaming.filters import UpdateFilter
+from lg_streaming.gateway.dialects.langgraph.event_shapes import members
 from lg_streaming.gateway.dialects.langgraph.records import RunRecord
 from lg_streaming.gateway.dialects.langgraph.refusals import BUSY, RefusedError, no_thread
 from lg_streaming.gateway.dialects.langgraph.threads import wait_for_run
@@ -50,6 +54,8 @@ _OWN_KEYS: Final = frozenset({"thread_id", "checkpoint_id", "checkpoint_ns", "ch
 """Keys of ``configurable`` that the wire itself sets."""
 _KEPT_INPUT: Final = 16_384
 """Most bytes of an input that a record keeps."""
+_ANSWERS: Final = UpdateFilter.of(types=["human_response", *sorted(FINAL_TYPES)])
+_ANSWERS_TIMEOUT: Final = 5.0
 _BREAKPOINT: Final = "breakpoint-"
 _NO_INTERRUPT: Final = "no interrupt of this thread waits for an answer"
 
@@ -242,7 +248,7 @@ class RunStarter:
         last, run_id = table.last, table.next_id
         if last is None or run_id is None:
             raise RefusedError(409, _NO_INTERRUPT)
-        epoch, begin, prompts = table.epoch, table.interrupted_at, dict(table.prompts)
+        epoch, begin = table.epoch, table.interrupted_at
         await self.answer(session, view, answers, update=body.command.update if body.command is not None else None)
         record = self._record(
             session,
@@ -253,11 +259,26 @@ class RunStarter:
             after=Position(epoch, begin),
         )
         record.run_id, record.resumed = run_id, True
-        rest = tuple(each for prompt_id, each in prompts.items() if prompt_id not in answers)
+        await self._wait_for_answers(view.thread_id, Position(epoch, begin), set(answers))
+        found = await self._index.load(view.thread_id)  # others may have answered at the same time
+        still_waits = found is not None and found[0].next_id == run_id
+        rest = tuple(found[0].prompts.values()) if found is not None and still_waits else ()
         record.partial = bool(rest)
         await self._threads.remember(session, view.thread_id, graph=record.graph)
-        await self._records.put(record)
+        known = await self._records.get(view.thread_id, run_id) if rest else None
+        if known is None or known.partial:
+            await self._records.put(record)
         return StartedRun(record=record, waiting=rest)
+
+    async def _wait_for_answers(self, thread_id: str, after: Position, answers: set[str]) -> None:
+        """Wait until readers of this process get the answers, and so all that came before them."""
+        following = self._context.hub.readers.follow(thread_id, after=after, filter=_ANSWERS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWERS_TIMEOUT), following as updates:
+                async for update in updates:
+                    answers.discard(str(members(update.data).get("prompt_id")))
+                    if not answers or update.type in FINAL_TYPES:
+                        return
 
     async def answer(
         self, session: Session, view: ThreadView, answers: Mapping[str, Any], *, update: object = None
