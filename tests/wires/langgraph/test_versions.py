@@ -1,15 +1,12 @@
 """Older stock clients against our server; and LangChain's own server, which has to pass the checks, too."""
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from tests.support.redis_server import RedisServer
-from tests.wires.langgraph.places import check_all_passed, run_script, serving
+from tests.wires.langgraph.places import check_all_passed, run_script
 from tests.wires.langgraph.python_checks import ASYNC, SYNC, Place
 from tests.wires.langgraph.reference import reference_server
 
@@ -56,14 +53,6 @@ async def test_the_reference_passes(script: str, sdk: str, reference: Place) -> 
 @pytest.mark.parametrize("check", [*ASYNC, *SYNC], ids=lambda check: check.__name__)
 async def test_the_reference_passes_in_python(check: Check, reference: Place) -> None:
     await done(check, reference)
-
-
-@pytest.fixture(scope="module")
-def on_redis(gates: Path, shared_redis: RedisServer) -> Generator[Place]:
-    """A server with its log on Redis."""
-    settings = {"redis": {"prefix": f"lg-{uuid4().hex}"}}
-    with serving(gates, {"LOG": shared_redis.url, "SETTINGS": json.dumps(settings)}) as server:
-        yield Place(server.url, gates)
 
 
 @SCRIPTS
