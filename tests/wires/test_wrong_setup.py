@@ -21,8 +21,8 @@ CHAT = {
 }
 
 
-async def idle(_: MessagesState) -> dict[str, Any]:
-    return {}
+async def idle(state: MessagesState) -> dict[str, Any]:
+    return {"messages": state["messages"][:0]}
 
 
 @pytest.mark.parametrize(
