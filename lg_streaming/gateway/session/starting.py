@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.runs import GraphRun
 
-__all__ = ["execution_url", "forbidden_id", "list_graphs", "start_graph", "start_run"]
+__all__ = ["execution_url", "forbidden_id", "list_graphs", "log_refusal", "start_graph", "start_run"]
 
 logger: logging.Logger = logging.getLogger("lg_streaming.gateway")
 
@@ -70,7 +70,7 @@ async def start_graph(session: Session, request: RemoteStart, *, own_ids: Contai
     allowed = await session.policy.allows_start(session.principal, request.graph, session.peer)
     if not allowed or runner is None or request.graph not in runner.graphs:
         missing = "streaming.graphs has no such graph" if allowed else "neither a grant nor authorize allows its start"
-        _log_refusal(session, f"{request.graph!r:.80}: {missing}")
+        log_refusal(session, f"{request.graph!r:.80}: {missing}")
         raise ForbiddenError("there is no such graph, or you may not start it")
     for name in dict.fromkeys((request.execution_id, request.thread_id)):
         if name is not None and (name not in own_ids or await session.hub.describe(name) is not None):
@@ -99,7 +99,7 @@ async def _check_id(session: Session, message: RemoteStart, name: str) -> None:
     state = await session.hub.describe(name)
     owner = state.owner if state is not None else None
     if not await policy.allows_start_in(principal, message.graph, name, owner, address=address):
-        _log_refusal(
+        log_refusal(
             session,
             f"the execution {name!r:.80} has another owner"
             if owner is not None
@@ -110,7 +110,7 @@ async def _check_id(session: Session, message: RemoteStart, name: str) -> None:
         await policy.check(principal, "control", name, owner, address=address)
 
 
-def _log_refusal(session: Session, reason: str) -> None:
+def log_refusal(session: Session, reason: str) -> None:
     """Log the reason of a refusal, which the answer withholds from the caller."""
     log_event(logger, logging.INFO, "gateway.start.refused", subject=session.principal.subject, reason=reason)
 
