@@ -102,7 +102,7 @@ class Wire(ABC):
         """Return the name of the graph to start: the one named, that of the settings, or the only one.
 
         Raises:
-            BadRequestError: If there are several, and none is named.
+            BadRequestError: If there are several, and none is named. If the settings name one that does not exist.
         """
         runner = self._context.gateway.remote_runner
         graphs = list(runner.graphs) if runner is not None else []
@@ -113,4 +113,6 @@ class Wire(ABC):
                 if graphs
                 else "no graph is registered: set streaming.graphs[name] = graph"
             )
+        if not named and name not in graphs:
+            raise BadRequestError(f"wires.graph is {name!r:.80}, which is not in streaming.graphs: register it")
         return name

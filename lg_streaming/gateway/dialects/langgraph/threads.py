@@ -14,6 +14,7 @@ from lg_streaming.gateway.dialects.langgraph.assistants import assistant_id
 from lg_streaming.gateway.dialects.langgraph.refusals import RefusedError, no_thread
 from lg_streaming.gateway.dialects.langgraph.states import shown_values, state_of_log
 from lg_streaming.gateway.session.session import format_time
+from lg_streaming.gateway.session.starting import log_refusal
 from lg_streaming.runs.opening import wait_for_end
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ class Threads:
         """
         graphs = await self._assistants.allowed(session)
         if not graphs:
+            log_refusal(session, "streaming.graphs has no graph that the caller may start")
             raise RefusedError(403, "you may start no graph")
         thread_id = str(uuid.uuid4())
         if body.thread_id is not None:

@@ -51,7 +51,7 @@ async function settled(page) {
 }
 
 const checks = {
-  async frames() {
+  async "the form of the stream"() {
     const response = await post({ id: fresh(), graph: "tool", messages: [user("Hello")] })
     assert.equal(response.status, 200)
     assert.match(response.headers.get("content-type"), /^text\/event-stream/)
@@ -77,7 +77,7 @@ const checks = {
     assert.equal(resumable, page.id)
   },
 
-  async history() {
+  async "several turns"() {
     const page = await answer("echo", "one")
     await page.sendMessage({ text: "two" })
     await page.sendMessage({ text: "three" })
@@ -92,7 +92,7 @@ const checks = {
     assert.equal(page.text, "2 questions, the last is two.")
   },
 
-  async unicode() {
+  async "text in Unicode"() {
     const page = await answer("unicode")
     const odd = "Grüße 👩‍👩‍👧‍👦 \u2028\u2029\u0085 \r\n \"quoted\" \\ <b>&amp; data: x\n\n: ping 雨 \u202eabc __proto__"
     assert.equal(page.text, odd)
@@ -118,7 +118,7 @@ const checks = {
     assert.equal(again.text, one)
   },
 
-  async quiet() {
+  async "silence in mid-answer"() {
     const { page, sent } = await begun()
     await new Promise((resolve) => setTimeout(resolve, 500))
     await open(page.id)
@@ -134,7 +134,7 @@ const checks = {
     assert.equal(page.text, "It rains.")
   },
 
-  async parallel() {
+  async "parallel nodes"() {
     const page = await answer("parallel")
     const texts = page.last.parts.filter((part) => part.type === "text")
     for (const name of ["A", "B"]) {
@@ -144,7 +144,7 @@ const checks = {
     assert.ok(texts.every((part) => part.state === "done"))
   },
 
-  async tool() {
+  async "tool calls"() {
     const page = await answer("tool")
     const calls = callsOf(page.last)
     assert.deepEqual(calls.map((part) => part.type), ["tool-weather", "tool-weather"])
@@ -156,7 +156,7 @@ const checks = {
     assert.equal(page.calls.length, 2)
   },
 
-  async "no second request"() {
+  async "no request after a complete answer"() {
     for (const graph of ["tool", "last-tool"]) {
       for (const sendAutomaticallyWhen of [withToolCalls, withApprovals].filter(Boolean)) {
         const page = await answer(graph, "Hello", { sendAutomaticallyWhen })
@@ -174,7 +174,7 @@ const checks = {
     assert.equal(page.text, "Let me see. Done: failed: no data of Oslo.")
   },
 
-  async proto() {
+  async "keys that break parsers"() {
     const page = await answer("proto")
     assert.equal(page.status, "ready")
     const [odd, weather] = callsOf(page.last)
@@ -183,7 +183,7 @@ const checks = {
     assert.equal(page.text, '{"__proto__": 1}')
   },
 
-  async data() {
+  async "data parts"() {
     const page = await answer("data")
     const weather = page.last.parts.filter((part) => part.type === "data-weather")
     assert.deepEqual(weather.map((part) => part.data), [{ id: "oslo", state: "rain" }])
@@ -198,7 +198,7 @@ const checks = {
     assert.ok(page.last.metadata.usage.output_tokens > 0)
   },
 
-  async docs() {
+  async "sources and files"() {
     const page = await answer("docs")
     const [url] = page.last.parts.filter((part) => part.type === "source-url")
     assert.deepEqual([url.sourceId, url.url, url.title], ["d1", "https://example.org/rain", "Rain"])
@@ -209,7 +209,7 @@ const checks = {
     assert.ok(page.last.parts.some((part) => part.type === "data-artifact" && part.data.kind === "table"))
   },
 
-  async crash() {
+  async "a run that fails"() {
     const page = new Page({ graph: "crash" })
     await page.sendMessage({ text: "Hello" })
     await page.until((it) => it.status === "error")
@@ -220,7 +220,7 @@ const checks = {
     assert.equal(page.text, "All is well.")
   },
 
-  async "http error"() {
+  async "an answer with an error status"() {
     const page = new Page({ graph: "nothing-of-this-name" })
     await page.sendMessage({ text: "Hello" })
     await page.until((it) => it.status === "error")
@@ -246,7 +246,7 @@ const checks = {
     }
   },
 
-  async busy() {
+  async "a question while a run works"() {
     const { page, sent } = await begun()
     const other = page.reload(page.messages.slice(0, 1))
     await other.sendMessage({ text: "two" })
@@ -258,7 +258,7 @@ const checks = {
     assert.equal(page.text, one)
   },
 
-  async "resume nothing"() {
+  async "resume without a run"() {
     const page = new Page({})
     await page.resumeStream()
     assert.equal(page.requests[0].status, 204)
@@ -266,7 +266,7 @@ const checks = {
     assert.deepEqual(page.messages, [])
   },
 
-  async "resume ended"() {
+  async "resume after the end"() {
     const page = await answer("echo", "one")
     const again = page.reload(page.messages)
     await again.resumeStream()
@@ -355,7 +355,7 @@ const checks = {
     for (const each of [page, ...others]) assert.equal(each.text, one)
   },
 
-  async disconnect() {
+  async "a reader leaves"() {
     const { page, sent } = await begun()
     await page.stop()
     await sent
@@ -367,7 +367,7 @@ const checks = {
     assert.equal(again.text, one)
   },
 
-  async "server cut"() {
+  async "the server breaks the connection"() {
     const { page, sent } = await begun()
     await cutReader(page)
     await sent
@@ -395,7 +395,7 @@ const checks = {
     assert.equal(page.messages.length, 2)
   },
 
-  async stop() {
+  async "stop()"() {
     const { page, sent } = await begun()
     await page.stop()
     await sent
@@ -519,7 +519,7 @@ const checks = {
     assert.equal(page.requests.length, 2)
   },
 
-  async confirm() {
+  async "a confirmation"() {
     if (major === 5) return NO_APPROVALS
     for (const [approved, reason, shown] of [[true, undefined, "True"], [false, undefined, "False"], [false, "later", "'reason': 'later'"]]) {
       const page = await waiting("confirm")
@@ -534,7 +534,7 @@ const checks = {
     }
   },
 
-  async "confirm in a tool"() {
+  async "a confirmation in a tool"() {
     if (major === 5) return NO_APPROVALS
     const page = await waiting("send")
     assert.equal(last(page).input.prompt, "Send to Ada?")
@@ -588,7 +588,7 @@ const checks = {
     assert.equal(approvals(page).length, 1)
   },
 
-  async choose() {
+  async "a choice"() {
     const page = new Page({ graph: "choose", sendAutomaticallyWhen: withToolCalls })
     await page.sendMessage({ text: "Hello" })
     const [call] = callsOf(page.last)
@@ -604,7 +604,7 @@ const checks = {
     assert.equal(again.messages.length, 2)
   },
 
-  async "client tool"() {
+  async "a tool of the page"() {
     for (const graph of ["location", "page-tools"]) {
       const page = new Page({ graph, sendAutomaticallyWhen: withToolCalls })
       await page.sendMessage({ text: "Where?" })
