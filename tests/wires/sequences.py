@@ -15,7 +15,7 @@ from lg_streaming.events import Priority, Scope
 from lg_streaming.log.base import StoredUpdate
 from tests.wires.recordings import EXECUTION, Recording
 
-__all__ = ["sequences"]
+__all__ = ["sequences", "updates"]
 
 EPOCH = "5e9dc0de"
 _CODEC = Codec()
@@ -218,3 +218,8 @@ def sequences(draw: st.DrawFn) -> Recording:
     if run.records[-1].type != "workflow_interrupted" and draw(st.booleans()):
         run.whole("r-2")
     return Recording("made up", run.records)
+
+
+def updates() -> st.SearchStrategy[list[StoredUpdate]]:
+    """The updates of `sequences` alone."""
+    return sequences().map(lambda made: list(made.records))

@@ -172,7 +172,7 @@ class AgentWire(Wire):
         """Answer interrupts, and return the events from there on."""
         thread_id = request.thread_id
         if state is None:
-            raise ForbiddenError(execution_id=thread_id)
+            raise forbidden_id(thread_id)
         await session.check("control", thread_id)
         prompts = await open_prompts(session.hub, thread_id, state)
         answers = request.resume or _answers_of(request.command, prompts or {})
