@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lg_streaming.codec import Codec, add_position
 from lg_streaming.events import Priority, Scope
 from lg_streaming.log.base import StoredUpdate
-from tests.wires.recordings import EXECUTION, Recording
+from tests.wires.recordings import EXECUTION, Recording, in_short
 
 __all__ = ["sequences", "updates"]
 
@@ -220,6 +220,13 @@ def sequences(draw: st.DrawFn) -> Recording:
     return Recording("made up", run.records)
 
 
-def updates() -> st.SearchStrategy[list[StoredUpdate]]:
+class Updates(list[StoredUpdate]):
+    """The updates of an execution, which hypothesis prints in short."""
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(f"<{in_short(self)}>")
+
+
+def updates() -> st.SearchStrategy[Updates]:
     """The updates of `sequences` alone."""
-    return sequences().map(lambda made: list(made.records))
+    return sequences().map(lambda made: Updates(made.records))
