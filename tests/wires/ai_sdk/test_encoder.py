@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lg_streaming.gateway.dialects.ai_sdk.encoder import Form, UiMessageStream
@@ -89,6 +89,7 @@ def test_a_recorded_run(name: str, sizes: Sequence[int]) -> None:
         check_same(message, records)
 
 
+@settings(max_examples=25)
 @given(updates(), st.lists(st.integers(1, 9), max_size=20), st.sampled_from(["live", "replay", "5", "7"]))
 def test_made_up_runs(records: list[StoredUpdate], sizes: list[int], form: str) -> None:
     first = first_message(records)
@@ -102,6 +103,7 @@ def test_made_up_runs(records: list[StoredUpdate], sizes: list[int], form: str) 
         assert not message.transient
 
 
+@settings(max_examples=25)
 @given(updates(), st.integers(1, 60), st.lists(st.integers(1, 9), max_size=9))
 def test_a_stream_that_begins_in_a_gap(records: list[StoredUpdate], start: int, sizes: list[int]) -> None:
     rest = first_message(records)[start:]
