@@ -40,7 +40,7 @@ async def end_of(parts: AsyncIterator[str]) -> tuple[str, str]:
     """Read a stream to its end: return how it ended, and its text."""
     text = ""
     try:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             async for part in parts:
                 text += part
     except httpx2.RemoteProtocolError:
@@ -161,7 +161,7 @@ async def test_a_reader_that_does_not_read_is_cut_off(wire: WireName) -> None:
             await loop.sock_connect(line, (place.server.host, place.server.port))
             await loop.sock_sendall(line, head.encode() + content)
             await until(lambda: place.gateway.connections)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 while place.gateway.connections:
                     place.module.hub.publish("slow", "token", {"content": "x" * 200_000})
                     place.module.hub.publish("slow", "custom", {"name": "x", "data": "x" * 200_000})

@@ -105,6 +105,7 @@ def resume(*answers: Any, status: str = "resolved") -> dict[str, Any]:
 
 
 def interrupts(events: list[dict[str, Any]]) -> list[str]:
+    assert events[-1]["type"] == "RUN_FINISHED", events[-1]
     return [each["id"] for each in events[-1]["outcome"]["interrupts"]]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lg_streaming.codec import Codec, add_position
@@ -17,7 +17,7 @@ from lg_streaming.log.base import StoredUpdate
 from tests.wires.ai_sdk.reader import Reader, chunks_of
 from tests.wires.conversation import Conversation
 from tests.wires.recordings import EXECUTION, RECORDINGS, Recording, record_all
-from tests.wires.sequences import Run, sequences
+from tests.wires.sequences import Run, updates
 
 ENDS = {"workflow_complete", "workflow_error", "workflow_cancelled", "workflow_abandoned"}
 
@@ -91,7 +91,8 @@ def test_a_recorded_run(name: str, sizes: Sequence[int]) -> None:
         check_same(message, records)
 
 
-@given(sequences(), st.lists(st.integers(1, 9), max_size=20), st.sampled_from(["live", "replay", "5", "7"]))
+@settings(max_examples=25)
+@given(updates(), st.lists(st.integers(1, 9), max_size=20), st.sampled_from(["live", "replay", "5", "7"]))
 def test_made_up_runs(records: list[StoredUpdate], sizes: list[int], form: str) -> None:
     first = first_message(records)
     if form in {"5", "7"}:
@@ -104,7 +105,8 @@ def test_made_up_runs(records: list[StoredUpdate], sizes: list[int], form: str) 
         assert not message.transient
 
 
-@given(sequences(), st.integers(1, 60), st.lists(st.integers(1, 9), max_size=9))
+@settings(max_examples=25)
+@given(updates(), st.integers(1, 60), st.lists(st.integers(1, 9), max_size=9))
 def test_a_stream_that_begins_in_a_gap(records: list[StoredUpdate], start: int, sizes: list[int]) -> None:
     rest = first_message(records)[start:]
     if rest:

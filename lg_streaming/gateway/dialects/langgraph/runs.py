@@ -184,7 +184,7 @@ class RunRoutes:
             if fresh is None or segment is None:
                 return None
             run = await services.lookup.run_of(fresh, segment.run_id)
-            run.begin = segment.begin
+            run.begin, run.epoch = segment.begin, record.epoch
             return RunEncoder(_view(run, frozenset(run.modes), after=place), services.loader(thread_id, run.graph))
 
         def make(_: Session, _subscription: ActiveSubscription) -> EventStreamEncoder:
@@ -371,6 +371,7 @@ def _view(record: RunRecord, modes: frozenset[str], *, after: Place | None = Non
         run_id=record.run_id,
         own_run=record.own_run,
         begin=record.begin,
+        epoch=record.epoch,
         resumed=record.resumed,
         modes=modes,
         subgraphs=record.subgraphs,
