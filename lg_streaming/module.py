@@ -245,7 +245,9 @@ class StreamingModule:
                 wire is unknown. If the authentication settings cannot be used, or ``app`` is no application.
         """
         if self._gateway is not None:
-            raise StreamingConfigError("this module is installed already: make one module for each app")
+            raise StreamingConfigError(
+                "this module is installed already: call install once, with all wires, and make one module for each app"
+            )
         if not isinstance(app, Starlette):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StreamingConfigError(
                 f"install takes a FastAPI or Starlette application, not {type(app).__name__}: pass the app itself"

@@ -10,7 +10,7 @@ import orjson
 from fastapi import APIRouter
 from starlette.routing import Route, WebSocketRoute
 
-from lg_streaming.errors import BadRequestError, UpdateTooLargeError
+from lg_streaming.errors import BadRequestError, StreamingConfigError, UpdateTooLargeError
 from lg_streaming.eventloop import running_loop
 from lg_streaming.events import room_execution
 from lg_streaming.gateway.auth.policy import Authenticate, Authorize, Policy, Revoked
@@ -254,8 +254,11 @@ class Gateway:
             wires: Protocols of other systems' clients, whose routes are added too.
 
         Raises:
-            StreamingConfigError: If the paths of another gateway of the app would overlap, or a wire is unknown.
+            StreamingConfigError: If the paths of another gateway of the app would overlap, `wires` is a text, or a wire
+                is unknown.
         """
+        if isinstance(wires, str):
+            raise StreamingConfigError(f"wires is a list of names: write wires=[{wires!r:.80}]")
         added = [wire_type(name)(self._http) for name in dict.fromkeys(wires)]
         prefix, transports = self.settings.gateway.prefix, self.settings.gateway.transports
         own = [route.path.partition("/{")[0] for route in self.router.routes if isinstance(route, Route)]

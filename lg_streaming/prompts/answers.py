@@ -87,7 +87,7 @@ def _check_asked(prompt: Prompt, response: object) -> Any:
     data, choices = prompt.data, _choices_of(prompt)
     if response is None and data.get("required") is False:
         return data.get("default")
-    is_approval = data.get("type") in {"approval", "confirmation"}
+    is_approval = data.get("type") in ("approval", "confirmation")
     if choices is not None:
         if is_approval and len(choices) == 2 and response not in choices:  # noqa: PLR2004 (two buttons: yes and no)
             verdict = verdict_of(response)

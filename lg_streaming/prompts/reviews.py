@@ -50,7 +50,7 @@ def read_review(value: object) -> Review | None:
         action = Action(name=fields["name"], args=fields.get("args"), description=_str(fields.get("description")))
         return Review(form="single", actions=(action,))
     if fields is not None and (requests := _mappings(fields.get("action_requests"))):
-        configs = {each.get("action_name"): each for each in _mappings(fields.get("review_configs"))}
+        configs = {_str(each.get("action_name")): each for each in _mappings(fields.get("review_configs"))}
         return Review(form="batched", actions=tuple(_action(each, configs) for each in requests))
     requests = _mappings(value)
     if requests and all(_mapping(each.get("action_request")) is not None for each in requests):

@@ -204,7 +204,7 @@ class RunCommands:
         Raises:
             TransitionError: If its run is at work, waits for answers, or is paused in another process. If the graph has
                 no checkpointer.
-            BadRequestError: If the graph does not take the update.
+            BadRequestError: If the graph does not take the update, or the thread has no such checkpoint.
             GraphNotFoundError: If ``graph`` is needed, or is not registered.
         """
         thread = self._thread(execution_id, graph)
@@ -217,6 +217,8 @@ class RunCommands:
         check_fields(thread.graph, values)
         if as_node is not None:
             check_node(thread.graph, as_node)
+        if checkpoint_id is not None:  # LangGraph would begin with an empty state
+            await check_checkpoint(thread, checkpoint_id)
         config = await update_state(thread.graph, thread.config_at(checkpoint_id), Injection(values, as_node))
         return str(config.get("configurable", {}).get("checkpoint_id"))
 

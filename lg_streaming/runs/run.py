@@ -46,6 +46,8 @@ class GraphRun:
         """Position before the run's first update; None for the beginning of the execution."""
         self.is_open: bool = False
         """True once the run was opened, also after its end; False while it waits for an earlier run."""
+        self.rolled_back: frozenset[str] = frozenset()
+        """Ids of the earlier runs whose changes were taken back for this run."""
         self.on_cancel: Callable[[str | None], Awaitable[bool]] = lambda reason: hub.cancel(
             execution_id, reason, run_id=run_id
         )

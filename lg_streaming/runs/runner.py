@@ -369,8 +369,7 @@ class GraphRunner(RunCommands):
         hub, request = self._hub, driver.request
         execution_id, cancelled = request.execution_id, set[str]()
         driver.enter_queue()
-        if (fleet := hub.log.fleet) is not None:
-            fleet.publish("cancel_waiting_runs", {"execution_id": execution_id})
+        self._publish_cancel(execution_id)
         while True:
             earlier = self._order.before(driver)
             if driver_var.get() in earlier:
@@ -400,6 +399,16 @@ class GraphRunner(RunCommands):
             await checkpointer.adelete_thread(request.thread_id)
         else:
             driver.begin_at(before)
+        driver.run.rolled_back = frozenset(cancelled)
+
+    def cancel_all_waiting(self, execution_id: str) -> None:
+        """Cancel the runs that wait for the end of the open run of an execution, in all processes."""
+        self._on_cancel_waiting({"execution_id": execution_id})
+        self._publish_cancel(execution_id)
+
+    def _publish_cancel(self, execution_id: str) -> None:
+        if (fleet := self._hub.log.fleet) is not None:
+            fleet.publish("cancel_waiting_runs", {"execution_id": execution_id})
 
     def _on_cancel_waiting(self, payload: Any) -> None:
         for driver in self._order.all():

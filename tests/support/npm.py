@@ -198,6 +198,8 @@ async def run_checks(
     node = node or shutil.which("node")
     if node is None:
         raise NodeError("node is not installed: `make wires` installs it, or `apt-get install nodejs npm`")
+    if packages is None:
+        check_packages(script.parent)
     with _placed(script, packages) as path:
         process = await asyncio.create_subprocess_exec(
             *(node, path.name, *arguments),
@@ -222,6 +224,12 @@ async def run_checks(
     ended = Check(SCRIPT_ENDS, end.endswith(" 0"), f"{end}:\n{checks.output[-4000:]}")
     checks.found.setdefault(ended.name, ended)
     return checks
+
+
+def check_packages(folder: Path) -> None:
+    """Raise NodeError with what to do if the packages of a folder of scripts are not installed."""
+    if (folder / "package.json").exists() and not (folder / "node_modules").is_dir():
+        raise NodeError(f"{folder}/node_modules is missing: run `make js` (or `npm install` there)")
 
 
 @contextmanager

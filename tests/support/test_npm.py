@@ -137,3 +137,10 @@ async def test_without_packages_the_script_runs_in_its_place(tmp_path: Path) -> 
     (tmp_path / "check.mjs").write_text("console.log(JSON.stringify({ check: process.cwd(), passed: true }));")
     checks = await run_checks(tmp_path / "check.mjs", node=shutil.which("node"))
     assert checks[str(tmp_path)].passed
+
+
+async def test_missing_packages_are_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text("{}")
+    (tmp_path / "checks.mjs").write_text('import "left-out";')
+    with pytest.raises(NodeError, match="make js"):
+        await run_checks(tmp_path / "checks.mjs")

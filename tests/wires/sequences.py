@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from lg_streaming.codec import Codec, add_position
 from lg_streaming.events import Priority, Scope
 from lg_streaming.log.base import StoredUpdate
-from tests.wires.recordings import EXECUTION, Recording
+from tests.wires.recordings import EXECUTION, Recording, in_short
 
-__all__ = ["sequences"]
+__all__ = ["sequences", "updates"]
 
 EPOCH = "5e9dc0de"
 _CODEC = Codec()
@@ -218,3 +218,15 @@ def sequences(draw: st.DrawFn) -> Recording:
     if run.records[-1].type != "workflow_interrupted" and draw(st.booleans()):
         run.whole("r-2")
     return Recording("made up", run.records)
+
+
+class Updates(list[StoredUpdate]):
+    """The updates of an execution, which hypothesis prints in short."""
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(f"<{in_short(self)}>")
+
+
+def updates() -> st.SearchStrategy[Updates]:
+    """The updates of `sequences` alone."""
+    return sequences().map(lambda made: Updates(made.records))

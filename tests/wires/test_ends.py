@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 from collections.abc import AsyncIterator, Generator
 from dataclasses import replace
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -17,6 +19,7 @@ from fastapi import FastAPI
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lg_streaming.types import WireName
 from tests.wires.all_wires import CASES, WIRES, all_wires, bearer
@@ -37,7 +40,7 @@ async def end_of(parts: AsyncIterator[str]) -> tuple[str, str]:
     """Read a stream to its end: return how it ended, and its text."""
     text = ""
     try:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             async for part in parts:
                 text += part
     except httpx2.RemoteProtocolError:
@@ -57,8 +60,7 @@ async def test_at_shutdown(wire: WireName, middleware: bool) -> None:
         app.add_middleware(BaseHTTPMiddleware, dispatch=pass_through)
     with all_wires(app) as place:
         place.open_run("cut")
-        plain = {"Accept-Encoding": "identity"}
-        async with reading(place, stream_of(wire), "cut", plain) as answer:
+        async with reading(place, stream_of(wire), "cut") as answer:
             await until(lambda: place.gateway.connections)
             stopping = asyncio.create_task(asyncio.to_thread(place.server.stop))
             how, text = await end_of(answer.aiter_text())
@@ -67,6 +69,53 @@ async def test_at_shutdown(wire: WireName, middleware: bool) -> None:
     assert seconds < 4
     if wire == "durable-streams":
         assert "streamClosed" not in text
+
+
+class _Holding:
+    """Middleware whose `send` returns a moment after it has passed a message of one type on, as those with a queue do.
+
+    Attributes:
+        holds: Set once `send` has passed such a message on, and has not returned.
+        sent: Types of the messages that were passed on.
+    """
+
+    def __init__(self, app: ASGIApp, held: str) -> None:
+        self._app = app
+        self._held = held
+        self.holds = threading.Event()
+        self.sent: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def hold(message: Message) -> None:
+            await send(message)
+            self.sent.append(message["type"])
+            if message["type"] == self._held:
+                self.holds.set()
+                await asyncio.sleep(0.2)
+
+        await self._app(scope, receive, hold if scope["type"] == "http" else send)
+
+
+@pytest.mark.parametrize("held", ["http.response.start", "http.response.body"])
+@pytest.mark.parametrize("wire", WIRES)
+async def test_nothing_comes_twice_at_shutdown(wire: WireName, held: str) -> None:
+    app = FastAPI()
+    found: list[_Holding] = []
+
+    def holding(inner: ASGIApp) -> _Holding:
+        found.append(_Holding(inner, held))
+        return found[0]
+
+    app.add_middleware(cast("Any", holding))
+    with all_wires(app) as place:
+        place.open_run("twice")
+        async with reading(place, stream_of(wire), "twice") as answer:
+            await until(found[0].holds.is_set)
+            stopping = asyncio.create_task(asyncio.to_thread(place.server.stop))
+            how, text = await end_of(answer.aiter_text())
+            await stopping
+    assert how == HOW[wire], text
+    assert found[0].sent.count("http.response.start") == 1
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -112,7 +161,7 @@ async def test_a_reader_that_does_not_read_is_cut_off(wire: WireName) -> None:
             await loop.sock_connect(line, (place.server.host, place.server.port))
             await loop.sock_sendall(line, head.encode() + content)
             await until(lambda: place.gateway.connections)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 while place.gateway.connections:
                     place.module.hub.publish("slow", "token", {"content": "x" * 200_000})
                     place.module.hub.publish("slow", "custom", {"name": "x", "data": "x" * 200_000})

@@ -72,7 +72,9 @@ kept
 the end"""
 
 
-@pytest.mark.parametrize("options", [[], ["-n2"]], ids=["one process", "workers"])
+@pytest.mark.parametrize(
+    "options", [[], pytest.param(["-n2"], marks=pytest.mark.wires)], ids=["one process", "workers"]
+)
 def test_the_outcomes_of_tests_become_tables_of_their_wire(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:

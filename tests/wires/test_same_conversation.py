@@ -35,6 +35,8 @@ EXACT = {"native", "durable-streams"}
 """Wires that carry our updates unchanged."""
 NO_IDS = {"ai-sdk"}
 """Wires whose texts have no id of their message."""
+RELOADED = {"ag-ui"}
+"""Wires whose page is loaded anew at each connection: one that was lost in a try that failed has a part of its text."""
 NO_END = {"langgraph"}
 """Wires on which a cancelled run ends like a complete one."""
 
@@ -69,7 +71,10 @@ def check(name: str, seen: Conversation, records: Sequence[StoredUpdate]) -> Non
     valid, sent = Conversation.of(records), Conversation.of(records, takes_back=False)
     texts = identified(seen.texts, sent.texts) if name in NO_IDS else seen.texts
     assert valid.texts.items() <= texts.items()
-    assert texts.items() <= sent.texts.items()
+    if name in RELOADED:
+        assert all(sent.texts[id_].startswith(text) for id_, text in texts.items())
+    else:
+        assert texts.items() <= sent.texts.items()
     if name in EXACT:
         assert seen == valid
     if name in NO_IDS:

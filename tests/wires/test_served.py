@@ -22,7 +22,7 @@ async def end_of(answer: httpx2.Response) -> str:
     """Read a stream to its end, and return how it ended: httpx2 reports a broken connection, and a reset stream."""
     text = ""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             async for part in answer.aiter_text():
                 text += part
     except httpx2.ProtocolError:
@@ -51,7 +51,7 @@ async def test_at_a_signal_each_wire_ends_in_its_own_way(pki: Pki) -> None:
                     answer = await stack.enter_async_context(opened)
                     assert answer.http_version == "HTTP/2"
                     reading[wire] = asyncio.create_task(end_of(answer))
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(20):
                     while (await http.get("/open")).json() != len(WIRES):
                         await asyncio.sleep(0.05)
             seconds = await asyncio.to_thread(server.stop)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from lg_streaming.errors import BadRequestError, StreamingError
 from lg_streaming.gateway.http.endpoint import json_body
 from lg_streaming.gateway.session.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
@@ -17,7 +19,28 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.http.context import HttpContext
     from lg_streaming.types import WireName
 
-__all__ = ["Wire"]
+__all__ = ["Wire", "output_of", "results_of_stopped"]
+
+_NO_RESULT: Final = "the call was stopped and has no result"
+
+
+def results_of_stopped(call_ids: Iterable[str]) -> list[dict[str, Any]]:
+    """Return a result for each tool call of a stopped run that has none: models refuse a thread without them."""
+    return [{"type": "tool", "tool_call_id": each, "content": _NO_RESULT, "status": "error"} for each in call_ids]
+
+
+def output_of(value: Any, call_id: str) -> Any:
+    """Return the output of a tool. Of a `Command` it is the content of the call's message, if there is one."""
+    update = _members(_members(value).get("update"))
+    messages: Any = update.get("messages") if "goto" in _members(value) else None
+    for each in map(_members, cast("list[Any]", messages) if isinstance(messages, list) else ()):
+        if each.get("type") == "tool" and each.get("tool_call_id") == call_id and "content" in each:
+            return each["content"]
+    return value
+
+
+def _members(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 class Wire(ABC):
@@ -79,7 +102,7 @@ class Wire(ABC):
         """Return the name of the graph to start: the one named, that of the settings, or the only one.
 
         Raises:
-            BadRequestError: If there are several, and none is named.
+            BadRequestError: If there are several, and none is named. If the settings name one that does not exist.
         """
         runner = self._context.gateway.remote_runner
         graphs = list(runner.graphs) if runner is not None else []
@@ -90,4 +113,6 @@ class Wire(ABC):
                 if graphs
                 else "no graph is registered: set streaming.graphs[name] = graph"
             )
+        if not named and name not in graphs:
+            raise BadRequestError(f"wires.graph is {name!r:.80}, which is not in streaming.graphs: register it")
         return name

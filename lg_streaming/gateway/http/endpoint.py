@@ -14,11 +14,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from lg_streaming.errors import BadRequestError, MethodError, StreamingError, TooLargeError
+from lg_streaming.errors import BadRequestError, MethodError, OriginError, StreamingError, TooLargeError
 from lg_streaming.events import check_execution_id
 from lg_streaming.gateway.auth.url_credentials import take_credentials, token_refused
 from lg_streaming.gateway.protocol.registry import check_nesting
 from lg_streaming.gateway.protocol.responses import error_response, isolate
+from lg_streaming.observability.logs import log_event
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 logger: logging.Logger = logging.getLogger(__name__)
+_events: logging.Logger = logging.getLogger("lg_streaming.gateway")
 
 Handle = Callable[[Request, "Peer"], Awaitable[Response]]
 
@@ -160,6 +162,8 @@ class Endpoint:
             response = await self._handle(request, peer)
         except StreamingError as error:
             response = self._describe_error(error)
+            if isinstance(error, OriginError):
+                _log_refusal(error)
             if isinstance(error, MethodError):
                 response.headers["Allow"] = self._allow
             if isinstance(error, TooLargeError) and request.scope["http_version"] in {"1.0", "1.1"}:
@@ -187,6 +191,11 @@ class Endpoint:
     def _options(self, peer: Peer, headers: Mapping[str, str]) -> Response:
         """Answer a preflight request of a browser."""
         refused = peer.origin is not None and not peer.is_same_origin and not headers
+        if refused:
+            try:
+                self._policy.check_origin(peer)
+            except OriginError as error:
+                _log_refusal(error)
         response = Response(
             status_code=403 if refused else 204,
             headers={
@@ -199,6 +208,11 @@ class Endpoint:
         )
         isolate(response)
         return response
+
+
+def _log_refusal(error: OriginError) -> None:
+    """Log a refused page: its browser hides the answer from it."""
+    log_event(_events, logging.INFO, "gateway.origin.refused", code=error.code, reason=error.message)
 
 
 # ---------------------------------------------------------------- what a request brings

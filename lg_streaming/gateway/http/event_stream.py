@@ -178,6 +178,7 @@ class EventStream(Response):
         self._pump: asyncio.Task[None] | None = None
         self._send: Send | None = None
         self._last_words = b""
+        self._stopping: asyncio.Future[StreamingError | str] | None = None
         self._code: int | None = None
         self._coder: Coder | None = None
         self._coded = b""
@@ -191,18 +192,14 @@ class EventStream(Response):
     def close_for_restart(self) -> None:
         """See `Closable.close_for_restart`."""
         self._code = ServerRestartError.code
-        self._end_with("server_restart")
+        self._stop("server_restart")
 
-    def _end_with(self, event: str) -> None:
-        """End the stream with an event that has the time to reconnect."""
-        retry_ms = self._lifecycle.retry_ms()
-        self._last_words = self.encoder.on_restart(event, retry_ms)
-        self._breaks = self.encoder.cuts
-        self._stop_delivery()
-
-    def _stop_delivery(self) -> None:
-        if self._pump is not None:
-            self._pump.cancel()
+    def _stop(self, reason: StreamingError | str) -> None:
+        """Stop the delivery, for an error or for an event that has the time to reconnect."""
+        if self._stopping is not None and not self._stopping.done():
+            self._stopping.set_result(reason)
+            if self._pump is not None and not self._writing.locked():
+                self._pump.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the stream until it ends, the client leaves, or the server stops."""
@@ -215,6 +212,7 @@ class EventStream(Response):
         self._transport = current_transport(receive)
         if self._transport is not None:
             self._transport.set_user_timeout(2 * self._context.gateway.settings.limits.send_timeout)
+        stopping = self._stopping = asyncio.get_running_loop().create_future()
         self._context.streams.add(self)
         self._pump = asyncio.create_task(self._deliver(), name="lg_streaming.sse")
         leaving = asyncio.create_task(wait_disconnected(receive), name="lg_streaming.sse.leaving")
@@ -223,10 +221,9 @@ class EventStream(Response):
             if self._max_duration is not None:
                 timers.set("end", self._max_duration, self._time_out)
             timers.start()
-            await asyncio.wait({self._pump, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            await timers.close()  # a keep-alive that waits for the client must not mix with the end
+            await asyncio.wait({self._pump, leaving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not leaving.done():
-                await self._finish(send, leaving)
+                await self._finish(send, timers, leaving)
             elif self._on_leave is not None and not self._pump.done():
                 await self._on_leave()
         finally:
@@ -241,11 +238,11 @@ class EventStream(Response):
 
     def _on_due(self, event: TimerEvent) -> None:
         if event.close is not None:
-            self._fail(event.close)
-            self._stop_delivery()
+            self._code = event.close.code
+            self._stop(event.close)
 
     def _time_out(self) -> None:
-        self._end_with("timeout")
+        self._stop("timeout")
 
     async def _keep_alive(self) -> None:
         """Write a keep-alive, unless another write is in progress."""
@@ -253,24 +250,42 @@ class EventStream(Response):
             with contextlib.suppress(TimeoutError, OSError):  # the delivery or the disconnect ends the stream
                 await self._write(self.encoder.keep_alive)
 
-    async def _finish(self, send: Send, leaving: asyncio.Task[None]) -> None:
+    async def _finish(self, send: Send, timers: SessionTimers, leaving: asyncio.Task[None]) -> None:
         """End the response properly, if the client reads it."""
-        pump = self._pump
-        if pump is not None and not pump.done():
-            pump.cancel()
-            await asyncio.wait({pump})
-        last = self._last_words
-        if self._coder is not None:
-            # Bytes that were coded and not sent come first: the reader's decoder needs them.
-            last = self._coded + self._coder.finish(last)
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await self._stop_writing(timers)
+                last = self._last_words
+                if self._coder is not None:
+                    # Bytes that were coded and not sent come first: the reader's decoder needs them.
+                    last = self._coded + self._coder.finish(last)
                 await self._begin(send)  # if the server stops before the delivery began
                 await send({"type": "http.response.body", "body": last, "more_body": self._breaks})
         except TimeoutError:
             self.cut()
         if self._breaks:
             await self._break_off(leaving)
+
+    async def _stop_writing(self, timers: SessionTimers) -> None:
+        """Stop delivery and keep-alives after the write in progress.
+
+        A write that is cancelled may have passed its bytes on, and the reader's decoder must not get them twice.
+        """
+        pump, stopping = self._pump, self._stopping
+        async with self._writing:
+            await timers.close()
+            if pump is not None and not pump.done():
+                pump.cancel()
+                await asyncio.wait({pump})
+        if pump is None or pump.cancelled():
+            self._set_end(stopping.result() if stopping is not None and stopping.done() else StreamingError())
+
+    def _set_end(self, reason: StreamingError | str) -> None:
+        if isinstance(reason, StreamingError):
+            self._fail(reason)
+            return
+        self._last_words = self.encoder.on_restart(reason, self._lifecycle.retry_ms())
+        self._breaks = self.encoder.cuts
 
     async def _break_off(self, leaving: asyncio.Task[None]) -> None:
         """Close the connection without the end of the body, after the bytes that wait to be sent.
@@ -297,7 +312,8 @@ class EventStream(Response):
         send, subscription = self._send, self._subscription
         if send is None:
             return
-        await self._begin(send)
+        async with self._writing:
+            await self._begin(send)
         try:
             await self._write(self.first_words)
             encoder = self.encoder

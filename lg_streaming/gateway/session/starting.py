@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from lg_streaming.errors import BadRequestError, ForbiddenError
 from lg_streaming.gateway.auth.policy import GRAPH_PREFIX
+from lg_streaming.observability.logs import log_event
 from lg_streaming.runs import RemoteConfig, RemoteStart
 
 if TYPE_CHECKING:
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.runs import GraphRun
 
-__all__ = ["execution_url", "forbidden_id", "list_graphs", "start_graph", "start_run"]
+__all__ = ["execution_url", "forbidden_id", "list_graphs", "log_refusal", "start_graph", "start_run"]
+
+logger: logging.Logger = logging.getLogger("lg_streaming.gateway")
 
 _RESERVED: Final = ("room:", GRAPH_PREFIX)
 _NO_ID: Final = "there is no such execution, or it is not yours: leave the id out for a new one, or have it granted"
@@ -65,6 +69,8 @@ async def start_graph(session: Session, request: RemoteStart, *, own_ids: Contai
     runner = session.context.remote_runner
     allowed = await session.policy.allows_start(session.principal, request.graph, session.peer)
     if not allowed or runner is None or request.graph not in runner.graphs:
+        missing = "streaming.graphs has no such graph" if allowed else "neither a grant nor authorize allows its start"
+        log_refusal(session, f"{request.graph!r:.80}: {missing}")
         raise ForbiddenError("there is no such graph, or you may not start it")
     for name in dict.fromkeys((request.execution_id, request.thread_id)):
         if name is not None and (name not in own_ids or await session.hub.describe(name) is not None):
@@ -93,9 +99,20 @@ async def _check_id(session: Session, message: RemoteStart, name: str) -> None:
     state = await session.hub.describe(name)
     owner = state.owner if state is not None else None
     if not await policy.allows_start_in(principal, message.graph, name, owner, address=address):
+        log_refusal(
+            session,
+            f"the execution {name!r:.80} has another owner"
+            if owner is not None
+            else f"the caller chose the id {name!r:.80}: its grant's 'executions' lack it",
+        )
         raise forbidden_id(name)
     if state is not None and (owner is None or message.if_running in _INTERFERES):
         await policy.check(principal, "control", name, owner, address=address)
+
+
+def log_refusal(session: Session, reason: str) -> None:
+    """Log the reason of a refusal, which the answer withholds from the caller."""
+    log_event(logger, logging.INFO, "gateway.start.refused", subject=session.principal.subject, reason=reason)
 
 
 def _request(message: StartExecution) -> RemoteStart:

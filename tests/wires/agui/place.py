@@ -189,7 +189,7 @@ def driven_app(module: StreamingModule, gates: Gates) -> FastAPI:
                 for stream in [each for each in streams if each._subscription.execution_id == asked["thread"]]:
                     stream.cut() if asked["how"] == "break" else stream.close_for_restart()
             case "ended":
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     while await describe(asked["thread"]) in {"running", "unknown"}:
                         await asyncio.sleep(0.01)
                 return {"state": await describe(asked["thread"])}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lg_streaming.events import Scope
@@ -20,7 +20,7 @@ from tests.support.npm import run_checks
 from tests.wires.agui.translating import parts_of, requests, stream
 from tests.wires.conversation import Conversation
 from tests.wires.recordings import EXECUTION, RECORDINGS, Recording, record_all
-from tests.wires.sequences import sequences
+from tests.wires.sequences import updates
 
 JS = Path(__file__).parent / "js"
 MODERN = Reading(thread_id=EXECUTION, run_id="r-1", log_run_id=None)
@@ -67,7 +67,8 @@ def test_a_recorded_run_keeps_the_order_and_its_text(recorded: dict[str, Recordi
     assert set(results) == (set(expected.calls) if name == "rejection" else served)  # the graph itself rejects
 
 
-@given(records=sequences(), cuts=st.lists(st.integers(1, 80), max_size=6), client=st.sampled_from(["new", "old"]))
+@settings(max_examples=25)
+@given(records=updates(), cuts=st.lists(st.integers(1, 80), max_size=6), client=st.sampled_from(["new", "old"]))
 def test_made_up_runs_keep_the_order(records: list[StoredUpdate], cuts: list[int], client: str) -> None:
     whole = list(requests(records, LIKE[client]))
     cut = list(requests(records, LIKE[client], cuts))
@@ -77,7 +78,8 @@ def test_made_up_runs_keep_the_order(records: list[StoredUpdate], cuts: list[int
     assert {id_: shown.get(id_) for id_ in expected.texts} == expected.texts
 
 
-@given(records=sequences(), cuts=st.lists(st.integers(1, 80), max_size=6), start=st.integers(0, 60))
+@settings(max_examples=25)
+@given(records=updates(), cuts=st.lists(st.integers(1, 80), max_size=6), start=st.integers(0, 60))
 def test_a_replay_has_the_text_of_the_run_once(records: list[StoredUpdate], cuts: list[int], start: int) -> None:
     run_id = records[-1].scope.run_id
     part = [each for each in records if each.scope.run_id == run_id]
@@ -92,7 +94,8 @@ def test_a_replay_has_the_text_of_the_run_once(records: list[StoredUpdate], cuts
         assert expected.get(id_, text).endswith(text)
 
 
-@given(records=sequences(), start=st.integers(1, 80), missing=st.integers(1, 20))
+@settings(max_examples=25)
+@given(records=updates(), start=st.integers(1, 80), missing=st.integers(1, 20))
 def test_a_gap_in_the_middle_keeps_the_order(records: list[StoredUpdate], start: int, missing: int) -> None:
     _, part = next(parts_of(records))
     start = min(start, len(part) - 1)

@@ -13,9 +13,11 @@ import httpx2
 import jwt
 import pytest
 from ag_ui.core import Message, RunAgentInput, UserMessage
+from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 
-from tests.wires.agui.place import Gates, Place, chat, place
+from tests.wires.agui.place import Gates, Place, State, chat, place
 from tests.wires.agui.rules import checked, events_in
 
 if TYPE_CHECKING:
@@ -103,6 +105,7 @@ def resume(*answers: Any, status: str = "resolved") -> dict[str, Any]:
 
 
 def interrupts(events: list[dict[str, Any]]) -> list[str]:
+    assert events[-1]["type"] == "RUN_FINISHED", events[-1]
     return [each["id"] for each in events[-1]["outcome"]["interrupts"]]
 
 
@@ -222,6 +225,18 @@ async def test_a_quiet_stream_has_comments() -> None:
 
 
 # ---------------------------------------------------------------- interrupts
+async def test_a_question_closes_calls_without_a_result(running: Place) -> None:
+    first = await events_of(running.url, body("unanswered", "page"))
+    shown = next(each["messages"] for each in first if each["type"] == "MESSAGES_SNAPSHOT")
+    again = {"id": "u-2", "role": "user", "content": "never mind"}
+    events = await events_of(running.url, body("unanswered", messages=[*shown, again]))
+    results = [each["toolCallId"] for each in events if each["type"] == "TOOL_CALL_RESULT"]
+    assert results == [shown[-1]["toolCalls"][0]["id"]]
+    after = next(each["messages"] for each in events if each["type"] == "MESSAGES_SNAPSHOT")
+    assert [each["role"] for each in after] == ["user", "assistant", "tool", "user", "assistant"]
+    assert "no result" in after[2]["error"]
+
+
 async def test_answers_to_some_of_the_interrupts_leave_the_others_open(running: Place) -> None:
     asked = await events_of(running.url, body("some", "ask twice"))
     first, second = interrupts(asked)
@@ -266,6 +281,27 @@ async def test_an_interrupt_is_answered_after_a_restart() -> None:
 
 
 # ---------------------------------------------------------------- replays
+def two_writers(_: Gates) -> Any:
+    """A graph of two nodes, each of which writes a message without a model."""
+
+    async def write(state: State) -> dict[str, Any]:
+        return {"messages": [AIMessage(f"There were {len(state['messages'])} messages.")]}
+
+    builder = StateGraph(State)
+    builder.add_node("first", write)
+    builder.add_node("second", write)
+    builder.add_edge(START, "first")
+    builder.add_edge("first", "second")
+    return builder.compile(checkpointer=InMemorySaver())
+
+
+async def test_a_message_that_a_node_wrote_ends_with_the_node() -> None:
+    with place(two_writers) as it:
+        events = [each["type"] for each in await events_of(it.url, body("written", "hello"))]
+    order = [each for each in events if each in {"TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "STEP_FINISHED"}]
+    assert order == ["TEXT_MESSAGE_START", "TEXT_MESSAGE_END", "STEP_FINISHED"] * 2
+
+
 async def test_two_readers_get_equal_events(running: Place) -> None:
     connect = f"{running.url}/connect"
     async with reading(running.url, body("equal", "slow equal")) as stream:

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lg_streaming.codec import Codec, add_position
+from lg_streaming.events import Scope
 from lg_streaming.gateway.dialects.ai_sdk.encoder import Form, UiMessageStream
 from lg_streaming.globs import Globs
 from lg_streaming.log.base import StoredUpdate
 from tests.wires.ai_sdk.reader import Reader, chunks_of
 from tests.wires.conversation import Conversation
 from tests.wires.recordings import EXECUTION, RECORDINGS, Recording, record_all
-from tests.wires.sequences import Run, sequences
+from tests.wires.sequences import Run, updates
 
 ENDS = {"workflow_complete", "workflow_error", "workflow_cancelled", "workflow_abandoned"}
 
@@ -89,7 +91,8 @@ def test_a_recorded_run(name: str, sizes: Sequence[int]) -> None:
         check_same(message, records)
 
 
-@given(sequences(), st.lists(st.integers(1, 9), max_size=20), st.sampled_from(["live", "replay", "5", "7"]))
+@settings(max_examples=25)
+@given(updates(), st.lists(st.integers(1, 9), max_size=20), st.sampled_from(["live", "replay", "5", "7"]))
 def test_made_up_runs(records: list[StoredUpdate], sizes: list[int], form: str) -> None:
     first = first_message(records)
     if form in {"5", "7"}:
@@ -102,7 +105,8 @@ def test_made_up_runs(records: list[StoredUpdate], sizes: list[int], form: str) 
         assert not message.transient
 
 
-@given(sequences(), st.integers(1, 60), st.lists(st.integers(1, 9), max_size=9))
+@settings(max_examples=25)
+@given(updates(), st.integers(1, 60), st.lists(st.integers(1, 9), max_size=9))
 def test_a_stream_that_begins_in_a_gap(records: list[StoredUpdate], start: int, sizes: list[int]) -> None:
     rest = first_message(records)[start:]
     if rest:
@@ -146,3 +150,25 @@ def test_an_approved_call_that_the_graph_leaves_out_is_closed() -> None:
     assert start
     assert [each["state"] for each in message.calls] == ["output-available"]
     assert message.calls[0]["output"] is None
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_shortened_input_replaces_no_whole_one(streamed: bool) -> None:
+    long, scope = "q" * 2_000, Scope(run_id="r", node_id="n", message_id="m")
+    call = {"tool": "search", "tool_call_id": "c", "index": 0}
+    updates: list[tuple[str, Any]] = [
+        ("tool_args", {**call, "args": f'{{"query":"{long}"}}'}),
+        ("tool_start", {**call, "input": {"query": long}}),
+        ("tool_complete", {**call, "input": {"query": long}, "output": "found"}),
+    ]
+    codec, records = Codec(max_bytes=1_000), list[StoredUpdate]()
+    for name, data in updates if streamed else updates[1:]:
+        options: dict[str, Any] = {"scope": scope, "priority": "medium", "timestamp": 1.0}
+        for body in codec.encode_fitting(EXECUTION, name, codec.encode_data(name, data), **options)[1]:
+            seq = len(records) + 1
+            records.append(StoredUpdate(name, scope, "medium", 1.0, add_position(body, seq, "1"), None, seq, "1"))
+    encoder = UiMessageStream(Form(), run_id="r")
+    body = encoder.encode(EXECUTION, records).wire + encoder.on_end(None, run_is_over=True, state="completed")
+    (part,) = Reader().read(chunks_of(body)).calls
+    assert (part["input"]["query"] == long) is streamed
+    assert part["output"] == "found"

@@ -52,11 +52,11 @@ class Chat:
         return {"id": self.id, "graph": self.graph, "trigger": "submit-message", "messages": self.messages, **more}
 
     async def post(self, **more: Any) -> httpx2.Response:
-        async with httpx2.AsyncClient(timeout=10) as http:
+        async with httpx2.AsyncClient(timeout=20) as http:
             return await http.post(self.url, json=self.body(**more), headers=self.headers)
 
     async def get(self, method: str = "GET") -> httpx2.Response:
-        async with httpx2.AsyncClient(timeout=10) as http:
+        async with httpx2.AsyncClient(timeout=20) as http:
             return await http.request(method, f"{self.url}/{self.id}/stream", headers=self.headers)
 
     async def ask(self, text: str = "one") -> Reader:
@@ -79,7 +79,7 @@ class Chat:
         """Send a question, and wait for the first text."""
         self.messages.append(question(text))
         async with (
-            httpx2.AsyncClient(timeout=10) as http,
+            httpx2.AsyncClient(timeout=20) as http,
             http.stream("POST", self.url, json=self.body(), headers=self.headers) as answer,
         ):
             assert answer.status_code == 200
@@ -214,7 +214,7 @@ async def test_two_processes_share_a_chat(two: tuple[Place, Place]) -> None:
     async with chat.begun() as stream:
         second = Chat(other, "gated", id=chat.id)
         resumed = asyncio.create_task(second.get())
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             while not other.module.gateway.connections:
                 await asyncio.sleep(0.01)
         await drive(one, chat.id, "open")
@@ -261,7 +261,7 @@ async def test_a_run_that_began_elsewhere_and_has_lost_its_beginning() -> None:
             hub.publish(chat.id, "token", {"content": f"t{number} ", "index": number}, scope=scope)
         hub.publish(chat.id, "tool_complete", {"tool": "weather", "tool_call_id": "c-1", "output": "rain"})
         reading = asyncio.create_task(chat.get())
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             while not it.module.gateway.connections:
                 await asyncio.sleep(0.01)
         hub.publish(chat.id, "token", {"content": "the end", "index": 80}, scope=scope)
@@ -291,7 +291,7 @@ async def test_a_continued_message_is_replayed_from_its_first_run(running: Place
     before = len(waiting.parts)
     parts = waiting.output(waiting.calls[0]["toolCallId"], {"city": "Oslo"})
     live = asyncio.create_task(chat.answer(parts))
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(20):
         while (replay := await chat_text(chat, "Done")) is None:
             await asyncio.sleep(0.01)
     message = await live
@@ -303,7 +303,7 @@ async def test_a_continued_message_is_replayed_from_its_first_run(running: Place
 
 async def chat_text(chat: Chat, words: str) -> str | None:
     """Return the replay of a chat, whose gate opens when these words are in it; None before its run has begun."""
-    async with httpx2.AsyncClient(timeout=10) as http, http.stream("GET", f"{chat.url}/{chat.id}/stream") as answer:
+    async with httpx2.AsyncClient(timeout=20) as http, http.stream("GET", f"{chat.url}/{chat.id}/stream") as answer:
         if answer.status_code == 204:
             return None
         stream = Streaming(answer)
@@ -319,7 +319,7 @@ async def test_the_body_of_the_data_stream_runtime(running: Place) -> None:
     texts = [{"type": "text", "text": "one"}]
     messages: list[Any] = [{"role": "user", "content": texts}]
     body: dict[str, Any] = {"graph": "location", "threadId": thread, "messages": messages, "tools": {}}
-    async with httpx2.AsyncClient(timeout=10) as http:
+    async with httpx2.AsyncClient(timeout=20) as http:
         first = Reader().read(chunks_of((await http.post(f"{running.url}/api/chat", json=body)).content))
         call_id = first.calls[0]["toolCallId"]
         assistant: list[Any] = [{"type": "tool-call", "toolCallId": call_id, "toolName": "location", "input": {}}]
@@ -340,7 +340,7 @@ async def test_a_route_of_the_application_continues_a_message(running: Place) ->
     chat = Chat(running, "confirm")
     message = await chat.ask()
     asked = message.calls[0]["toolCallId"]
-    async with httpx2.AsyncClient(timeout=10) as http:
+    async with httpx2.AsyncClient(timeout=20) as http:
         place_of = f"{running.url}/executions/{chat.id}"
         position = (await http.get(place_of)).json()["position"]
         done = await http.post(f"{place_of}/responses", json={"prompt_id": asked, "response": True})

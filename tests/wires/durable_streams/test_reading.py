@@ -98,7 +98,7 @@ async def test_who_may_read(guarded: Place, query: str) -> None:
 
 async def test_an_event_stream_ends_cleanly_with_its_token(guarded: Place) -> None:
     # The settings forgive five seconds.
-    async with client() as http, asyncio.timeout(8):
+    async with client() as http, asyncio.timeout(20):
         answer = await http.get(f"{guarded.url}/alices?offset=-1&live=sse", headers=bearer("alice", lasts=-4))
         found = events_in(answer.text)
         assert found[0][0] == "data"
@@ -211,7 +211,7 @@ async def test_two_processes_share_a_log(two: tuple[Place, Place]) -> None:
     one.module.hub.open("shared")
     one.tokens("shared", 3)
     async with client() as http:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while "t2 " not in (answer := await http.get(f"{other.url}/shared")).text:
                 pass
         offset = answer.headers["stream-next-offset"]

@@ -1,8 +1,11 @@
+import json
 from collections.abc import Generator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from tests.support.redis_server import RedisServer
 from tests.wires.langgraph.places import place_of, serving
 from tests.wires.langgraph.python_checks import Place
 
@@ -20,3 +23,11 @@ def place(gates: Path) -> Generator[Place]:
     """A server that all tests of a module share: memory log, no authentication."""
     with serving(gates) as server:
         yield place_of(server, gates)
+
+
+@pytest.fixture(scope="module")
+def on_redis(gates: Path, shared_redis: RedisServer) -> Generator[Place]:
+    """A server with its log on Redis."""
+    settings = {"redis": {"prefix": f"lg-{uuid4().hex}"}}
+    with serving(gates, {"LOG": shared_redis.url, "SETTINGS": json.dumps(settings)}) as server:
+        yield Place(server.url, gates)

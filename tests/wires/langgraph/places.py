@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.node import node_executable
+from tests.support.npm import check_packages
 from tests.support.server import ServerProcess, serve_process
 from tests.wires.langgraph.python_checks import Place
 from tests.wires.results import Tested
@@ -42,6 +43,7 @@ def serving(gates: Path, env: Mapping[str, str] | None = None, **options: Any) -
 
 async def run_script(script: str, place: Place, **options: Any) -> dict[str, str | None]:
     """The errors of a script's checks, by their names; None for a check that passed."""
+    check_packages(JS)
     given = json.dumps({"reference": place.is_reference, **options})
     process = await asyncio.create_subprocess_exec(
         *(node_executable(), JS / script, place.url, place.gates, given),

@@ -13,7 +13,7 @@ import pytest
 from langgraph_sdk.errors import NotFoundError
 
 from tests.support.node import NodeClient, node_process
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import ServerProcess
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 from tests.wires.langgraph.graphs import open_gate
@@ -399,3 +399,17 @@ async def test_a_deleted_thread_takes_its_run_with_it(folder: Path) -> None:
             await client.threads.get_state(thread)
         with pytest.raises(NotFoundError):
             await client.runs.get(thread, run["run_id"])
+
+
+async def test_a_thread_whose_updates_are_lost_goes_on(folder: Path) -> None:
+    """Redis restarts without its data: the next run counts its updates from 1, and its reader gets the end."""
+    with redis_server() as lost:
+        async with fleet_of(folder, lost.url) as fleet, client_of(fleet.url) as client:
+            thread = (await client.threads.create())["thread_id"]
+            await client.runs.wait(thread, "agent", input=human("say one"))
+            lost.flush()
+            async with asyncio.timeout(20):
+                values = await client.runs.wait(thread, "agent", input=human("say two"))
+                frames = await read(client.runs.stream(thread, "agent", input=human("say three"), stream_mode=TUPLES))
+        assert [each["content"] for each in values["messages"]] == ["say one", "one", "say two", "two"]
+        assert only_text(frames) == "three"

@@ -222,10 +222,13 @@ async def test_queries_and_positions_that_make_no_sense(http: httpx2.AsyncClient
         "limit=1e9",
         "status=nope",
         "limit=99999999999999999999",
+        f"limit={'9' * 5_000}",
+        "limit=5&offset=1500",
     ):
-        response = await http.get(f"/threads/{thread}/runs?{query}")
-        assert response.status_code < 500
-        assert response.status_code == 200 or why_not_refused(response) is None
+        for list_ in ("runs", "history"):
+            response = await http.get(f"/threads/{thread}/{list_}?{query}")
+            assert response.status_code < 500
+            assert response.status_code == 200 or why_not_refused(response) is None
     assert why_not_refused(await http.post(f"/threads/{thread}/runs/{run}/cancel?action=explode")) is None
     assert why_not_refused(await http.post(f"/threads/{thread}/runs/{run}/cancel?wait=maybe")) is None
     assert why_not_refused(await http.get(f"/threads/{thread}/runs/{run}/stream?stream_mode=nope")) is None

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 
-from tests.support.redis_server import RedisServer
-from tests.wires.langgraph.places import check_all_passed, record, run_script, serving
+from tests.wires.langgraph.places import check_all_passed, record, run_script
 from tests.wires.langgraph.python_checks import ASYNC, SYNC, Place
 from tests.wires.langgraph.reference import reference_server
 from tests.wires.langgraph.test_stock_clients import CLIENTS
@@ -64,14 +61,6 @@ async def test_the_reference_passes(script: str, sdk: str, reference: Place) -> 
 @pytest.mark.parametrize("check", [*ASYNC, *SYNC], ids=lambda check: check.__name__)
 async def test_the_reference_passes_in_python(check: Check, reference: Place) -> None:
     await done(check, reference)
-
-
-@pytest.fixture(scope="module")
-def on_redis(gates: Path, shared_redis: RedisServer) -> Generator[Place]:
-    """A server with its log on Redis."""
-    settings = {"redis": {"prefix": f"lg-{uuid4().hex}"}}
-    with serving(gates, {"LOG": shared_redis.url, "SETTINGS": json.dumps(settings)}) as server:
-        yield Place(server.url, gates)
 
 
 @SCRIPTS

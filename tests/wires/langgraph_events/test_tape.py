@@ -17,7 +17,7 @@ from lg_streaming.gateway.dialects.langgraph.event_shapes import parse_event_id
 from lg_streaming.gateway.dialects.langgraph.tape import SLOTS, Tape
 from lg_streaming.log.base import StoredUpdate
 from tests.wires.recordings import EXECUTION, RECORDINGS, record_all
-from tests.wires.sequences import sequences
+from tests.wires.sequences import updates
 
 Event = dict[str, Any]
 ALL = Selection(CHANNELS)
@@ -233,20 +233,20 @@ _SELECTIONS = st.builds(
 
 
 @settings(max_examples=25)
-@given(sequences())
+@given(updates())
 def test_every_run(records: list[StoredUpdate]) -> None:
     check(events(records))
 
 
 @settings(max_examples=25)
-@given(sequences(), st.lists(_SELECTIONS, min_size=1, max_size=2))
+@given(updates(), st.lists(_SELECTIONS, min_size=1, max_size=2))
 def test_a_filter_leaves_events_out_and_changes_none(records: list[StoredUpdate], selections: list[Selection]) -> None:
     wanted = [event for event in events(records) if any(accepted(event, each) for each in selections)]
     assert events(records, *selections) == wanted
 
 
 @settings(max_examples=25)
-@given(sequences(), st.data())
+@given(updates(), st.data())
 def test_a_reader_continues_after_its_last_event(records: list[StoredUpdate], data: st.DataObject) -> None:
     found = events(records)
     cut = data.draw(st.integers(0, len(found) - 1))
@@ -254,7 +254,7 @@ def test_a_reader_continues_after_its_last_event(records: list[StoredUpdate], da
 
 
 @settings(max_examples=25)
-@given(sequences(), st.data())
+@given(updates(), st.data())
 def test_pages_do_not_change_the_tape(records: list[StoredUpdate], data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(0, len(records)), max_size=5)))
     tape, whole = tape_of(), tape_of().encode(EXECUTION, records)
@@ -264,7 +264,7 @@ def test_pages_do_not_change_the_tape(records: list[StoredUpdate], data: st.Data
 
 
 @settings(max_examples=25)
-@given(sequences(), st.data())
+@given(updates(), st.data())
 def test_filters_that_come_later(records: list[StoredUpdate], data: st.DataObject) -> None:
     """A connection with two subscriptions has one tape, whose filters change."""
     at = data.draw(st.integers(0, len(records)))
@@ -278,7 +278,7 @@ def test_filters_that_come_later(records: list[StoredUpdate], data: st.DataObjec
 
 
 @settings(max_examples=25)
-@given(sequences(), st.data())
+@given(updates(), st.data())
 def test_a_reader_after_a_gap_gets_events_of_the_whole_tape(records: list[StoredUpdate], data: st.DataObject) -> None:
     """A message whose beginning is missing is left out, and comes with the next values."""
     at = data.draw(st.integers(0, len(records) - 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.gateway.dialects.agui.messages import (
@@ -16,6 +16,7 @@ from lg_streaming.gateway.dialects.agui.messages import (
     tool_calls,
 )
 from lg_streaming.gateway.dialects.agui.patch import is_equal
+from lg_streaming.gateway.dialects.wire import results_of_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +30,7 @@ __all__ = ["Conversation", "Turn", "open_prompts"]
 
 _SENT: Final = frozenset({"user", "system", "developer", "tool"})
 """Roles of the messages that a page adds to a conversation."""
-_SAID: Final = frozenset({"human", "ai"})
+_SAID: Final = ("human", "ai")
 _OWN_FIELDS: Final = frozenset({"messages", "tools", "context", "ag-ui", "copilotkit"})
 """Fields of a graph's input that are not of the page's state."""
 _REMOVE_ALL: Final[Json] = {"type": "remove", "content": "", "id": "__remove_all__"}
@@ -106,7 +107,17 @@ class Conversation:
 
         A request has the whole conversation. It replaces a message that has the same id and another content, or that
         is missing in it after a known one. A request without any known message only adds: its page has been reloaded.
+        A question after calls without results closes them.
         """
+        turn = self._turn(request)
+        if turn.replaced is not None or not _has_user(turn.messages):
+            return turn
+        asked, answered = self.calls()
+        closed = answered | {id_of(each.get("tool_call_id")) for each in turn.messages}
+        stopped = results_of_stopped(each for each in asked if each not in closed)
+        return replace(turn, messages=[*stopped, *turn.messages]) if stopped else turn
+
+    def _turn(self, request: RunInput) -> Turn:
         sent, present = request.messages, self.messages
         shown = {id_of(each.get("id")): each for each in messages_in(self.shown)}
         if not present:

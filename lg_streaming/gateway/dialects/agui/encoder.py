@@ -30,7 +30,7 @@ __all__ = ["AgUiEncoder"]
 _VERSION: Final = "1.0"
 _SILENT: Final = frozenset({"workflow_start", "llm_start", "tool_interrupted", "updates", "values", "messages"})
 """Types without an event: the state, and the messages in it, have events of their own."""
-_PLAIN_STATUS: Final = frozenset({"running", "resumed"})
+_PLAIN_STATUS: Final = ("running", "resumed")
 _ENDED: Final[Mapping[str, str]] = {
     "completed": "workflow_complete",
     "failed": "workflow_error",
@@ -268,7 +268,7 @@ class AgUiEncoder:
         words.append(event("STEP_STARTED", {"stepName": step}, record.timestamp))
 
     def _read_node_end(self, record: StoredUpdate, data: Any, words: Words) -> None:
-        self._texts.close_unnamed(record.scope, words)
+        self._texts.close_node(record.scope, words)
         place = _root_node(record, data)
         if place is None:
             return
@@ -296,7 +296,7 @@ class AgUiEncoder:
     def _read_message(self, record: StoredUpdate, data: Any, words: Words) -> None:
         fields = members(data)
         text = text_of(fields.get("content"))
-        if text and fields.get("role") in {"ai", "assistant"}:
+        if text and fields.get("role") in ("ai", "assistant"):
             message_id = record.scope.message_id or f"{record.scope.run_id or 'message'}-{record.seq}"
             if message_id not in self._texts.known:
                 self._texts.add_whole(message_id, text, words)

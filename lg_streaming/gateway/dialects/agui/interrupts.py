@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,7 +34,8 @@ def _interrupt(prompt: Json) -> Json:
     if isinstance(schema := prompt.get("schema"), dict):
         found["responseSchema"] = schema
     if isinstance(expires_at := prompt.get("expires_at"), (int, float)):
-        found["expiresAt"] = datetime.fromtimestamp(expires_at, UTC).isoformat().replace("+00:00", "Z")
+        with contextlib.suppress(ValueError, OverflowError):  # after the year 9999
+            found["expiresAt"] = datetime.fromtimestamp(expires_at, UTC).isoformat().replace("+00:00", "Z")
     shown = {name: prompt[name] for name in _SHOWN if prompt.get(name) is not None}
     return {**found, "metadata": {"value": _value(prompt), **shown}}
 

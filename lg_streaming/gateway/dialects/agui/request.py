@@ -12,7 +12,7 @@ from lg_streaming.gateway.dialects.agui.messages import Json, as_list, id_of, me
 
 __all__ = ["Answer", "RunInput", "read_input"]
 
-_ROLES: Final = frozenset({"user", "assistant", "system", "developer", "tool", "reasoning", "activity"})
+_ROLES: Final = ("user", "assistant", "system", "developer", "tool", "reasoning", "activity")
 _LONGEST_ID: Final = 256
 
 
@@ -102,6 +102,6 @@ def _answer(entry: object, place: int) -> Answer:
     interrupt_id, status = id_of(fields.get("interruptId")), fields.get("status", "resolved")
     if not interrupt_id:
         raise BadRequestError(f"resume[{place}].interruptId: a text is needed")
-    if status not in {"resolved", "cancelled"}:
+    if status not in ("resolved", "cancelled"):
         raise BadRequestError(f"resume[{place}].status: resolved or cancelled is needed")
     return Answer(interrupt_id, status, fields.get("payload"))

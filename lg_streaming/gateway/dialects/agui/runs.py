@@ -172,7 +172,7 @@ class AgentWire(Wire):
         """Answer interrupts, and return the events from there on."""
         thread_id = request.thread_id
         if state is None:
-            raise ForbiddenError(execution_id=thread_id)
+            raise forbidden_id(thread_id)
         await session.check("control", thread_id)
         prompts = await open_prompts(session.hub, thread_id, state)
         answers = request.resume or _answers_of(request.command, prompts or {})
@@ -211,7 +211,7 @@ class AgentWire(Wire):
                 if self._settings.ag_ui_on_cancelled == "cancel_run":
                     await session.hub.cancel(thread_id, "an interrupt was cancelled")
                     return
-                is_approval = prompts.get(answer.interrupt_id, {}).get("type") in {"approval", "confirmation"}
+                is_approval = prompts.get(answer.interrupt_id, {}).get("type") in ("approval", "confirmation")
                 value = False if is_approval else _CANCELLED
             with contextlib.suppress(PromptError):
                 await session.hub.respond(thread_id, answer.interrupt_id, value, responder=responder)

@@ -42,6 +42,7 @@ class TextEvents:
         self._reasoning: dict[str, str] = {}  # ids of open reasoning, by message
         self._reasoned: dict[str, int] = {}
         self._unnamed: dict[tuple[str | None, str | None], str] = {}  # messages without an id, by their node
+        self._written: dict[tuple[str | None, str | None], list[str]] = {}  # messages, by their node
 
     # ---------------------------------------------------------------- tokens
     def begin(self, record: StoredUpdate, words: Words) -> None:
@@ -57,6 +58,7 @@ class TextEvents:
         if prefix is None and not self._is_passed_over(message_id, record):
             words.append(event("TEXT_MESSAGE_START", {"messageId": message_id, "role": "assistant"}))
             prefix = self._open[message_id] = text_prefix(message_id)
+            self._written.setdefault((scope.namespace, scope.node_id), []).append(message_id)
             self.sent.add(message_id)
         self.prefix = prefix
 
@@ -147,10 +149,11 @@ class TextEvents:
         if self._open.pop(message_id, None) is not None:
             words.append(event("TEXT_MESSAGE_END", {"messageId": message_id}))
 
-    def close_unnamed(self, scope: Scope, words: Words) -> None:
-        """Close the message without an id that a node has written."""
-        message_id = self._unnamed.pop((scope.namespace, scope.node_id), None)
-        if message_id is not None:
+    def close_node(self, scope: Scope, words: Words) -> None:
+        """Close the messages that a node has written: those without a model have no end in the log."""
+        node = (scope.namespace, scope.node_id)
+        self._unnamed.pop(node, None)
+        for message_id in self._written.pop(node, ()):
             self.close(message_id, words)
 
     def close_all(self, words: Words) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lg_streaming.gateway.dialects.agui.events import Words, custom, event, to_json
 from lg_streaming.gateway.dialects.agui.messages import id_of, members, result_id, result_text
+from lg_streaming.gateway.dialects.wire import output_of
 
 if TYPE_CHECKING:
     from lg_streaming.gateway.dialects.agui.reading import Reading
@@ -92,7 +93,7 @@ class ToolEvents:
         if not call_id:
             words.append(custom(record.type, data, record.timestamp))
             return
-        output = fields.get("output")
+        output = output_of(fields.get("output"), call_id)
         result = members(output)
         if record.type == "tool_error":
             text = id_of(members(fields.get("error")).get("message")) or "the tool failed"

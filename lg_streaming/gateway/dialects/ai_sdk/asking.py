@@ -17,7 +17,7 @@ __all__ = ["ASKING_TOOL", "Item", "Question", "announce", "close", "place", "rea
 
 ASKING_TOOL: Final = "human_prompt"
 """Name of the tool of a call that asks a person, and is none of a model's."""
-_REJECTIONS: Final = frozenset({"reject", "ignore"})
+_REJECTIONS: Final = ("reject", "ignore")
 _SHOWN: Final = ("prompt", "type", "choices", "schema", "default", "expires_at", "metadata", "error", "value")
 
 
@@ -81,7 +81,7 @@ def read_question(data: dict[str, Any]) -> Question | None:
     is_bare = "value" in data and not prompt_id.startswith("breakpoint-")
     choices = data.get("choices")
     has_form = choices is not None or data.get("schema") is not None
-    if data.get("type") in {"approval", "confirmation"}:
+    if data.get("type") in ("approval", "confirmation"):
         has_buttons = len(items_of(choices)) == 2  # noqa: PLR2004 (yes and no)
         kind = "approval" if has_buttons or not has_form else "input"
     elif is_bare and call_id is not None:
@@ -183,4 +183,4 @@ def _denies(answer: Any) -> bool:
 
 
 def _responds(answer: Any) -> bool:
-    return members(answer).get("type") in {"respond", "response"}
+    return members(answer).get("type") in ("respond", "response")

@@ -126,7 +126,7 @@ def message_texts(result: object) -> Iterator[tuple[str, str]]:
         fields = members(each)
         messages = members(fields.get("update") or fields).get("messages")
         found = [members(one) for one in cast("list[Any]", messages)] if isinstance(messages, list) else []
-        if any(one.get("type") in {"human", "system"} for one in found):
+        if any(one.get("type") in ("human", "system") for one in found):
             continue
         for one in found:
             message_id, text = text_of(one.get("id")), text_of(one.get("content"))

@@ -16,7 +16,7 @@ __all__ = ["Answer", "ChatRequest", "read_request", "to_input"]
 Json = dict[str, Any]
 
 _MAX_MESSAGES: Final = 10_000
-_ANSWERED: Final = frozenset({"approval-responded", "output-available", "output-error", "output-denied"})
+_ANSWERED: Final = ("approval-responded", "output-available", "output-error", "output-denied")
 _BLOCKS: Final = ("image", "audio", "video")
 
 
@@ -65,7 +65,7 @@ def read_request(body: object) -> ChatRequest:
     if not isinstance(found, list) or not found or len(cast("list[Any]", found)) > _MAX_MESSAGES:
         raise BadRequestError(f"messages is a list of 1 to {_MAX_MESSAGES} messages")
     trigger, message_id = fields.get("trigger", "submit-message"), fields.get("messageId")
-    if trigger not in {"submit-message", "regenerate-message"}:
+    if trigger not in ("submit-message", "regenerate-message"):
         raise BadRequestError(f"trigger is submit-message or regenerate-message, not {trigger!r:.80}")
     if message_id is not None and not isinstance(message_id, str):
         raise BadRequestError("messageId is a text")
@@ -96,7 +96,7 @@ def _message(value: object, number: int) -> Json:
     """Return a message with its parts in the form of the AI SDK."""
     fields = members(value)
     role, parts = fields.get("role"), fields.get("parts", fields.get("content"))
-    if role not in {"user", "assistant", "system", "tool"}:
+    if role not in ("user", "assistant", "system", "tool"):
         raise BadRequestError(f"messages[{number}].role is user, assistant or system, not {role!r:.80}")
     if isinstance(parts, str):
         parts = [{"type": "text", "text": parts}]

@@ -23,7 +23,7 @@ from lg_streaming.gateway.dialects.ai_sdk.streams import (
     open_message,
     primed,
 )
-from lg_streaming.gateway.dialects.wire import Wire
+from lg_streaming.gateway.dialects.wire import Wire, results_of_stopped
 from lg_streaming.gateway.http.endpoint import Endpoint
 from lg_streaming.gateway.protocol.inbound import SubscribeExecution
 from lg_streaming.gateway.protocol.registry import parse
@@ -45,7 +45,6 @@ __all__ = ["AiSdk"]
 
 _RESUMABLE: Final = "x-resumable-stream-id"
 _EXPOSED: Final = (_RESUMABLE, *(name for name in HEADERS if name.startswith("x-")))
-_NO_RESULT: Final = "the call was stopped and has no result"
 
 
 class AiSdk(Wire):
@@ -104,7 +103,7 @@ class AiSdk(Wire):
         elif chat.chat_id is not None:
             checkpoint_id = await self._checkpoint(graph, chat.chat_id, chat.message_id)
             if checkpoint_id is None:
-                messages = [*await self._unanswered(graph, chat.chat_id), *messages]
+                messages = [*results_of_stopped(await self._calls(graph, chat.chat_id)), *messages]
         return await self._run(session, chat, graph, messages, checkpoint_id=checkpoint_id)
 
     async def _run(
@@ -162,11 +161,6 @@ class AiSdk(Wire):
         if runner is None or message_id is None or message_id not in await runner.threads.message_ids(graph, thread_id):
             return None
         return await runner.threads.checkpoint_before(graph, thread_id, message_id)
-
-    async def _unanswered(self, graph: str, thread_id: str) -> list[dict[str, Any]]:
-        """Return a result for each tool call of a stopped run that has none: models refuse a thread without them."""
-        calls = await self._calls(graph, thread_id)
-        return [{"role": "tool", "tool_call_id": each, "content": _NO_RESULT, "status": "error"} for each in calls]
 
     async def _calls(self, graph: str, thread_id: str) -> list[str]:
         runner = self._context.gateway.remote_runner

@@ -213,8 +213,8 @@ class Steps:
                 self.write(chunk("tool-input-delta", toolCallId=call.call_id, inputTextDelta=args))
 
     def complete_args(self, call: Call) -> None:
-        """Write the input of a call whose arguments have all come."""
-        if call.state == "streaming":
+        """Write the input of a call whose arguments have all come, if they were streamed."""
+        if call.state == "streaming" and call.args:
             text = "".join(call.args)
             try:
                 self.show_input(call, orjson.loads(text or "{}"))

@@ -22,6 +22,7 @@ from lg_streaming.gateway.dialects.ai_sdk.data import (
     source_chunks,
 )
 from lg_streaming.gateway.dialects.ai_sdk.steps import Call, Part, Steps
+from lg_streaming.gateway.dialects.wire import output_of
 from lg_streaming.globs import Globs
 
 if TYPE_CHECKING:
@@ -235,7 +236,8 @@ class MessageWriter:
     # ------------------------------------------------------------ tools
     def _read_tool_args(self, record: StoredUpdate, data: Any) -> None:
         fields, scope = members(data), record.scope
-        key = (*_message_key(scope), fields.get("index"))
+        index = fields.get("index")
+        key = (*_message_key(scope), index if isinstance(index, int) else None)
         call_id = text_of(fields.get("tool_call_id")) or self._indexed.get(key)
         name = text_of(fields.get("tool"))
         call = None if call_id is None else self._steps.calls.get(call_id)
@@ -269,7 +271,15 @@ class MessageWriter:
         fields = members(data)
         call = self._call(record, fields)
         if call is not None:
-            self._steps.show_input(call, fields.get("input"))
+            self._show_input(call, fields)
+
+    def _show_input(self, call: Call, fields: dict[str, Any]) -> None:
+        """Write the input of a call; one that the log has shortened only if the client has no other."""
+        if "input" in members(fields.get("truncated")):
+            self._steps.complete_args(call)
+            if call.state != "streaming":
+                return
+        self._steps.show_input(call, fields.get("input"))
 
     def _read_tool_end(self, record: StoredUpdate, data: Any) -> None:
         fields = members(data)
@@ -277,12 +287,12 @@ class MessageWriter:
         if call is None:
             return
         if call.state != "available":
-            self._steps.show_input(call, fields.get("input"))
+            self._show_input(call, fields)
         if record.type == "tool_error":
             text = error_text(fields.get("error"), "the tool failed")
             self._steps.close_call(call, chunk("tool-output-error", toolCallId=call.call_id, errorText=text))
         else:
-            self._steps.close_call(call, output(call, fields.get("output")))
+            self._steps.close_call(call, output(call, output_of(fields.get("output"), call.call_id)))
 
     # ------------------------------------------------------------ sources, files, data
     def _read_sources(self, record: StoredUpdate, data: Any) -> None:
@@ -348,7 +358,7 @@ class MessageWriter:
             close(question, fields.get("response"), self._steps, approvals=self._form.clients != "5")
 
     def _read_status(self, _record: StoredUpdate, data: Any) -> None:
-        if members(data).get("status") in {"resumed", "running"}:
+        if members(data).get("status") in ("resumed", "running"):
             self._waits = False
             self.questions.clear()  # the program resumed the graph without the answers
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.gateway.dialects.langgraph.refusals import RefusedError
 from lg_streaming.gateway.session.session import format_time
+from lg_streaming.gateway.session.starting import log_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +53,7 @@ class Assistants:
         for name in await self.allowed(session):
             if named in {name, assistant_id(name)}:
                 return name
+        log_refusal(session, f"the assistant {named!r:.80} is no graph of streaming.graphs that the caller may start")
         detail = (
             f"Assistant '{named:.200}' not found"
             if status == 404  # noqa: PLR2004 (the status itself)

@@ -61,7 +61,7 @@ class _Body(BaseModel):
 
 
 class CommandBody(_Body):
-    """A command to a graph. ``resume`` counts if it is set, also to null."""
+    """A command to a graph."""
 
     resume: Any = None
     update: Any = None
@@ -69,7 +69,7 @@ class CommandBody(_Body):
 
     @property
     def resumes(self) -> bool:
-        """True if it has an answer."""
+        """True if it has an answer. Null is none."""
         return self.resume is not None
 
 

@@ -68,6 +68,7 @@ class RunEncoder:
         after = view.after
         self._after_seq = -1 if after is None else after.seq
         self._after_part = None if after is None else after.part
+        self._after_epoch = "" if after is None else after.epoch
 
     @property
     def frame_encoder(self) -> FrameEncoder:
@@ -136,6 +137,8 @@ class RunEncoder:
         """See `FrameEncoder.encode`."""
         out: list[bytes] = []
         reader, only_tuples = self._reader, self._only_tuples
+        if self._after_seq >= 0 and records and records[-1].epoch != self._after_epoch:
+            self._after_seq, self._after_part = -1, None  # the log has lost what the reader has
         for record in records:
             if only_tuples and record.type == "token" and reader.begun and not reader.is_complete:
                 frame = self._fast_token(record)

@@ -64,7 +64,7 @@ class RunReader:
     def accepts(self, record: StoredUpdate) -> bool:
         """Return whether an update is of the segment; note its begin and its end."""
         view = self.view
-        if self.is_complete or record.seq <= view.begin:
+        if self.is_complete or (record.seq <= view.begin and view.epoch in {"", record.epoch}):
             return False
         if record.scope.run_id != view.own_run:
             self.is_complete = self.begun and record.type == "workflow_start"

@@ -130,6 +130,11 @@ class RunRecords:
         found = await self._store.get(_kind(thread_id), run_id)
         return None if found is None else _record(found)
 
+    async def is_deleted(self, thread_id: str, run_id: str) -> bool:
+        """Return whether a run was deleted."""
+        found = await self.get(thread_id, run_id)
+        return found is not None and found.status == "deleted"
+
     async def of_thread(self, thread_id: str) -> list[RunRecord]:
         """Return the records of a thread, oldest first."""
         found = [_record(each) for each in (await self._store.values(_kind(thread_id))).values()]
@@ -139,10 +144,6 @@ class RunRecords:
         """Return the thread of a run that was started without one."""
         found = await self._store.get(_STATELESS, run_id)
         return found if isinstance(found, str) else None
-
-    async def remove(self, record: RunRecord) -> None:
-        """Remove a record."""
-        await self._store.remove(_kind(record.thread_id), record.run_id)
 
     async def remove_all(self, thread_id: str) -> None:
         """Remove the records of a thread."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.subscriptions import ActiveSubscription
     from lg_streaming.log.base import StoredUpdate
 
-__all__ = ["RunRoutes", "flag"]
+__all__ = ["RunRoutes", "flag", "number_in"]
 
 _TRUE: Final = frozenset({"1", "true"})
 _FALSE: Final = frozenset({"", "0", "false"})
@@ -47,6 +47,7 @@ _STREAM: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _JSON: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 _DEFAULT_LIMIT: Final = 10
 _MOST: Final = 1_000
+_MOST_DIGITS: Final = 18
 
 
 class RunRoutes:
@@ -117,13 +118,13 @@ class RunRoutes:
         """Return the runs of a thread, newest first."""
         session = await self._wire.enter(peer)
         view = await self._services.threads.find(session, request.path_params["thread_id"])
-        found = [_described(view, each) for each in await self._services.lookup.runs_of(view)]
-        query = request.query_params
+        found, query = await self._services.lookup.runs_of(view), request.query_params
         if wanted := query.get("status"):
-            found = [each for each in found if each["status"] == wanted]
-        offset, limit = _number(query.get("offset"), 0), _number(query.get("limit"), _DEFAULT_LIMIT)
+            found = [each for each in found if each.status_in(view.table, view.state) == wanted]
+        offset = number_in(query.get("offset"), 0)
+        limit = min(number_in(query.get("limit"), _DEFAULT_LIMIT), _MOST)
         chosen = _texts(request, "select")
-        page = found[offset : offset + limit]
+        page = [_described(view, each) for each in found[offset : offset + limit]]
         return json_response(
             [{name: each[name] for name in chosen if name in each} if chosen else each for each in page]
         )
@@ -183,7 +184,7 @@ class RunRoutes:
             if fresh is None or segment is None:
                 return None
             run = await services.lookup.run_of(fresh, segment.run_id)
-            run.begin = segment.begin
+            run.begin, run.epoch = segment.begin, record.epoch
             return RunEncoder(_view(run, frozenset(run.modes), after=place), services.loader(thread_id, run.graph))
 
         def make(_: Session, _subscription: ActiveSubscription) -> EventStreamEncoder:
@@ -206,7 +207,7 @@ class RunRoutes:
         view, record = await self._find(session, request)
         status = record.status_in(view.table, view.state)
         in_log = view.table is not None and view.table.find(record.run_id) is not None
-        if record.partial or (not in_log and status not in {"pending", "running"}):
+        if not in_log and (record.partial or status not in {"pending", "running"}):
             session.close()
             snapshot = await self._services.threads.snapshot(view)
             return json_response(None if snapshot is None else snapshot["values"])
@@ -357,10 +358,10 @@ def _thread(request: Request) -> str | None:
 
 def _is_over(view: ThreadView, record: RunRecord, segment: Segment | None, place: Place | None) -> bool:
     """Return whether a reader has all frames of a run, or the log has none of them."""
-    if record.partial or view.state is None:
+    if view.state is None:
         return True
     if segment is None:
-        return record.status_in(view.table, view.state) not in {"pending", "running"}
+        return record.partial or record.status_in(view.table, view.state) not in {"pending", "running"}
     return segment.end is not None and place is not None and place.part is None and place.seq >= segment.end
 
 
@@ -370,6 +371,7 @@ def _view(record: RunRecord, modes: frozenset[str], *, after: Place | None = Non
         run_id=record.run_id,
         own_run=record.own_run,
         begin=record.begin,
+        epoch=record.epoch,
         resumed=record.resumed,
         modes=modes,
         subgraphs=record.subgraphs,
@@ -409,5 +411,6 @@ def _empty_stream(headers: dict[str, str]) -> Response:
     return Response(b"", headers={**headers, **_STREAM}, media_type="text/event-stream")
 
 
-def _number(text: str | None, default: int) -> int:
-    return min(int(text), _MOST) if text is not None and text.isascii() and text.isdigit() else default
+def number_in(text: str | None, default: int) -> int:
+    """Return a whole number of the query; the default for another text, or none."""
+    return int(text[:_MOST_DIGITS]) if text is not None and text.isascii() and text.isdigit() else default

@@ -12,7 +12,7 @@ from lg_streaming.codec import decode_data
 from lg_streaming.events import FINAL_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from lg_streaming.log.base import EventLog, LogState, StoredUpdate
 
@@ -82,6 +82,7 @@ class SegmentTable:
     """Data of the open prompts of a run that waits for people, by id."""
     aliases: dict[str, str] = field(default_factory=dict[str, str])
     """Segments that end with the loss of the log, and the run that goes on."""
+    _by_id: dict[str, Segment] = field(default_factory=dict[str, Segment], init=False, repr=False)
     interrupted_at: int = 0
     """Number of the ``workflow_interrupted`` after which no segment has begun; 0 without one."""
 
@@ -100,7 +101,7 @@ class SegmentTable:
 
     def find(self, run_id: str) -> Segment | None:
         """Return a segment by its id on the wire."""
-        return next((each for each in reversed(self.segments) if each.run_id == run_id), None)
+        return self._by_id.get(run_id)
 
     def at(self, seq: int) -> Segment | None:
         """Return the segment that has an update of this number."""
@@ -135,7 +136,7 @@ class SegmentTable:
         elif self.interrupted_at and resumes(record):
             begin, self.interrupted_at = self.interrupted_at, 0
             self.prompts = {}
-            self.segments.append(
+            self._add(
                 Segment(
                     segment_id(last.own_run, self.epoch, begin),
                     last.own_run,
@@ -146,13 +147,17 @@ class SegmentTable:
                 )
             )
 
+    def _add(self, segment: Segment) -> None:
+        self.segments.append(segment)
+        self._by_id[segment.run_id] = segment
+
     def _begin(self, record: StoredUpdate, own_run: str) -> None:
         data: Mapping[str, Any] = data_of(record) if record.type == "workflow_start" else {}
         self.prompts, self.interrupted_at = {}, 0
         if isinstance(before := data.get("resumed_from"), str):
             self.aliases[before] = own_run
         graph, now = data.get("name"), record.timestamp
-        self.segments.append(Segment(own_run, own_run, record.seq - 1, graph=graph, started_at=now, updated_at=now))
+        self._add(Segment(own_run, own_run, record.seq - 1, graph=graph, started_at=now, updated_at=now))
         if record.type == "workflow_interrupted" or record.type in FINAL_TYPES:
             self._read(record)
 
@@ -221,7 +226,3 @@ class SegmentIndex:
         while len(self._tables) > _MOST:
             self._tables.popitem(last=False)
         return table, found.state
-
-    def __iter__(self) -> Iterator[str]:
-        """Return the executions whose tables are in memory."""
-        return iter(list(self._tables))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -17,22 +18,24 @@ from lg_streaming.errors import (
     StreamingError,
     TransitionError,
 )
-from lg_streaming.events import Position
+from lg_streaming.events import FINAL_TYPES, Position
+from lg_streaming.filters import UpdateFilter
+from lg_streaming.gateway.dialects.langgraph.event_shapes import members
 from lg_streaming.gateway.dialects.langgraph.records import RunRecord
 from lg_streaming.gateway.dialects.langgraph.refusals import BUSY, RefusedError, no_thread
+from lg_streaming.gateway.dialects.langgraph.threads import wait_for_run
 from lg_streaming.gateway.session.starting import start_graph
 from lg_streaming.runs import RemoteCommand, RemoteConfig, RemoteStart
-from lg_streaming.runs.opening import wait_for_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from lg_streaming.gateway.dialects.langgraph.assistants import Assistants
     from lg_streaming.gateway.dialects.langgraph.bodies import CommandBody, ConfigBody, RunBody
     from lg_streaming.gateway.dialects.langgraph.lookup import RunLookup
     from lg_streaming.gateway.dialects.langgraph.pending import PendingRuns
     from lg_streaming.gateway.dialects.langgraph.records import RunRecords
-    from lg_streaming.gateway.dialects.langgraph.segments import Segment, SegmentIndex, SegmentTable
+    from lg_streaming.gateway.dialects.langgraph.segments import SegmentIndex, SegmentTable
     from lg_streaming.gateway.dialects.langgraph.threads import Threads, ThreadView
     from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.gateway.session.session import Session
@@ -51,9 +54,10 @@ _OWN_KEYS: Final = frozenset({"thread_id", "checkpoint_id", "checkpoint_ns", "ch
 """Keys of ``configurable`` that the wire itself sets."""
 _KEPT_INPUT: Final = 16_384
 """Most bytes of an input that a record keeps."""
+_ANSWERS: Final = UpdateFilter.of(types=["human_response", *sorted(FINAL_TYPES)])
+_ANSWERS_TIMEOUT: Final = 5.0
 _BREAKPOINT: Final = "breakpoint-"
 _NO_INTERRUPT: Final = "no interrupt of this thread waits for an answer"
-_END_TIMEOUT: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,21 +175,21 @@ class RunStarter:
             command=self._command(session, body.command, view, thread_id),
             call_options=body.calls,
         )
-        before = view.table.last if view is not None and view.table is not None else None
         try:
             run = await start_graph(session, request, own_ids=[thread_id] if own else [])
         except ExecutionExistsError:
             raise RefusedError(409, BUSY) from None
         except ForbiddenError:
             raise no_thread(thread_id) from None
-        if strategy == "rollback" and before is not None and view is not None and view.is_busy:
-            await self._forget_run(thread_id, before)
+        await self._forget_runs(thread_id, run.rolled_back)
         after = run.after
         if not run.is_open:
             state = await hub.describe(thread_id)
             after = None if state is None else Position(state.epoch, state.head)
         started = self._record(session, body, graph=graph, thread_id=thread_id, own_run=run.run_id, after=after)
         started.queued = not run.is_open
+        if run.done and await self._records.is_deleted(thread_id, run.run_id):  # a later start has taken it back
+            started.status = "deleted"
         await self._threads.remember(session, thread_id, graph=graph)
         await self._records.put(started, stateless=stateless)
         if stateless and body.on_completion != "keep":
@@ -244,7 +248,7 @@ class RunStarter:
         last, run_id = table.last, table.next_id
         if last is None or run_id is None:
             raise RefusedError(409, _NO_INTERRUPT)
-        epoch, begin, prompts = table.epoch, table.interrupted_at, dict(table.prompts)
+        epoch, begin = table.epoch, table.interrupted_at
         await self.answer(session, view, answers, update=body.command.update if body.command is not None else None)
         record = self._record(
             session,
@@ -255,11 +259,26 @@ class RunStarter:
             after=Position(epoch, begin),
         )
         record.run_id, record.resumed = run_id, True
-        rest = tuple(each for prompt_id, each in prompts.items() if prompt_id not in answers)
+        await self._wait_for_answers(view.thread_id, Position(epoch, begin), set(answers))
+        found = await self._index.load(view.thread_id)  # others may have answered at the same time
+        still_waits = found is not None and found[0].next_id == run_id
+        rest = tuple(found[0].prompts.values()) if found is not None and still_waits else ()
         record.partial = bool(rest)
         await self._threads.remember(session, view.thread_id, graph=record.graph)
-        await self._records.put(record)
+        known = await self._records.get(view.thread_id, run_id) if rest else None
+        if known is None or known.partial:
+            await self._records.put(record)
         return StartedRun(record=record, waiting=rest)
+
+    async def _wait_for_answers(self, thread_id: str, after: Position, answers: set[str]) -> None:
+        """Wait until readers of this process get the answers, and so all that came before them."""
+        following = self._context.hub.readers.follow(thread_id, after=after, filter=_ANSWERS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWERS_TIMEOUT), following as updates:
+                async for update in updates:
+                    answers.discard(str(members(update.data).get("prompt_id")))
+                    if not answers or update.type in FINAL_TYPES:
+                        return
 
     async def answer(
         self, session: Session, view: ThreadView, answers: Mapping[str, Any], *, update: object = None
@@ -337,8 +356,7 @@ class RunStarter:
             record.status = "deleted" if rollback else "interrupted"
             await self._records.put(record)
         elif wait or rollback:
-            async with asyncio.timeout(_END_TIMEOUT):
-                await wait_for_end(session.hub, view.thread_id)
+            await wait_for_run(session.hub, view.thread_id)
         if rollback and status == "running":
             await self._take_back(view, record)
 
@@ -360,20 +378,23 @@ class RunStarter:
             await self.stop(record, pending=status == "pending", reason=reason)
 
     async def _take_back(self, view: ThreadView, record: RunRecord) -> None:
-        runner, table = self._context.remote_runner, view.table
+        runner = self._context.remote_runner
         if runner is not None:
             try:
                 await runner.threads.take_back(record.graph, view.thread_id, record.own_run)
             except StreamingError as error:
                 raise RefusedError(409, error.message) from None
-        for each in table.of_run(record.own_run) if table is not None else ():
-            await self._forget_run(view.thread_id, each)
+        await self._forget_runs(view.thread_id, {record.own_run})
 
-    async def _forget_run(self, thread_id: str, segment: Segment) -> None:
-        """Mark a run as deleted: the log still has it."""
-        record = await self._records.get(thread_id, segment.run_id) or RunRecord.of(thread_id, segment)
-        record.status = "deleted"
-        await self._records.put(record)
+    async def _forget_runs(self, thread_id: str, own_runs: Collection[str]) -> None:
+        """Mark runs of the log as deleted: the log still has them."""
+        found = await self._index.load(thread_id) if own_runs else None
+        for own_run in own_runs:
+            segments = found[0].of_run(own_run) if found is not None else []
+            for each in segments:
+                record = await self._records.get(thread_id, each.run_id) or RunRecord.of(thread_id, each)
+                record.status = "deleted"
+                await self._records.put(record)
 
 
 def _check_supported(body: RunBody) -> None:

@@ -17,12 +17,11 @@ from lg_streaming.gateway.dialects.langgraph.bodies import (
     parse_body,
 )
 from lg_streaming.gateway.dialects.langgraph.refusals import BUSY, RefusedError, no_thread
-from lg_streaming.gateway.dialects.langgraph.runs import flag
+from lg_streaming.gateway.dialects.langgraph.runs import flag, number_in
 from lg_streaming.gateway.dialects.langgraph.search import ThreadSearch
 from lg_streaming.gateway.dialects.langgraph.states import shown_state
-from lg_streaming.gateway.dialects.langgraph.threads import as_it_waits
+from lg_streaming.gateway.dialects.langgraph.threads import as_it_waits, wait_for_run
 from lg_streaming.gateway.protocol.responses import json_response
-from lg_streaming.runs.opening import wait_for_end
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -73,7 +72,11 @@ class ThreadRoutes:
     async def delete(self, request: Request, peer: Peer) -> Response:
         """Delete a thread."""
         _, view = await self._enter_to_change(request, peer)
-        await self._services.threads.delete(view)
+        services = self._services
+        runs = await services.lookup.runs_of(view)
+        await services.threads.delete(view)
+        for each in runs:
+            services.pending.close(each.run_id)
         return Response(status_code=204)
 
     async def search(self, request: Request, peer: Peer) -> Response:
@@ -147,7 +150,7 @@ class ThreadRoutes:
             raise RefusedError(403, "as_node needs a grant of the action control")
         if view.waits:
             await session.hub.cancel(view.thread_id, "the state is changed")
-            await wait_for_end(session.hub, view.thread_id)
+            await wait_for_run(session.hub, view.thread_id)
         try:
             return await runner.edit(
                 view.graph,
@@ -191,9 +194,8 @@ class ThreadRoutes:
     async def _history_body(self, request: Request) -> HistoryBody:
         if request.method != "GET":
             return parse_body(HistoryBody, await self._wire.body(request))
-        limit, before = request.query_params.get("limit"), request.query_params.get("before")
-        number = int(limit) if limit is not None and limit.isascii() and limit.isdigit() else limit or None
-        return parse_body(HistoryBody, {"limit": number, "before": before or None})
+        limit, before = request.query_params.get("limit") or None, request.query_params.get("before") or None
+        return parse_body(HistoryBody, {"limit": None if limit is None else number_in(limit, 0), "before": before})
 
     # --- callers --------------------------------------------------------------------------------------------
 

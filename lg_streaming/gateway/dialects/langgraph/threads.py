@@ -14,6 +14,7 @@ from lg_streaming.gateway.dialects.langgraph.assistants import assistant_id
 from lg_streaming.gateway.dialects.langgraph.refusals import RefusedError, no_thread
 from lg_streaming.gateway.dialects.langgraph.states import shown_values, state_of_log
 from lg_streaming.gateway.session.session import format_time
+from lg_streaming.gateway.session.starting import log_refusal
 from lg_streaming.runs.opening import wait_for_end
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.dialects.langgraph.store import RecordStore
     from lg_streaming.gateway.session.context import GatewayContext
     from lg_streaming.gateway.session.session import Session
+    from lg_streaming.hub import StreamHub
     from lg_streaming.log.base import LogState
 
-__all__ = ["ThreadView", "Threads", "as_it_waits"]
+__all__ = ["ThreadView", "Threads", "as_it_waits", "wait_for_run"]
 
 _END_TIMEOUT: Final = 30.0
 _THREADS: Final = "langgraph_threads"
@@ -163,6 +165,7 @@ class Threads:
         """
         graphs = await self._assistants.allowed(session)
         if not graphs:
+            log_refusal(session, "streaming.graphs has no graph that the caller may start")
             raise RefusedError(403, "you may start no graph")
         thread_id = str(uuid.uuid4())
         if body.thread_id is not None:
@@ -235,10 +238,11 @@ class Threads:
         """Delete a thread: its run, its updates, its state, its records."""
         hub, runner = self._context.hub, self._context.remote_runner
         await self.forget(view)
+        if runner is not None:
+            runner.runner.cancel_all_waiting(view.thread_id)
         if view.state is not None:
             await hub.cancel(view.thread_id, "the thread is deleted")
-            async with asyncio.timeout(_END_TIMEOUT):
-                await wait_for_end(hub, view.thread_id)
+            await wait_for_run(hub, view.thread_id)
             await hub.writer.flush()
             await hub.log.drop(view.thread_id)
         if runner is not None:
@@ -259,11 +263,11 @@ class Threads:
         if runner is None or view.graph is None:
             return None
         try:
-            found = await runner.threads.state(view.graph, view.thread_id)
+            found, keeps = await runner.threads.state(view.graph, view.thread_id), runner.threads.keeps(view.graph)
         except GraphNotFoundError:
             return None
         last = view.table.last if view.table is not None else None
-        if found is None and last is not None:
+        if not keeps and last is not None:
             found = await state_of_log(self._context.hub, view.thread_id, last.begin)
         return None if found is None else as_it_waits(found, view)
 
@@ -294,6 +298,19 @@ class Threads:
     async def owned(self, subject: str | None) -> list[str]:
         """Return the threads that were made here for an owner."""
         return list(await self._store.values(_owned(subject)))
+
+
+async def wait_for_run(hub: StreamHub, thread_id: str) -> None:
+    """Wait until the run of a thread has ended, after it was cancelled.
+
+    Raises:
+        RefusedError: If a node goes on in spite of that.
+    """
+    try:
+        async with asyncio.timeout(_END_TIMEOUT):
+            await wait_for_end(hub, thread_id)
+    except TimeoutError:
+        raise RefusedError(504, f"the run was cancelled and has not ended after {_END_TIMEOUT:.0f} seconds") from None
 
 
 def _owned(owner: str | None) -> str:

@@ -42,6 +42,8 @@ class RunView:
     begin: int = 0
     """Number of the update before the segment's first; frames begin with a start of `own_run` after it, or, for a later
     segment, with its resumption."""
+    epoch: str = ""
+    """Life of the log in which `begin` counts; empty for any. In another one, all updates are later."""
     resumed: bool = False
     """True for a segment that begins when the run resumes."""
     modes: frozenset[str] = frozenset({"values"})

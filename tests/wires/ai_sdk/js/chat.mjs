@@ -96,7 +96,7 @@ export const callsOf = (message) => message.parts.filter((p) => p.type.startsWit
 export const stepsOf = (message) => message.parts.filter((p) => p.type === "step-start").length
 export const user = (text, id = fresh("u")) => ({ id, role: "user", parts: [{ type: "text", text }] })
 
-export const within = (promise, what, ms = 8000) => {
+export const within = (promise, what, ms = 30_000) => {
   let timer
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`not in time: ${typeof what === "function" ? what() : what}`)), ms)

@@ -51,7 +51,7 @@ async function settled(page) {
 }
 
 const checks = {
-  async "headers and frames"() {
+  async "the form of the stream"() {
     const response = await post({ id: fresh(), graph: "tool", messages: [user("Hello")] })
     assert.equal(response.status, 200)
     assert.match(response.headers.get("content-type"), /^text\/event-stream/)
@@ -92,7 +92,7 @@ const checks = {
     assert.equal(page.text, "2 questions, the last is two.")
   },
 
-  async "odd characters"() {
+  async "text in Unicode"() {
     const page = await answer("unicode")
     const odd = "Grüße 👩‍👩‍👧‍👦 \u2028\u2029\u0085 \r\n \"quoted\" \\ <b>&amp; data: x\n\n: ping 雨 \u202eabc __proto__"
     assert.equal(page.text, odd)
@@ -118,7 +118,7 @@ const checks = {
     assert.equal(again.text, one)
   },
 
-  async "a pause"() {
+  async "silence in mid-answer"() {
     const { page, sent } = await begun()
     await new Promise((resolve) => setTimeout(resolve, 500))
     await open(page.id)
@@ -144,7 +144,7 @@ const checks = {
     assert.ok(texts.every((part) => part.state === "done"))
   },
 
-  async "tools of the server"() {
+  async "tool calls"() {
     const page = await answer("tool")
     const calls = callsOf(page.last)
     assert.deepEqual(calls.map((part) => part.type), ["tool-weather", "tool-weather"])
@@ -156,7 +156,7 @@ const checks = {
     assert.equal(page.calls.length, 2)
   },
 
-  async "no second request after tools"() {
+  async "no request after a complete answer"() {
     for (const graph of ["tool", "last-tool"]) {
       for (const sendAutomaticallyWhen of [withToolCalls, withApprovals].filter(Boolean)) {
         const page = await answer(graph, "Hello", { sendAutomaticallyWhen })
@@ -166,7 +166,7 @@ const checks = {
     }
   },
 
-  async "a tool that fails"() {
+  async "tool error"() {
     const page = await answer("tool-error")
     const [call] = callsOf(page.last)
     assert.equal(call.state, "output-error")
@@ -174,7 +174,7 @@ const checks = {
     assert.equal(page.text, "Let me see. Done: failed: no data of Oslo.")
   },
 
-  async "a key named __proto__"() {
+  async "keys that break parsers"() {
     const page = await answer("proto")
     assert.equal(page.status, "ready")
     const [odd, weather] = callsOf(page.last)
@@ -183,7 +183,7 @@ const checks = {
     assert.equal(page.text, '{"__proto__": 1}')
   },
 
-  async "data parts, usage"() {
+  async "data parts"() {
     const page = await answer("data")
     const weather = page.last.parts.filter((part) => part.type === "data-weather")
     assert.deepEqual(weather.map((part) => part.data), [{ id: "oslo", state: "rain" }])
@@ -209,7 +209,7 @@ const checks = {
     assert.ok(page.last.parts.some((part) => part.type === "data-artifact" && part.data.kind === "table"))
   },
 
-  async "a run that fails, then a good one"() {
+  async "a run that fails"() {
     const page = new Page({ graph: "crash" })
     await page.sendMessage({ text: "Hello" })
     await page.until((it) => it.status === "error")
@@ -220,7 +220,7 @@ const checks = {
     assert.equal(page.text, "All is well.")
   },
 
-  async "a refused start"() {
+  async "an answer with an error status"() {
     const page = new Page({ graph: "nothing-of-this-name" })
     await page.sendMessage({ text: "Hello" })
     await page.until((it) => it.status === "error")
@@ -228,7 +228,7 @@ const checks = {
     assert.ok(!page.error.message.includes("{"), page.error.message)
   },
 
-  async "bad requests"() {
+  async "bad body"() {
     const bad = [
       "{", "[]", "7", { id: "x" }, { messages: [] }, { id: 7, messages: [user("x")] },
       { id: "x", messages: [{ role: "robot", parts: [] }] }, { id: "x", messages: ["text"] },
@@ -246,7 +246,7 @@ const checks = {
     }
   },
 
-  async "a second start at once"() {
+  async "a question while a run works"() {
     const { page, sent } = await begun()
     const other = page.reload(page.messages.slice(0, 1))
     await other.sendMessage({ text: "two" })
@@ -275,7 +275,7 @@ const checks = {
     assert.equal(again.messages.length, 2)
   },
 
-  async "a reload in mid-answer"() {
+  async reload() {
     const { page, sent } = await begun()
     const again = page.reload(page.messages.slice(0, 1))
     const resumed = again.resumeStream()
@@ -355,7 +355,7 @@ const checks = {
     for (const each of [page, ...others]) assert.equal(each.text, one)
   },
 
-  async "a reader that leaves"() {
+  async "a reader leaves"() {
     const { page, sent } = await begun()
     await page.stop()
     await sent
@@ -367,7 +367,7 @@ const checks = {
     assert.equal(again.text, one)
   },
 
-  async "a server that stops"() {
+  async "the server breaks the connection"() {
     const { page, sent } = await begun()
     await cutReader(page)
     await sent
@@ -395,7 +395,7 @@ const checks = {
     assert.equal(page.messages.length, 2)
   },
 
-  async "a stop on the page"() {
+  async "stop()"() {
     const { page, sent } = await begun()
     await page.stop()
     await sent
@@ -408,7 +408,7 @@ const checks = {
     })(), "the run goes on to its end")
   },
 
-  async "a cancel on the server"() {
+  async cancel() {
     const { page, sent } = await begun()
     await drive(page.id, "cancel")
     await sent
@@ -453,7 +453,7 @@ const checks = {
     assert.equal(page.text, "2 questions, the last is three.")
   },
 
-  async "an edited message"() {
+  async edit() {
     const page = await answer("echo", "one")
     await page.sendMessage({ text: "two" })
     await page.sendMessage({ text: "three" })
@@ -465,7 +465,7 @@ const checks = {
     assert.equal(page.text, "1 questions, the last is first.")
   },
 
-  async "an approval"() {
+  async approve() {
     if (major === 5) return NO_APPROVALS
     const page = await waiting("approve")
     const { id } = page.last
@@ -508,7 +508,7 @@ const checks = {
     assert.equal(states["tool-broken"], "output-denied")
   },
 
-  async "a denial"() {
+  async deny() {
     if (major === 5) return NO_APPROVALS
     const page = await waiting("approve")
     await decide(page, false, "too far")
@@ -519,7 +519,7 @@ const checks = {
     assert.equal(page.requests.length, 2)
   },
 
-  async "a yes-or-no question"() {
+  async "a confirmation"() {
     if (major === 5) return NO_APPROVALS
     for (const [approved, reason, shown] of [[true, undefined, "True"], [false, undefined, "False"], [false, "later", "'reason': 'later'"]]) {
       const page = await waiting("confirm")
@@ -534,7 +534,7 @@ const checks = {
     }
   },
 
-  async "confirm in a tool"() {
+  async "a confirmation in a tool"() {
     if (major === 5) return NO_APPROVALS
     const page = await waiting("send")
     assert.equal(last(page).input.prompt, "Send to Ada?")

@@ -37,7 +37,7 @@ export function mount(use, { strict = false, render = () => null } = {}) {
   const element = createElement(Component)
   root.render(strict ? createElement(StrictMode, null, element) : element)
   view.unmount = () => root.unmount()
-  view.until = (fits, what = "the state", ms = 8000) => new Promise((resolve, reject) => {
+  view.until = (fits, what = "the state", ms = 30_000) => new Promise((resolve, reject) => {
     const timer = setInterval(() => look(), 20)
     const late = setTimeout(() => { done(); reject(new Error(`not in time: ${typeof what === "function" ? what() : what}`)) }, ms)
     const done = () => { clearInterval(timer); clearTimeout(late); view.watchers.delete(look) }

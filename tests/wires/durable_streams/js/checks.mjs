@@ -26,7 +26,7 @@ const begun = async (name, count = 0) => {
 }
 const text = (items) => items.filter((each) => each.type === "token").map((each) => each.data.content).join("")
 const expected = (from, to) => Array.from({ length: to - from }, (_, i) => `t${from + i} `).join("")
-const within = (promise, what, ms = 8000) => {
+const within = (promise, what, ms = 30_000) => {
   let timer
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`not in time: ${what}`)), ms)

@@ -16,12 +16,13 @@ const { useStream } = await import(`${options.sdk}/react`);
 
 /** Show a page; its `stream` is what the hook returned last. `close` ends the page, as a browser does. */
 function open(props = {}) {
-  const page = { stream: null, shown: [], created: [], errors: [] };
+  const page = { stream: null, renderings: 0, shown: [], created: [], errors: [] };
   const root = createRoot(document.createElement("div"));
   const given = { apiUrl: url, apiKey: null, assistantId: "agent", onCreated: (run) => page.created.push(run), onError: (error) => page.errors.push(error), ...props };
   function Page() {
     const stream = useStream({ ...given, threadId: page.thread ?? given.threadId, onThreadId: (id) => (page.thread = id) });
     page.stream = stream;
+    page.renderings += 1;
     const text = contents(stream.messages).join("\n");
     if (text !== page.shown.at(-1)) page.shown.push(text);
     return null;
@@ -31,7 +32,12 @@ function open(props = {}) {
   page.close = () => root.unmount();
   page.submit = (input, more) => page.stream.submit(input, more);
   page.ready = () => until(() => page.stream, "the first rendering");
-  page.idle = () => until(() => page.stream && !page.stream.isLoading, "the end of loading");
+  // What the hook has changed so far may not be shown yet: one more rendering shows it.
+  page.idle = () => {
+    const before = page.renderings;
+    root.render(createElement(Page));
+    return until(() => page.renderings > before && !page.stream.isLoading, "the end of loading");
+  };
   page.has = (text) => until(() => page.shown.some((each) => each.includes(text)), () => `${text} in ${JSON.stringify(page.shown)}`);
   return page.ready().then(() => page);
 }

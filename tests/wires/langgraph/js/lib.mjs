@@ -24,7 +24,7 @@ export const openGate = (name) => writeFileSync(join(gates, name), "");
 export const human = (content, id = uuid()) => ({ messages: [{ type: "human", content, id }] });
 
 /** Wait until a function returns something true, and return that; errors of `condition` end the wait. */
-export async function until(condition, what, timeout = 10_000) {
+export async function until(condition, what, timeout = 30_000) {
   const end = Date.now() + timeout;
   for (;;) {
     const found = await condition();
