@@ -1,5 +1,7 @@
 // Start a run on a thread and print what comes of it, a line for each piece: `node watch.mjs URL THREAD TEXT TRANSPORT`.
 
+import { setTimeout } from "node:timers/promises";
+
 import WebSocket from "ws";
 
 import { Client } from "@langchain/langgraph-sdk";
@@ -19,5 +21,7 @@ for (;;) {
     if (method === "values") print({ type: "values", values: data });
     if (method === "lifecycle" && data.event !== "running") print({ type: "over", status: data.event });
   }
-  await events.waitForResume(); // the client pauses its subscriptions at the end of each run
+  // The client pauses its subscriptions at the end of each run. The end of a run that another client has started is
+  // queued and does not resume them, so the queue is looked at again.
+  await Promise.race([events.waitForResume(), setTimeout(100)]);
 }
