@@ -22,7 +22,7 @@ from lg_streaming.observability.events import (
     UpdatesMerged,
 )
 from lg_streaming.observability.gateway_metrics import GatewayMetrics
-from lg_streaming.types import TransportName
+from lg_streaming.types import ProtocolName
 
 WHO: dict[str, Any] = {"connection_id": "c", "transport": "socketio"}
 SSE: dict[str, Any] = {"connection_id": "d", "transport": "sse"}
@@ -38,7 +38,7 @@ class Clock:
 
 async def test_new_figures_have_counted_nothing() -> None:
     figures = GatewayMetrics(MESSAGES_IN).snapshot()
-    assert set(figures.transports) == set(get_args(TransportName))
+    assert set(figures.transports) == set(get_args(ProtocolName))
     assert (figures.connections, figures.connections_opened, figures.updates_sent) == (0, 0, 0)
     assert (figures.messages_received, figures.failed, figures.handling.count, figures.handling.mean) == (0, 0, 0, 0.0)
     assert set(figures.received) == {*MESSAGES_IN, "other"}

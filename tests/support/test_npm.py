@@ -16,6 +16,7 @@ from tests.support.npm import Check, NpmError, installed, run_checks
 
 FAKE = """#!/bin/sh
 echo "$PWD $*" >> "$HOME/calls"
+while [ -n "$NPM_WAITS" ] && [ ! -e "$NPM_WAITS" ]; do sleep 0.01; done
 [ -z "$NPM_SAYS" ] || { echo "$NPM_SAYS"; exit 1; }
 mkdir -p node_modules/kept && echo 'export const answer = 42;' > node_modules/kept/index.js
 echo '{"name": "kept", "type": "module", "main": "index.js"}' > node_modules/kept/package.json
@@ -95,7 +96,17 @@ def test_a_version_has_to_be_exact(cache: Path) -> None:
 def test_a_long_installation_prints_its_progress(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    go_on = cache.parent / "go on"
+    monkeypatch.setenv("NPM_WAITS", str(go_on))
+    printed = npm.progress
+
+    def progress(text: str) -> None:
+        printed(text)
+        if text.startswith("still"):
+            go_on.touch()
+
     monkeypatch.setattr(npm, "PROGRESS", 0.0)
+    monkeypatch.setattr(npm, "progress", progress)
     installed("a", {"kept": "1.0.0"})
     lines = capfd.readouterr().err.splitlines()
     assert lines[0] == "installing a: kept@1.0.0"

@@ -42,6 +42,17 @@ function open(props = {}) {
   return page.ready().then(() => page);
 }
 
+/**
+ * Show a page of a new thread that it has loaded. The hook loads a thread that its first submit makes while the run
+ * goes on; the empty state hides a run that has ended by then.
+ */
+async function openNew(props = {}) {
+  const { thread_id: threadId } = await newClient().threads.create();
+  const page = await open({ threadId, ...props });
+  await until(() => !page.stream.isThreadLoading, "the thread");
+  return page;
+}
+
 const contents = (messages) => messages.map((each) => `${each.type}: ${textOf(each.content)}`);
 const stored = (thread) => dom.window.sessionStorage.getItem(`lg:stream:${thread}`);
 const statusOf = async (thread, run) => (await client.runs.get(thread, run)).status;
@@ -143,7 +154,7 @@ const checks = {
   },
 
   async interrupt() {
-    const page = await open();
+    const page = await openNew();
     await page.submit(human("ask"));
     await page.idle();
     await until(() => page.stream.interrupt, "the question");
@@ -163,7 +174,7 @@ const checks = {
   },
 
   async error() {
-    const page = await open();
+    const page = await openNew();
     await page.submit(human("fail half a"));
     await page.idle();
     assert.match(String(page.stream.error.message ?? page.stream.error), /boom/);
@@ -183,7 +194,7 @@ const checks = {
 
   async eventsAndBranches() {
     const seen = { custom: [], updates: [] };
-    const page = await open({
+    const page = await openNew({
       fetchStateHistory: true,
       onCustomEvent: (data) => seen.custom.push(data),
       onUpdateEvent: (data) => seen.updates.push(Object.keys(data)[0]),
@@ -224,7 +235,7 @@ const checks = {
 
   async toolCall() {
     const progress = [];
-    const page = await open({ onToolEvent: options.reference ? undefined : (data) => progress.push([data.event, data.name]) });
+    const page = await openNew({ onToolEvent: options.reference ? undefined : (data) => progress.push([data.event, data.name]) });
     await page.submit(human("tool Oslo"));
     await page.idle();
     await until(() => page.stream.messages.length === 4, () => contents(page.stream.messages));
