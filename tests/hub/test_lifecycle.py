@@ -586,7 +586,7 @@ async def test_of_a_thousand_executions_nothing_is_left(make_hub: MakeHub) -> No
     finally:
         tracemalloc.stop()
     growths = [after - before for before, after in itertools.pairwise(sizes)]
-    assert min(growths) < 100_000, "bytes: a hundred for each execution would be a leak; a table or two may grow once more"
+    assert min(growths) < 100_000, "bytes: a hundred for each execution would be a leak; tables may grow once more"
     assert asyncio.all_tasks() == tasks
     assert {thread.name for thread in set(threading.enumerate()) - threads} <= {"lg-streaming-timer"}
     statistics = hub.statistics()
