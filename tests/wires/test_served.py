@@ -45,7 +45,7 @@ async def test_at_a_signal_each_wire_ends_in_its_own_way(pki: Pki) -> None:
             )
 
         async with AsyncExitStack() as stack:
-            reading: dict[WireName, asyncio.Task[str]] = {}
+            reading: dict[WireName, asyncio.Task[str | None]] = {}
             async with client() as http:
                 await http.post("/open/cut")
                 for wire in WIRES:
