@@ -115,7 +115,7 @@ class RunRecovery:
         self._hub.control.look_up = self.look_up
         if self._fleet is not None:
             self._stops = [
-                self._fleet.on_message(RUN_RELEASED, lambda payload: self._begin(payload["execution_id"])),
+                self._fleet.on_message(RUN_RELEASED, lambda payload: self.begin(payload["execution_id"])),
                 self._fleet.on_lease_lost(lambda _: self._on_loop(self._lose_lease)),
             ]
             self._graphs.on_register = self._start_scan
@@ -171,7 +171,7 @@ class RunRecovery:
             return otherwise
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(job, loop))
 
-    def _begin(self, execution_id: str) -> None:
+    def begin(self, execution_id: str) -> None:
         """Take up a run in the background, from any thread."""
         self._on_loop(lambda: self._spawn(self._try(execution_id)))
 
@@ -181,7 +181,11 @@ class RunRecovery:
         task.add_done_callback(self._jobs.discard)
 
     async def _try(self, execution_id: str) -> None:
+        """Take up a run, in an attempt that begins now: one in progress may have read the state before the release."""
         try:
+            present = self._attempts.get(execution_id)
+            if present is not None:
+                await asyncio.wait([present])
             await self.recover(execution_id)
         except StreamingError as error:
             logger.warning("the run of execution %r is not taken up yet: %s", execution_id, error)
@@ -195,7 +199,7 @@ class RunRecovery:
         live = {each.process_id for each in await self._fleet.processes()}
         for record in await self.records.all():
             if record.process_id not in live:
-                self._begin(record.execution_id)
+                self.begin(record.execution_id)
 
     def _lose_lease(self) -> None:
         """Stop the runs that others may take up, because this process was declared dead; take up what is left."""

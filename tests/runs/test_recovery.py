@@ -15,7 +15,7 @@ from langgraph.graph import END, START, StateGraph
 from lg_streaming import StreamingModule
 from lg_streaming.errors import BadRequestError, DeadlineError, PromptError
 from lg_streaming.log import Batch, MemoryLog
-from lg_streaming.log.base import PendingUpdate
+from lg_streaming.log.base import LogState, PendingUpdate
 from lg_streaming.publisher import Scope
 from lg_streaming.runs.attempts import attempts_of
 from lg_streaming.runs.records import RECORD_KEY, RecordStore, RunRecord, json_config, json_value
@@ -91,6 +91,45 @@ async def test_at_once_and_from_several_sides_it_is_restored_once(graph: Any) ->
         assert [type(each) for each in results].count(PromptError) == 2
         types = [each.type for each in await read(streaming)]
         assert types.count("workflow_start") == types.count("workflow_complete") == 1
+
+
+async def test_a_run_that_is_released_during_an_attempt_is_taken_up(
+    graph: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await wait_at_prompt(graph)
+    async with process(graph) as streaming:
+        recovery, log = streaming.runs.recovery, streaming.hub.log
+        reads, read, go_on = log.state, asyncio.Event(), asyncio.Event()
+        elsewhere = LogState(
+            epoch="0", oldest=1, head=1, state="running", owner="alice", started_at=0.0, updated_at=0.0, process="x"
+        )
+
+        async def state(execution_id: str) -> LogState | None:
+            if read.is_set():
+                return await reads(execution_id)
+            read.set()
+            await go_on.wait()
+            return elsewhere
+
+        monkeypatch.setattr(log, "state", state)
+        early = asyncio.create_task(recovery.recover("e"))
+        await read.wait()
+        recovery.begin("e")  # as when a process notices that the run has none any more
+        await asyncio.sleep(0)
+        go_on.set()
+        assert await early is False
+        seen = await read_until_prompt(streaming)
+        assert seen[-1].type == "workflow_interrupted"
+        run = streaming.runs.get("e")
+        assert run is not None
+        await run.cancel()
+
+
+async def read_until_prompt(streaming: StreamingModule) -> list[Any]:
+    async with asyncio.timeout(5):
+        while streaming.runs.get("e") is None:
+            await asyncio.sleep(0.01)
+    return await read(streaming, until="interrupted")
 
 
 async def test_what_is_not_restored(graph: Any, caplog: pytest.LogCaptureFixture) -> None:
