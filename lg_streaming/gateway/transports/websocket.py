@@ -17,6 +17,7 @@ from lg_streaming.gateway.delivery.frames import Frames
 from lg_streaming.gateway.protocol.registry import check_nesting
 from lg_streaming.gateway.protocol.responses import isolated
 from lg_streaming.gateway.transports.connection import Connection, ConnectionServices
+from lg_streaming.gateway.transports.open_sockets import OpenSockets
 from lg_streaming.gateway.transports.packets import KIND_NAMES, TYPE_NAMES, size_of
 from lg_streaming.gateway.transports.websocket_connection import NORMAL_CLOSURE, WebSocketConnection, reject_request
 
@@ -35,7 +36,6 @@ __all__ = ["EncodeEach", "PlainWebSocket"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_SHUTDOWN_TIMEOUT: Final = 1.5
 _REPLY: Final = "reply"
 _KEYS: Final = frozenset({"type", "payload", "id"})
 
@@ -50,14 +50,8 @@ class PlainWebSocket:
     def __init__(self, services: ConnectionServices) -> None:
         self._services = services
         self._context = services.context
-        self._open: set[_Socket] = set()
-        self._idle = asyncio.Event()
-        services.context.lifecycle.on_start.append(self._begin)
-
-    def _begin(self) -> None:
-        self._open.clear()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._open = OpenSockets[_Socket]()
+        services.context.lifecycle.on_start.append(self._open.begin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -75,24 +69,14 @@ class PlainWebSocket:
         await receive()
         await send({"type": "websocket.accept"})
         socket = _Socket(self._services, self._context.policy.peer_of(scope), send)
-        self._open.add(socket)
-        self._idle.clear()
-        try:
+        with self._open.keep(socket):
             await socket.serve(receive)
-        finally:
-            self._open.discard(socket)
-            if not self._open:
-                self._idle.set()
 
     async def shutdown(self) -> None:
         """Close all connections, within 1.5 seconds."""
-        for socket in list(self._open):
+        for socket in self._open:
             socket.close_with()
-        try:
-            async with asyncio.timeout(_SHUTDOWN_TIMEOUT):
-                await self._idle.wait()
-        except TimeoutError:
-            logger.warning("%d connections did not close in time", len(self._open))
+        await self._open.wait_closed()
 
 
 class _Socket:

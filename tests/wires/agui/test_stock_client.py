@@ -21,7 +21,7 @@ CHECKS = (
     *("reasoning", "an interrupt and its answer", "answers that are false, empty, zero or null"),
     *("two interrupts at once", "an interrupt that the page cancels", "the older way to answer"),
     *("a page that was reloaded is asked again", "a page that was reloaded, without a replay"),
-    *("a run that fails, then a good one", "abortRun, then the next run", "a server that stops says so"),
+    *("a run that fails, then a good one", "abortRun, then the next run", "a server that stops"),
     *("a connection that breaks", "HTTP errors", "a second run at once is refused", "a reload in the middle"),
     *("a reload at an interrupt", "an unknown thread is empty", "connectAgent is empty", "an edited message"),
     *("an answer again", "the page's state", "a conversation that the server does not have", "the script ends"),

@@ -77,7 +77,7 @@ class Steps:
         self.begun: bool = False
         self.number: int = 0
         """Number of the present step."""
-        self.wanted: bool = True
+        self.is_due: bool = True
         """True if the next content belongs to a new step."""
         self.calls: dict[str, Call] = {}
         self._begin = begin
@@ -118,7 +118,7 @@ class Steps:
         self.out.clear()
         self._open.clear()
         self.begun = self._in_step = self._used = False
-        self.wanted = True
+        self.is_due = True
 
     # ------------------------------------------------------------ steps
     def enter(self) -> None:
@@ -127,19 +127,19 @@ class Steps:
             self.write(_START_STEP)
             self._in_step = True
             self._next()
-        elif self.wanted and self._used and not self._open:
+        elif self.is_due and self._used and not self._open:
             self.write(_FINISH_STEP + _START_STEP)
             self._next()
         self._used = True
 
     def _next(self) -> None:
         self.number += 1
-        self.wanted = self._used = False
+        self.is_due = self._used = False
 
     def begin_step(self) -> None:
         """Begin a step with nothing else in it."""
         self.close_parts()
-        self.wanted = True
+        self.is_due = True
         self.enter()
 
     def leave(self) -> None:
@@ -189,9 +189,9 @@ class Steps:
         if part is not None:
             self.write(part.take() + part.end)
 
-    def close_parts(self, wants: Callable[[Any], bool] | None = None) -> None:
+    def close_parts(self, matches: Callable[[Any], bool] | None = None) -> None:
         """End the open parts whose key fits; all when no condition is given."""
-        for key in [key for key in self._open if wants is None or wants(key)]:
+        for key in [key for key in self._open if matches is None or matches(key)]:
             self.close_part(key)
 
     # ------------------------------------------------------------ calls
@@ -233,7 +233,7 @@ class Steps:
     def close_call(self, call: Call, end: bytes) -> None:
         """Write the end of a call, and let the next content begin a step."""
         self.write(end)
-        call.state, self.wanted = "closed", True
+        call.state, self.is_due = "closed", True
 
     def calls_of_step(self) -> list[Call]:
         """Return the calls whose parts are in the last step."""

@@ -194,7 +194,7 @@ class MessageWriter:
         self._places[_where(scope)] = self._steps.number
 
     def _read_llm_start(self, record: StoredUpdate, _data: Any) -> None:
-        self._steps.wanted = True
+        self._steps.is_due = True
         if record.scope.message_id is not None:
             self._seen.add(record.scope.message_id)
 
@@ -261,7 +261,7 @@ class MessageWriter:
             if record.type != "tool_start":
                 del self._bare[where]
         if call_id in self._left_out:
-            self._steps.wanted = True
+            self._steps.is_due = True
             return None
         call = self._steps.add_call(call_id, name)
         self._places[where[0]] = call.step
@@ -372,7 +372,7 @@ class MessageWriter:
         self._outcome, self._waits = None, False
         self.questions.clear()
         self._attempts.clear()
-        self._steps.wanted = True
+        self._steps.is_due = True
 
     def _read_workflow_end(self, record: StoredUpdate, data: Any) -> None:
         self._steps.close_parts()

@@ -86,6 +86,6 @@ def _begins(namespace: Namespace, prefix: Namespace) -> bool:
     if len(prefix) > len(namespace):
         return False
     return all(
-        part == wanted or (":" not in wanted and part.partition(":")[0] == wanted)
-        for part, wanted in zip(namespace, prefix, strict=False)
+        part == asked or (":" not in asked and part.partition(":")[0] == asked)
+        for part, asked in zip(namespace, prefix, strict=False)
     )

@@ -150,7 +150,7 @@ class RunEncoder:
         return Frames(b"".join(out), count=len(out))
 
     def _fast_token(self, record: StoredUpdate) -> bytes | None:
-        """Encode a token for a reader that wants no other form of it."""
+        """Encode a token for a reader of no other form of it."""
         scope, text = record.scope, token_text(record.json)
         known = self._by_scope.get(id(scope))
         data: Any = None

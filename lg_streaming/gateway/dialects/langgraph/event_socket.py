@@ -29,6 +29,7 @@ from lg_streaming.gateway.dialects.langgraph.segments import segment_id
 from lg_streaming.gateway.dialects.langgraph.tape import Tape
 from lg_streaming.gateway.protocol.registry import check_nesting
 from lg_streaming.gateway.session.timers import SessionTimers, TimerEvent
+from lg_streaming.gateway.transports.open_sockets import OpenSockets
 from lg_streaming.gateway.transports.packets import size_of
 from lg_streaming.gateway.transports.websocket_connection import WebSocketConnection
 from lg_streaming.hub.carry import DEFAULT_LIMIT, read_when_available
@@ -53,7 +54,6 @@ __all__ = ["EventSockets", "SocketServices", "close_code"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
-_SHUTDOWN_TIMEOUT: Final = 1.5
 _MOST_SUBSCRIPTIONS: Final = 128
 _CODES: Final = 4_000
 _LONGEST_REASON: Final = 100
@@ -109,30 +109,16 @@ class EventSockets:
 
     def __init__(self, services: SocketServices) -> None:
         self._services = services
-        self._open: set[_Socket] = set()
-        self._idle = asyncio.Event()
+        self._open = OpenSockets[_Socket]()
         lifecycle = services.context.lifecycle
-        lifecycle.on_start.append(self._begin)
+        lifecycle.on_start.append(self._open.begin)
         lifecycle.closables.append(self)
-        lifecycle.closers.append(self._wait)
-
-    def _begin(self) -> None:
-        self._open.clear()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        lifecycle.closers.append(self._open.wait_closed)
 
     def close_for_restart(self) -> None:
         """See `Closable.close_for_restart`."""
-        for socket in list(self._open):
+        for socket in self._open:
             socket.close_with(ServerRestartError())
-
-    async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(_SHUTDOWN_TIMEOUT):
-                while self._open:
-                    await self._idle.wait()
-        except TimeoutError:
-            logger.warning("%d connections did not close in time", len(self._open))
 
     async def serve(self, thread_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection of a thread."""
@@ -142,14 +128,8 @@ class EventSockets:
         await receive()
         await send({"type": "websocket.accept"})
         socket = _Socket(self._services, policy.peer_of(scope), thread_id, send)
-        self._open.add(socket)
-        self._idle.clear()
-        try:
+        with self._open.keep(socket):
             await socket.serve(receive)
-        finally:
-            self._open.discard(socket)
-            if not self._open:
-                self._idle.set()
 
 
 @dataclass(slots=True)

@@ -46,7 +46,7 @@ class EventWriter(Protocol):
         """Return the place of an update."""
         ...
 
-    def wants(self, channel: str, namespace: Namespace) -> bool:
+    def selects(self, channel: str, namespace: Namespace) -> bool:
         """Return whether a filter accepts events of a channel in a namespace."""
         ...
 
@@ -106,14 +106,14 @@ def _parse_args(text: str) -> dict[str, Any] | None:
 class _Message:
     """Message that has begun and not ended."""
 
-    __slots__ = ("calls", "count", "id", "ids", "key", "open", "parameters", "place", "waiting", "wanted")
+    __slots__ = ("calls", "count", "id", "ids", "is_selected", "key", "open", "parameters", "place", "waiting")
 
     def __init__(self, key: _Key, message_id: str, place: Place, node: str | None) -> None:
         self.key = key
         self.id = message_id
         self.place = place
         self.parameters = place.json if node is None else b'%b,"node":%b' % (place.json, to_json(node))
-        self.wanted: bool | None = None
+        self.is_selected: bool | None = None
         """True if a filter accepts its events; None if that is not known."""
         self.ids = b""
         """Members that name the message in each event, once another message of its graph is open too."""
@@ -159,7 +159,7 @@ class MessageEvents:
     def forget_filters(self) -> None:
         """Ask the filters again, as they have changed."""
         for message in self._open.values():
-            message.wanted = None
+            message.is_selected = None
 
     # ------------------------------------------------------------ pieces
     def token(self, record: StoredUpdate, data: Any) -> None:
@@ -171,7 +171,7 @@ class MessageEvents:
             return
         block, text = message.open, data["content"]
         block.parts.append(text)
-        if message.wanted or (message.wanted is None and self._wants(message)):
+        if message.is_selected or (message.is_selected is None and self._selects(message)):
             json = b"%b%b}%b}" % (block.start, to_json(text), message.ids)
             self._tape.write(FIRST_SLOT, b"messages", message.parameters, json)
 
@@ -239,7 +239,7 @@ class MessageEvents:
                 "delta": {"type": "block-delta", "fields": fields},
             }
             return self._put(message, slot, delta)
-        if self._wants(message) and slot <= _LAST_SLOT:
+        if self._selects(message) and slot <= _LAST_SLOT:
             self._tape.write(
                 slot, b"messages", message.parameters, b"%b%b}%b}" % (block.start, to_json(text), message.ids)
             )
@@ -348,14 +348,14 @@ class MessageEvents:
         del self._open[message.key]
         self._by_graph[message.place.graph] -= 1
 
-    def _wants(self, message: _Message) -> bool:
-        if message.wanted is None:
-            message.wanted = self._tape.wants("messages", message.place.graph)
-        return message.wanted
+    def _selects(self, message: _Message) -> bool:
+        if message.is_selected is None:
+            message.is_selected = self._tape.selects("messages", message.place.graph)
+        return message.is_selected
 
     def _put(self, message: _Message, slot: int, event: dict[str, Any], *, named: bool = True) -> int:
         """Write an event of a message; return the next slot."""
-        if self._wants(message) and slot <= _LAST_SLOT:
+        if self._selects(message) and slot <= _LAST_SLOT:
             json = to_json(event)
             if named and message.ids:
                 json = json[:-1] + message.ids + b"}"

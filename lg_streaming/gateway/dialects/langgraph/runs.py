@@ -119,8 +119,8 @@ class RunRoutes:
         session = await self._wire.enter(peer)
         view = await self._services.threads.find(session, request.path_params["thread_id"])
         found, query = await self._services.lookup.runs_of(view), request.query_params
-        if wanted := query.get("status"):
-            found = [each for each in found if each.status_in(view.table, view.state) == wanted]
+        if asked := query.get("status"):
+            found = [each for each in found if each.status_in(view.table, view.state) == asked]
         offset = number_in(query.get("offset"), 0)
         limit = min(number_in(query.get("limit"), _DEFAULT_LIMIT), _MOST)
         chosen = _texts(request, "select")
@@ -149,7 +149,7 @@ class RunRoutes:
         return await self._open(session, record, shown, headers, leaves=flag(request, "cancel_on_disconnect"))
 
     def _place(self, request: Request, view: ThreadView) -> Place | None:
-        """Return the place after which a reader wants frames; None for all of the run."""
+        """Return the place after which a reader gets frames; None for all of the run."""
         named = request.headers.get("last-event-id", request.query_params.get("last_event_id", ""))
         state = view.state
         if state is None:

@@ -77,5 +77,5 @@ class ThreadSearch:
         return [each for each in found if not each.startswith("room:")]
 
 
-def _has(values: Mapping[str, Any], wanted: Mapping[str, Any] | None) -> bool:
-    return all(name in values and values[name] == value for name, value in (wanted or {}).items())
+def _has(values: Mapping[str, Any], asked: Mapping[str, Any] | None) -> bool:
+    return all(name in values and values[name] == value for name, value in (asked or {}).items())

@@ -92,7 +92,7 @@ class Tape:
         self._epoch, self._prefix = "", b""
         self._base, self._millis = 0, b""
         self._places: dict[str | None, Place] = {}
-        self._wanted: dict[tuple[str, Namespace], bool] = {}
+        self._selected: dict[tuple[str, Namespace], bool] = {}
         self._messages = MessageEvents(self)
         self._clear()
 
@@ -106,7 +106,7 @@ class Tape:
     def select(self, selections: Sequence[Selection]) -> None:
         """Replace the filters, from the next event on."""
         self._selections = tuple(selections)
-        self._wanted.clear()
+        self._selected.clear()
         self._messages.forget_filters()
 
     def note_gap(self) -> None:
@@ -130,7 +130,7 @@ class Tape:
         number, namespace = record.seq * SLOTS, ()
         frames: list[bytes] = []
         for offset, (method, data) in enumerate((("checkpoints", checkpoint), ("values", state.get("values"))), 1):
-            if self.wants(method, namespace) and number - 3 + offset > self._since:
+            if self.selects(method, namespace) and number - 3 + offset > self._since:
                 event_id = b"newest:%b:%d" % (as_text(checkpoint_id).encode(), offset)
                 facts = (event_id, number - 3 + offset, method.encode(), b"[]", b"%d" % (record.timestamp * 1000))
                 frames.append(self._frame(method.encode(), event_id, _ENVELOPE % (*facts, to_json(data))))
@@ -177,16 +177,16 @@ class Tape:
             self._begin_graphs(found)
         return found
 
-    def wants(self, channel: str, namespace: Namespace) -> bool:
+    def selects(self, channel: str, namespace: Namespace) -> bool:
         """Return whether a filter accepts events of a channel in a namespace."""
         key = (channel, namespace)
-        wanted = self._wanted.get(key)
-        if wanted is None:
-            if len(self._wanted) >= _MOST_PLACES:
-                self._wanted.clear()
-            wanted = any(each.has(channel) and each.covers(namespace) for each in self._selections)
-            self._wanted[key] = wanted
-        return wanted
+        selected = self._selected.get(key)
+        if selected is None:
+            if len(self._selected) >= _MOST_PLACES:
+                self._selected.clear()
+            selected = any(each.has(channel) and each.covers(namespace) for each in self._selections)
+            self._selected[key] = selected
+        return selected
 
     def write(self, slot: int, method: bytes, parameters: bytes, data: bytes, segment: bytes | None = None) -> None:
         """Write an event of the present update, if the reader does not have it.
@@ -210,7 +210,7 @@ class Tape:
 
     def _put(self, slot: int, channel: str, namespace: Namespace, data: object, **options: Any) -> None:
         """Write an event if a filter accepts it."""
-        if self.wants(channel, namespace):
+        if self.selects(channel, namespace):
             method = options.get("method", channel)
             parameters = to_json(namespace)
             if node := options.get("node"):
@@ -410,7 +410,7 @@ class Tape:
     def _send_custom(self, record: StoredUpdate, name: str, payload: object) -> None:
         place, node = self.place(record), record.scope.node_id
         data = {"name": name, "payload": payload}
-        if self.wants(f"custom:{name}", place.graph):
+        if self.selects(f"custom:{name}", place.graph):
             member = b"" if node is None else b',"node":%b' % to_json(node)
             self.write(FIRST_SLOT, b"custom", place.json + member, to_json(data))
 

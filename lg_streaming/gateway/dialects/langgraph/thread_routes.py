@@ -213,7 +213,7 @@ class ThreadRoutes:
 
 
 def _before(body: HistoryBody) -> str | None:
-    """Return the id of the checkpoint before which states are wanted.
+    """Return the id of the checkpoint before which a history begins.
 
     Raises:
         RefusedError: If it is no text.

@@ -213,7 +213,7 @@ const checks = {
     await ask(agent, "hello")
     assert.equal(last(agent.messages).content, heard("hello"))
   },
-  "a server that stops says so": async () => {
+  "a server that stops": async () => {
     const agent = agentOf(uid("cut"))
     say(agent, `slow ${agent.threadId}`)
     const it = run(agent)
