@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.types import StateSnapshot
+from langgraph.types import Interrupt, StateSnapshot
 
 from lg_streaming.errors import TransitionError
 from lg_streaming.runs.commands import GraphThread, check_checkpoint
@@ -25,8 +25,8 @@ __all__ = ["RemoteThreads"]
 class RemoteThreads:
     """Reader of the threads of registered graphs. It does not decide who may.
 
-    A state is a JSON object as LangGraph's server has it: ``values``, ``next``, ``tasks``, ``metadata``,
-    ``created_at``, ``checkpoint``, ``parent_checkpoint``, ``interrupts``.
+    The application's ``redact`` removes secrets. A state is a JSON object as LangGraph's server has it: ``values``,
+    ``next``, ``tasks``, ``metadata``, ``created_at``, ``checkpoint``, ``parent_checkpoint``, ``interrupts``.
 
     Args:
         hub: The hub, which converts values to JSON.
@@ -45,6 +45,7 @@ class RemoteThreads:
         *,
         subgraphs: bool = False,
         namespace: str = "",
+        redacted: bool = True,
     ) -> dict[str, Any] | None:
         """Return the state of a thread at a checkpoint, by default the newest; None if the thread has none.
 
@@ -54,6 +55,7 @@ class RemoteThreads:
             checkpoint_id: The checkpoint.
             subgraphs: Whether tasks have the states of the subgraphs that wait.
             namespace: Checkpoint namespace of a subgraph, whose state is returned.
+            redacted: Whether the application's ``redact`` removes secrets. Without it the state is for no caller.
 
         Raises:
             GraphNotFoundError: If the graph is not registered.
@@ -67,7 +69,7 @@ class RemoteThreads:
             return None
         config = _below(thread.config_at(checkpoint_id), namespace)
         snapshot = await thread.graph.aget_state(config, subgraphs=subgraphs)
-        return self._to_json(snapshot) if snapshot.created_at is not None else None
+        return self._to_json(snapshot, redacted=redacted) if snapshot.created_at is not None else None
 
     async def history(
         self,
@@ -179,8 +181,9 @@ class RemoteThreads:
         else:
             await thread.graph.aupdate_state(thread.config_at(before), None, "__copy__")
 
-    def _to_json(self, snapshot: StateSnapshot) -> dict[str, Any]:
-        return cast("dict[str, Any]", orjson.loads(self._hub.publisher.encode(_described(snapshot))))
+    def _to_json(self, snapshot: StateSnapshot, *, redacted: bool = True) -> dict[str, Any]:
+        redact = self._hub.publisher.redact if redacted else _keep
+        return cast("dict[str, Any]", orjson.loads(self._hub.publisher.encode(_described(snapshot, redact))))
 
 
 def _saver(graph: AnyGraph) -> BaseCheckpointSaver[Any] | None:
@@ -195,20 +198,33 @@ def _below(config: RunnableConfig, namespace: str) -> RunnableConfig:
     return {"configurable": {**config.get("configurable", {}), "checkpoint_ns": namespace}}
 
 
-def _described(snapshot: StateSnapshot) -> dict[str, Any]:
+def _keep(_type: str, data: object) -> object:
+    return data
+
+
+def _described(snapshot: StateSnapshot, redact: Callable[[str, object], Any]) -> dict[str, Any]:
+    """Return a state without secrets: each part is redacted like the update that has it."""
+
+    def part(type: str, name: str, value: object) -> Any:
+        shown = redact(type, {name: value})
+        return cast("dict[str, Any]", shown).get(name) if isinstance(shown, dict) else None
+
+    def interrupts(found: Iterable[Interrupt]) -> list[dict[str, Any]]:
+        return [{"id": each.id, "value": part("human_prompt", "value", each.value)} for each in found]
+
     return {
-        "values": snapshot.values or {},
+        "values": part("state", "values", snapshot.values or {}),
         "next": list(snapshot.next),
         "tasks": [
             {
                 "id": task.id,
                 "name": task.name,
                 "path": list(cast("tuple[Any, ...]", task.path)),
-                "error": _error(task.error),
-                "interrupts": [_interrupt(each) for each in task.interrupts],
+                "error": part("node_error", "error", _error(task.error)),
+                "interrupts": interrupts(task.interrupts),
                 "checkpoint": None if task.state is None else _checkpoint(_config_of(task.state)),
-                "state": _described(task.state) if isinstance(task.state, StateSnapshot) else None,
-                "result": task.result,
+                "state": _described(task.state, redact) if isinstance(task.state, StateSnapshot) else None,
+                "result": None if task.result is None else part("updates", task.name, task.result),
             }
             for task in snapshot.tasks
         ],
@@ -216,7 +232,7 @@ def _described(snapshot: StateSnapshot) -> dict[str, Any]:
         "created_at": snapshot.created_at,
         "checkpoint": _checkpoint(snapshot.config),
         "parent_checkpoint": None if snapshot.parent_config is None else _checkpoint(snapshot.parent_config),
-        "interrupts": [_interrupt(each) for each in snapshot.interrupts],
+        "interrupts": interrupts(snapshot.interrupts),
     }
 
 
@@ -231,10 +247,6 @@ def _config_of(state: Any) -> Any:
 def _checkpoint(config: Any) -> dict[str, Any]:
     values = config.get("configurable", {})
     return {name: values.get(name, "") for name in ("thread_id", "checkpoint_ns", "checkpoint_id")}
-
-
-def _interrupt(interrupt: Any) -> dict[str, Any]:
-    return {"id": interrupt.id, "value": interrupt.value}
 
 
 def _message_ids(values: Any) -> list[str]:

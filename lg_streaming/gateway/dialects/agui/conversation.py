@@ -65,7 +65,7 @@ class Conversation:
         """Read the newest state of a thread; an empty one if the graph is not registered here."""
         if runner is None or graph is None or graph not in runner.graphs:
             return cls()
-        state = await runner.threads.state(graph, thread_id)
+        state = await runner.threads.state(graph, thread_id, redacted=False)
         if state is None:
             return cls()
         values = members(state.get("values"))

@@ -9,7 +9,6 @@ import orjson
 
 from lg_streaming.errors import StreamingError
 from lg_streaming.gateway.dialects.langgraph.event_shapes import as_text, data_of, members
-from lg_streaming.gateway.dialects.langgraph.states import shown_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,4 +81,4 @@ class StateLoader:
         except StreamingError as error:
             logger.debug("the state of thread %r cannot be loaded now: %s", self._thread_id, error)
             return None
-        return None if found is None else {**found, "values": shown_values(context.hub, found["values"])}
+        return found

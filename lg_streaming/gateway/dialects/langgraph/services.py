@@ -13,7 +13,6 @@ from lg_streaming.gateway.dialects.langgraph.pending import PendingRuns
 from lg_streaming.gateway.dialects.langgraph.records import RunRecords
 from lg_streaming.gateway.dialects.langgraph.segments import SegmentIndex
 from lg_streaming.gateway.dialects.langgraph.starting import RunStarter
-from lg_streaming.gateway.dialects.langgraph.states import shown_values
 from lg_streaming.gateway.dialects.langgraph.store import RecordStore
 from lg_streaming.gateway.dialects.langgraph.threads import Threads
 
@@ -76,7 +75,7 @@ class Services:
                     logger.debug("a state of thread %r cannot be loaded now: %s", thread_id, error)
                     found = None
                 if found is not None:
-                    return shown_values(self.context.hub, found["values"])
+                    return found["values"]
                 if checkpoint_id is None:
                     break
                 await asyncio.sleep(_PAUSE)

@@ -221,10 +221,12 @@ class RunStarter:
         fleet = session.hub.log.fleet
         kwargs = body.model_dump(mode="json", exclude_unset=True, exclude={"input", "metadata", "assistant_id"})
         kwargs["stream_mode"] = list(body.stream_mode)
-        if body.input is not None:
-            shown = session.hub.writer.encoder.codec.apply_redact("state", {"values": body.input})
+        for name, given in (("input", body.input), ("command", kwargs.pop("command", None))):
+            if given is None:
+                continue
+            shown = session.hub.publisher.redact("state", {"values": given})
             if len(orjson.dumps(shown, default=str)) <= _KEPT_INPUT:
-                kwargs["input"] = cast("dict[str, Any]", shown).get("values") if isinstance(shown, dict) else None
+                kwargs[name] = cast("dict[str, Any]", shown).get("values") if isinstance(shown, dict) else None
         return RunRecord(
             run_id=own_run,
             thread_id=thread_id,

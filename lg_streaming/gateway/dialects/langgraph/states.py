@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.gateway.dialects.langgraph.segments import data_of
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.hub import StreamHub
 
-__all__ = ["EMPTY_STATE", "shown_state", "shown_values", "state_of_log"]
+__all__ = ["EMPTY_STATE", "shown_state", "state_of_log"]
 
 EMPTY_STATE: Final[Mapping[str, Any]] = {
     "values": {},
@@ -32,17 +32,10 @@ _OWN: Final = "lg_streaming"
 _PAGE: Final = 1_000
 
 
-def shown_values(hub: StreamHub, values: object) -> Any:
-    """Return the values of a state without secrets, by the ``redact`` of the hub."""
-    shown = hub.writer.encoder.codec.apply_redact("state", {"values": values})
-    return cast("dict[str, Any]", shown).get("values") if isinstance(shown, dict) else None
-
-
-def shown_state(hub: StreamHub, state: Mapping[str, Any] | None, *, busy: bool = False) -> dict[str, Any]:
+def shown_state(state: Mapping[str, Any] | None, *, busy: bool = False) -> dict[str, Any]:
     """Return a state of a checkpointer as clients know it.
 
     Args:
-        hub: The hub.
         state: The state; None for a thread without one.
         busy: Whether a run works: then its newest state has a next node, so that a page attaches to the run.
     """
@@ -55,7 +48,6 @@ def shown_state(hub: StreamHub, state: Mapping[str, Any] | None, *, busy: bool =
     checkpoint, parent = state["checkpoint"], state["parent_checkpoint"]
     return {
         **state,
-        "values": shown_values(hub, state["values"]),
         "next": state["next"] or (["__start__"] if busy else []),
         "metadata": metadata,
         "checkpoint_id": None if checkpoint is None else checkpoint["checkpoint_id"],

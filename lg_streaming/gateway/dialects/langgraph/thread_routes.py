@@ -113,7 +113,7 @@ class ThreadRoutes:
     async def _state(
         self, view: ThreadView, checkpoint_id: str | None, *, subgraphs: bool, namespace: str = ""
     ) -> Response:
-        hub, runner = self._services.context.hub, self._services.context.remote_runner
+        runner = self._services.context.remote_runner
         found = None
         if checkpoint_id is None and not subgraphs and not namespace:
             found = await self._services.threads.snapshot(view)
@@ -127,7 +127,7 @@ class ThreadRoutes:
         if found is None and checkpoint_id is not None:
             raise RefusedError(404, f"Checkpoint {checkpoint_id:.100} of thread {view.thread_id} not found")
         busy = view.is_busy and checkpoint_id is None
-        return json_response(shown_state(hub, found, busy=busy))
+        return json_response(shown_state(found, busy=busy))
 
     async def update_state(self, request: Request, peer: Peer) -> Response:
         """Update the state of a thread that no run works on."""
@@ -167,7 +167,7 @@ class ThreadRoutes:
         """Return the states of a thread, newest first."""
         _, view = await self._enter(request, peer)
         body = await self._history_body(request)
-        services, runner = self._services, self._services.context.remote_runner
+        runner = self._services.context.remote_runner
         if runner is None or view.graph is None or view.graph not in runner.graphs:
             return json_response([])
         before, namespace = (
@@ -186,9 +186,9 @@ class ThreadRoutes:
             found = [each async for each in states]
         except ValueError as error:  # LangGraph's, for a namespace without a subgraph
             raise RefusedError(422, str(error)[:300]) from None
-        shown = [shown_state(services.context.hub, each) for each in found]
+        shown = [shown_state(each) for each in found]
         if found and before is None and not namespace:
-            shown[0] = shown_state(services.context.hub, as_it_waits(found[0], view), busy=view.is_busy)
+            shown[0] = shown_state(as_it_waits(found[0], view), busy=view.is_busy)
         return json_response(shown)
 
     async def _history_body(self, request: Request) -> HistoryBody:

@@ -12,7 +12,7 @@ from lg_streaming.events import check_execution_id
 from lg_streaming.gateway.auth.policy import GRAPH_PREFIX
 from lg_streaming.gateway.dialects.langgraph.assistants import assistant_id
 from lg_streaming.gateway.dialects.langgraph.refusals import RefusedError, no_thread
-from lg_streaming.gateway.dialects.langgraph.states import shown_values, state_of_log
+from lg_streaming.gateway.dialects.langgraph.states import state_of_log
 from lg_streaming.gateway.session.session import format_time
 from lg_streaming.gateway.session.starting import log_refusal
 from lg_streaming.runs.opening import wait_for_end
@@ -290,7 +290,7 @@ class Threads:
             "metadata": {**graph, **record.get("metadata", {})},
             "status": view.status,
             "config": {},
-            "values": None if snapshot is None else shown_values(self._context.hub, snapshot["values"]),
+            "values": None if snapshot is None else snapshot["values"],
             "interrupts": {each["id"]: each["interrupts"] for each in tasks if each["interrupts"]},
             **({"error": {"error": error.get("type") or "Error", "message": error.get("message")}} if error else {}),
         }
