@@ -82,14 +82,15 @@ async def copy_branch(graph: AnyGraph, thread_id: str, checkpoint_id: str, new_t
     saver = saver_of(graph)
     if await saver.aget_tuple(_config(new_thread_id)) is not None:
         raise TransitionError(f"the thread {new_thread_id!r:.80} exists: choose another id for the fork")
-    chain = await _branch(saver, _config(thread_id, checkpoint_id=checkpoint_id))
+    chain = await _branch(saver, _config(thread_id, checkpoint_id=checkpoint_id)) if checkpoint_id else []
     if not chain:
         raise BadRequestError(f"the thread has no checkpoint {checkpoint_id!r:.80}: take an id of history()")
     await _copy(saver, chain, new_thread_id)
     for namespace in _namespaces_with_memory(graph):
         before = _config(thread_id, checkpoint_id=checkpoint_id)
-        async for found in saver.alist(_config(thread_id, namespace), before=before, limit=1):
-            await _copy(saver, await _branch(saver, found.config), new_thread_id, namespace)
+        found = [each async for each in saver.alist(_config(thread_id, namespace), before=before, limit=1)]
+        for each in found:  # a saver may be locked while it lists
+            await _copy(saver, await _branch(saver, each.config), new_thread_id, namespace)
     return chain[-1]
 
 

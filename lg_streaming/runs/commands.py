@@ -62,11 +62,15 @@ class RunOrigin(NamedTuple):
         """Return the values of a driver's run."""
         return cls(json_config(driver.request.config), driver.request.context)
 
-    def merge(self, config: RunnableConfig | None) -> RunnableConfig:
-        """Return the config of a fork: the given one, with the run's ``configurable`` values as defaults."""
+    def merge(self, config: RunnableConfig | None, begin: RunnableConfig) -> RunnableConfig:
+        """Return the config of a fork: the given one, with the run's ``configurable`` values as defaults.
+
+        It names the checkpoint to begin at, although that is the thread's newest one: LangGraph then gives subgraphs
+        their state of that time, and asks people again.
+        """
         given: RunnableConfig = config or {}
         values = {**self.config.get("configurable", {}), **given.get("configurable", {})}
-        return {**given, "configurable": values}
+        return {**given, "configurable": {**values, **begin.get("configurable", {})}}
 
 
 class RunCommands:

@@ -57,15 +57,15 @@ class _Description:
         self._node(inside, _START, "start", parent)
         subgraphs: dict[str, Any] = dict(cast("Any", graph).get_subgraphs())
         for name in names:
-            inner: Any = subgraphs.get(name)
+            inner = subgraphs.get(name)
             self._node(inside, name, "node" if inner is None else "subgraph", parent)
             if (
-                isinstance(cast("object", inner), Pregel)
-                and id(inner) not in around
+                isinstance(inner, Pregel)
+                and id(cast("object", inner)) not in around
                 and len(around) < _MAX_DEPTH
                 and len(self.nodes) < _MAX_NODES
             ):
-                self.add(inner, f"{inside}{name}", around | {id(graph)})
+                self.add(cast("Any", inner), f"{inside}{name}", around | {id(graph)})
         if any(edge.target == _END for edge, _ in edges):
             self._node(inside, _END, "end", parent)
         for (source, target, conditional), label in edges:

@@ -8,7 +8,7 @@ from lg_streaming.capture import CALLED_GRAPHS
 from lg_streaming.errors import GraphNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lg_streaming.hub import StreamHub
     from lg_streaming.log.base import LogState
@@ -58,7 +58,7 @@ class ExecutionGraphs:
             return self._named(driver.graph, driver.run.thread_id)
         state = await self._hub.describe(execution_id)
         start = _start_of(state)
-        called = CALLED_GRAPHS.find(self._hub.publisher, execution_id, _text(start.get("run_id")))
+        called = self._called(execution_id, start)
         if called is not None:
             return self._named(called[0], called[1] or execution_id)
         name = start.get("graph") or start.get("name")
@@ -76,9 +76,14 @@ class ExecutionGraphs:
         if driver is not None:
             return driver.run.thread_id
         start = _start_of(await self._hub.describe(execution_id))
-        called = CALLED_GRAPHS.find(self._hub.publisher, execution_id, _text(start.get("run_id")))
+        called = self._called(execution_id, start)
         thread_id = called[1] if called is not None else _text(start.get("thread_id"))
         return thread_id or execution_id
+
+    def _called(self, execution_id: str, start: Mapping[str, Any]) -> tuple[AnyGraph, str | None] | None:
+        """Return the graph that this process called in the last run; in an earlier run if the last one has no graph."""
+        run_id = _text(start.get("run_id")) if start.get("graph") or start.get("name") else None
+        return CALLED_GRAPHS.find(self._hub.publisher, execution_id, run_id)
 
     def _named(self, graph: AnyGraph, thread_id: str) -> ExecutionGraph:
         name, found, is_registered = self._graphs.find(graph)

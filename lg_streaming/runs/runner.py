@@ -242,16 +242,16 @@ class GraphRunner(RunCommands):
             options["owner"] = state.owner if state is not None else None
         source = await copy_branch(thread.graph, thread.thread_id, checkpoint_id, fork_id)
         origin = self._origin_of(execution_id, source.metadata)
+        begin = GraphThread(thread.graph, fork_id).config_at(checkpoint_id)
         try:
             if values is not None or as_node is not None:
-                config = GraphThread(thread.graph, fork_id).config_at(None)
-                await update_state(thread.graph, config, Injection(values, as_node))
+                begin = await update_state(thread.graph, begin, Injection(values, as_node))
             return await self.start(
                 thread.graph,
                 None,
                 execution_id=fork_id,
                 thread_id=fork_id,
-                config=origin.merge(options.pop("config", None)),
+                config=origin.merge(options.pop("config", None), begin),
                 context=options.pop("context", None) or origin.context,
                 forked_from={"execution_id": execution_id, "checkpoint_id": checkpoint_id},
                 **options,
