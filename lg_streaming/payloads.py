@@ -157,6 +157,13 @@ class Parent(Payload):
     tool_call_id: str | None = None
 
 
+class ForkedFrom(Payload):
+    """Execution and checkpoint from which a run goes on in a new execution."""
+
+    execution_id: str
+    checkpoint_id: str
+
+
 class WorkflowData(Payload):
     """Data of ``workflow_start`` and of the types that end or interrupt a run."""
 
@@ -177,6 +184,10 @@ class WorkflowData(Payload):
     """Open prompts, in ``workflow_interrupted``."""
     parent: Parent | None = None
     """Place of the start, if it is inside another execution."""
+    thread_id: str | None = None
+    """LangGraph's thread, at the start, where it is not the execution's id."""
+    forked_from: ForkedFrom | None = None
+    """Origin of a run that goes on from a checkpoint of another execution, at its start."""
 
 
 class NodeData(Payload):
