@@ -95,7 +95,9 @@ class AuthSettings(_Section):
     """Cookie that may carry the token; ``None``: cookies are ignored."""
     headers: tuple[HeaderName, ...] = ("x-api-key",)
     """Request headers that may carry the token if ``Authorization`` does not, with or without ``Bearer`` before it.
-    A value that has not the form of a JWT is ignored here, and ``authenticate`` may read it. Empty: none."""
+    A value that has not the form of a JWT or a link is ignored here, and ``authenticate`` may read it. Empty: none."""
+    max_link_age: Annotated[float | None, option(seconds(zero="makes none", none="for no limit"))] = 604_800.0
+    """Most seconds that a read-only link to one execution lasts. 0: there are no links."""
 
     @field_validator("headers")
     @classmethod

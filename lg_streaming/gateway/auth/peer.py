@@ -35,7 +35,7 @@ _PROXY_HEADER: Final = re.compile(
 )
 """Names of the headers that proxies add. Proxies choose many names, and callers on this machine use none of these."""
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/@]+)(?::([0-9]{1,5}))?", re.ASCII)
-_JWT_VALUE: Final = re.compile(r"(?:bearer +)?([\w-]+\.[\w-]+\.[\w-]+)", re.ASCII | re.IGNORECASE)
+_TOKEN_VALUE: Final = re.compile(r"(?:bearer +)?([\w-]+\.[\w-]+\.[\w-]+|lgl_[\w-]+)", re.ASCII | re.IGNORECASE)
 _OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 
 
@@ -177,8 +177,8 @@ class Peer:
         return token.strip() or None if scheme.lower() == "bearer" else None
 
     def token_in(self, header: str) -> str | None:
-        """Return the token in another header, with or without ``Bearer`` before it; None if it has no JWT's form."""
-        found = _JWT_VALUE.fullmatch(self.headers.get(header, "").strip())
+        """Return the token in another header, with or without ``Bearer``; None if it has no form of a JWT or a link."""
+        found = _TOKEN_VALUE.fullmatch(self.headers.get(header, "").strip())
         return None if found is None else found[1]
 
     def cookie(self, name: str) -> str | None:

@@ -30,6 +30,8 @@ __all__ = [
     "Health",
     "HistoryQuery",
     "InputBody",
+    "IssuedLink",
+    "LinkRequest",
     "ListQuery",
     "ProcessInfo",
     "PromptResponse",
@@ -119,6 +121,13 @@ class TicketRequest(Inbound):
     """The only execution that the ticket's holder may read; absent: all that the caller may read."""
 
 
+class LinkRequest(Inbound):
+    """The body of `POST /executions/{execution_id}/links`."""
+
+    expires_in_s: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 3_600
+    """Seconds until the link's end; at most `auth.max_link_age`."""
+
+
 # ---------------------------------------------------------------- what goes out
 class ErrorResponse(Outbound):
     """The body of every answer that is an error."""
@@ -199,6 +208,14 @@ class Ticket(Outbound):
 
     ticket: str
     expires_in_s: float
+
+
+class IssuedLink(Outbound):
+    """A read-only credential for one execution, which many readers may use until its end."""
+
+    link: str
+    expires_in_s: float
+    expires_at: str
 
 
 class ProcessInfo(Outbound):

@@ -125,7 +125,7 @@ class Session:
         try:
             await self._log_in(token, takes_tickets=takes_tickets, defer_auth=defer_auth)
             if context.admission.fleet is not None:
-                self._fleet_lease = await context.admission.fleet.admit(self.peer.address, self.principal.subject)
+                self._fleet_lease = await context.admission.fleet.admit(self.peer.address, self.principal.account)
         except BaseException:
             self._lease.release()
             raise
@@ -193,7 +193,7 @@ class Session:
             TooManyConnectionsError: If the subject has too many connections.
         """
         if self._fleet_lease is not None and self.context.admission.fleet is not None:
-            await self.context.admission.fleet.claim_subject(self._fleet_lease, principal.subject)
+            await self.context.admission.fleet.claim_subject(self._fleet_lease, principal.account)
 
     def opened(self, connection_id: str) -> None:
         """Register the admitted caller under the id of its connection."""
@@ -211,11 +211,11 @@ class Session:
         Raises:
             TooManyConnectionsError: If the principal's subject has too many connections.
         """
-        if self._lease is not None and principal.subject is not None:
-            self._lease.set_subject(principal.subject)
+        if self._lease is not None and principal.account is not None:
+            self._lease.set_subject(principal.account)
         self.principal, self.authenticated = principal, True
         self._token = token if principal.source == "application" else None
-        self.instrumentation.subject = principal.subject
+        self.instrumentation.subject = principal.account
 
     def close(self, code: int | None = None) -> None:
         """Release everything the connection holds; `code` if the gateway closed it. Harmless when repeated."""
@@ -440,7 +440,7 @@ class Session:
         return ClientStats(
             connection_id=self.connection_id,
             transport=self.transport,
-            subject=self.principal.subject,
+            subject=self.principal.account,
             address=self.peer.address,
             uptime_s=round(self.uptime, 3),
             executions=tuple(
