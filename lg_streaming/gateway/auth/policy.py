@@ -288,7 +288,7 @@ class Policy:
         """Issue a link to an execution that `principal` may read; see `Links.issue`.
 
         Raises:
-            ForbiddenError: If authentication is off, so that a link would restrict nobody.
+            ForbiddenError: If authentication is off: a link would then restrict no caller.
         """
         if not self.requires_token:
             raise ForbiddenError(
