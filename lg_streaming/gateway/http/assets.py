@@ -48,7 +48,9 @@ class Asset:
     def from_file(cls, file: Traversable) -> Asset:
         """Read a file of the package."""
         content = file.read_bytes()
-        return cls(content, _MEDIA_TYPES[file.name.rpartition(".")[2]], f'W/"{hashlib.sha256(content).hexdigest()[:32]}"')
+        return cls(
+            content, _MEDIA_TYPES[file.name.rpartition(".")[2]], f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'
+        )
 
 
 def _read() -> dict[str, Asset]:
@@ -95,6 +97,7 @@ class AssetSender:
         self._asset = asset
 
     async def __call__(self, request: Request, _peer: Peer) -> Response:
+        """Answer one request."""
         headers = {**_HEADERS, "ETag": self._asset.etag}
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
         if known & {"*", self._asset.etag.removeprefix("W/")}:
