@@ -219,6 +219,9 @@ class GatewaySettings(_Section):
     """Seconds that a peer may take to answer a ping before it counts as dead."""
     ui: bool = False
     """Serve the watch page: ``/watch/`` lists executions, ``/watch/{execution_id}`` shows one."""
+    login_url: Annotated[str, Field(pattern=r"^(/([!-.0-\[\]-~][!-~]*)?|https?://[!-~]+)$")] | None = None
+    """Address of the application's own login, to which the watch page links. ``{next}`` in it becomes the path of the
+    page, percent-encoded."""
     metrics: bool | None = None
     """Serve ``GET /metrics``. ``None``: if the extra ``metrics`` is installed."""
     compression: CompressionSettings = CompressionSettings()

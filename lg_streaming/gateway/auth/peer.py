@@ -149,7 +149,7 @@ class Peer:
         return self.scheme in {"https", "wss"}
 
     @property
-    def _may_be_secure(self) -> bool:
+    def may_be_secure(self) -> bool:
         """Return whether the page was loaded over TLS, according to the server or to the header of a proxy.
 
         The header needs no trust: it can only make the rule for origins stricter.
@@ -165,7 +165,7 @@ class Peer:
         if origin is None or host is None or self.is_cross_site:
             return False
         scheme, _, name = origin.lower().partition("://")
-        if scheme not in {"http", "https"} or (scheme == "http" and self._may_be_secure):
+        if scheme not in {"http", "https"} or (scheme == "http" and self.may_be_secure):
             return False
         default = ":443" if scheme == "https" else ":80"
         return name.removesuffix(default) == host.lower().removesuffix(default)

@@ -137,6 +137,10 @@ class Policy:
         has_logins = self._reader is not None or self._own is not None
         self.requires_token: bool = has_logins if settings.enabled is None else settings.enabled
         """True if callers need a login: `auth.enabled`; if that is unset, a key in the settings or `authenticate`."""
+        self.checks_tokens: bool = self.requires_token and self._reader is not None
+        """True if a JWT may log a caller in."""
+        self.issues_links: bool = self.requires_token and settings.max_link_age != 0
+        """True if callers may issue links."""
         self.local_only: bool = settings.enabled is None and not self.requires_token
         """True if only callers from this machine are admitted, because authentication is not set up."""
         self.exposed: str | None = None

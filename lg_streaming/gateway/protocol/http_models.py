@@ -39,6 +39,8 @@ __all__ = [
     "Ticket",
     "TicketRequest",
     "UpdatesPage",
+    "WatchLogin",
+    "WatchSessionQuery",
 ]
 
 MAX_WAIT = 25.0
@@ -126,6 +128,19 @@ class LinkRequest(Inbound):
 
     expires_in_s: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 3_600
     """Seconds until the link's end; at most `auth.max_link_age`."""
+
+
+class WatchSessionQuery(Inbound):
+    """The query of `GET /watch-session`."""
+
+    execution_id: ExecutionId | None = None
+    """The execution whose rights are asked for."""
+
+
+class WatchLogin(Inbound):
+    """The body of `POST /watch-session`."""
+
+    token: Annotated[str, Field(min_length=1, max_length=16_384)]
 
 
 # ---------------------------------------------------------------- what goes out

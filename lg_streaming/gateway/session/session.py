@@ -28,7 +28,7 @@ from lg_streaming.hub import Vetting
 from lg_streaming.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from lg_streaming.filters import UpdateFilter
     from lg_streaming.gateway.auth.peer import Peer
@@ -140,8 +140,16 @@ class Session:
         if principal is not None:
             self.set_principal(principal, token)
 
-    async def authenticate_request(self) -> None:
+    async def authenticate_request(
+        self, find: Callable[[], Awaitable[Principal | None]] | None = None
+    ) -> Principal | None:
         """Admit the caller for one request. It counts as a message of the caller, and not as a connection.
+
+        Args:
+            find: Finds the principal; default: the request's credentials, which it then has to have.
+
+        Returns:
+            The principal; None if `find` returned None. The caller is then anonymous.
 
         Raises:
             StreamingError: If the caller is refused, or the server is full or shuts down.
@@ -152,13 +160,15 @@ class Session:
         self._ticket(takes_tickets=False)
         lease = context.admission.visitors.enter(self.peer.address)
         try:
-            principal = await self.identify(None)
+            principal = await (self.identify(None) if find is None else self._count_failure(find()))
         finally:
             lease.release()
         if context.admission.fleet is not None:
             await context.admission.fleet.check_logins(self.peer.address)
-        self.set_principal(principal)
+        if principal is not None:
+            self.set_principal(principal)
         context.admission.requests.acquire(self.caller)
+        return principal
 
     def _ticket(self, *, takes_tickets: bool) -> UsedTicket | None:
         """Return the ticket in the address, if there is one.

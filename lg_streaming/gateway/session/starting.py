@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.runs import GraphRun
 
-__all__ = ["execution_url", "forbidden_id", "list_graphs", "log_refusal", "start_graph", "start_run"]
+__all__ = ["execution_url", "forbidden_id", "list_graphs", "log_refusal", "may_start_any", "start_graph", "start_run"]
 
 logger: logging.Logger = logging.getLogger("lg_streaming.gateway")
 
@@ -37,6 +37,15 @@ async def list_graphs(session: Session) -> dict[str, Any]:
     allows = session.policy.allows_start
     allowed = [name for name in runner.graphs if await allows(session.principal, name, session.peer)]
     return {"graphs": [{"name": name, **runner.schemas(name).describe()} for name in allowed]}
+
+
+async def may_start_any(session: Session) -> bool:
+    """Return whether the caller may start one of the graphs."""
+    runner = session.context.remote_runner
+    for name in () if runner is None else runner.graphs:
+        if await session.policy.allows_start(session.principal, name, session.peer):
+            return True
+    return False
 
 
 async def start_run(session: Session, message: StartExecution, *, root: str = "") -> dict[str, Any]:
