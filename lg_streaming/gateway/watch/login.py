@@ -40,8 +40,8 @@ _COOKIE_BYTES: Final = 4_000
 class PageLogin:
     """Login of the watch page by a token, which a cookie then carries.
 
-    Only pages of this server may log in and out: a page of another origin could otherwise log its visitor in as
-    somebody else.
+    Only pages of this server may log in and out: a page of another origin could otherwise log its visitor in to
+    a foreign account.
 
     Args:
         context: Services that the routes share.
