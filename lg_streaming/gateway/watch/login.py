@@ -145,12 +145,14 @@ class PageLogin:
         can = {"list": not is_link_holder, "start": await may_start_any(session)}
         if execution_id is not None:
             can |= await self._may(session, execution_id)
+        longest = {"max_link_age_s": self._settings.auth.max_link_age} if can.get("share") else {}
         return {
             "login": "in" if self._policy.requires_token else "off",
             "by": principal.source,
             "subject": principal.account,
             "expires_at": None if principal.expires_at is None else format_time(principal.expires_at),
             "can": can,
+            **longest,
         }
 
     async def _may(self, session: Session, execution_id: str) -> dict[str, bool]:
