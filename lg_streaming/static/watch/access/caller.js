@@ -5,7 +5,8 @@
 // Events: "lost" when the login has ended, "back" after a new login, so that a page can go on reading.
 
 const MOST_DELAY = 2 ** 31 - 1; // a browser treats a longer time as 0
-const LOST = [4010, 4011];
+const EXPIRED = 4011;
+const LOST = [4010, EXPIRED];
 
 export class Caller extends EventTarget {
   login = "off"; // "off", "needed" or "in"
@@ -65,14 +66,21 @@ export class Caller extends EventTarget {
     this.dispatchEvent(new Event("back"));
   }
 
-  #take({ login, by = "none", subject = null, expires_at: end = null, can = {}, ...more }) {
-    Object.assign(this, { login, by, subject, reason: more.reason ?? null });
-    this.form = more.form ?? this.form;
-    this.loginUrl = more.login_url ?? this.loginUrl;
-    this.expiresAt = end === null ? null : Date.parse(end);
-    this.longestLink = more.max_link_age_s === undefined || more.max_link_age_s === null ? null : more.max_link_age_s * 1000;
-    this.#can = can;
+  // Returns whether the end of the login has passed. Browsers drop its cookie then, so the server may not know why.
+  get hasExpired() {
+    return this.reason?.code === EXPIRED || (this.expiresAt !== null && Date.now() > this.expiresAt - 1000);
+  }
+
+  #take({ login, by, subject, expires_at: end, can = {}, reason = null, form, login_url: loginUrl, max_link_age_s: longest }) {
     clearTimeout(this.#timer);
+    Object.assign(this, { login, reason });
+    if (login === "needed") {
+      Object.assign(this, { form, loginUrl }); // the rest is what the last login was
+      return;
+    }
+    this.#can = can;
+    Object.assign(this, { by, subject, expiresAt: end === null ? null : Date.parse(end) });
+    this.longestLink = longest === undefined || longest === null ? null : longest * 1000;
     if (this.expiresAt === null) return;
     const delay = Math.max(0, this.expiresAt - Date.now()) + 1000;
     this.#timer = setTimeout(() => this.#check(), Math.min(delay, MOST_DELAY));
@@ -81,7 +89,7 @@ export class Caller extends EventTarget {
   // The application may have extended its session.
   async #check() {
     await this.load().catch((error) => this.lose(error));
-    if (this.login === "needed") this.lose(this.reason ?? { code: LOST[1], message: "the login has expired" });
+    if (this.login === "needed") this.lose(this.reason ?? { code: EXPIRED, message: "the login has expired" });
   }
 
   async #ask(method, address, body) {

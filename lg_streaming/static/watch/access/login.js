@@ -3,7 +3,7 @@
 import { make, setText, showText } from "../dom.js";
 import { dropLink } from "./link.js";
 
-const LINK_ENDED = 4011;
+const EXPIRED = 4011;
 
 // Returns once the caller is known, after a login if one is needed.
 export async function admit(caller, page) {
@@ -21,7 +21,7 @@ export async function admit(caller, page) {
   }
 }
 
-// Says on top of the page when the login has ended, and offers a new one.
+// Shows on top of the page that the login has ended, and offers a new one.
 export function watchLogin(caller, page) {
   const notice = make("div", "access-notice");
   notice.hidden = true;
@@ -32,7 +32,9 @@ export function watchLogin(caller, page) {
   notice.append(text, button);
   document.body.prepend(notice);
   button.addEventListener("click", async () => {
-    if (!(await new LoginDialog(caller, page, { canClose: true }).ask())) return;
+    await caller.load().catch(() => {}); // another tab may have logged in
+    const isIn = caller.login !== "needed" || (await new LoginDialog(caller, page, { canClose: true }).ask());
+    if (!isIn) return;
     notice.hidden = true;
     caller.comeBack();
   });
@@ -42,11 +44,10 @@ export function watchLogin(caller, page) {
   });
 }
 
-function endOf({ hasLink, reason, by }) {
-  const isExpired = reason?.code === LINK_ENDED;
-  if (hasLink) return isExpired ? "This link has expired." : "This link is no longer valid.";
+function endOf({ hasLink, hasExpired, by }) {
+  if (hasLink) return hasExpired ? "This link has expired." : "This link is no longer valid.";
   if (by === "none") return "A login is needed.";
-  return isExpired ? "Your login has expired." : "Your login is no longer valid.";
+  return hasExpired ? "Your login has expired." : "Your login is no longer valid.";
 }
 
 class LoginDialog {
@@ -142,12 +143,12 @@ class LoginDialog {
 // Why credentials that the page already had were refused.
 function explain({ reason, hasLink }) {
   if (reason === null) return "";
-  if (reason.code !== LINK_ENDED) return hasLink ? "The link is not valid." : "";
+  if (reason.code !== EXPIRED) return hasLink ? "The link is not valid." : "";
   return hasLink ? "The link has expired." : "Your login has expired.";
 }
 
 function problem(error) {
-  if (error.status === 401) return error.code === LINK_ENDED ? "This token has expired." : "This token is not valid.";
+  if (error.status === 401) return error.code === EXPIRED ? "This token has expired." : "This token is not valid.";
   if (error.status === 429) return "Too many attempts. Wait a minute, and try again.";
   if (error.status === undefined && error instanceof TypeError) return "The server cannot be reached.";
   return error.message;
