@@ -295,6 +295,9 @@ export interface Client {
   inject(
     executionId: string, input: unknown, options?: { asNode?: string },
   ): Promise<{ execution_id: string; injected: boolean }>;
+  /** Makes a read-only credential for one execution, which its holders pass as `token`. `expiresIn`: milliseconds; an
+      hour when not given. Rejects with a StreamingError. */
+  link(executionId: string, options?: { expiresIn?: number }): Promise<{ link: string; expires_in_s: number; expires_at: string }>;
   /** Closes all subscriptions. */
   close(): void;
 }

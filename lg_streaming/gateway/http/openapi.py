@@ -19,6 +19,8 @@ from lg_streaming.gateway.protocol.http_models import (
     Health,
     HistoryQuery,
     InputBody,
+    IssuedLink,
+    LinkRequest,
     ListQuery,
     PromptResponse,
     StreamQuery,
@@ -50,6 +52,7 @@ _IN: Final[tuple[type[BaseModel], ...]] = (
     PromptResponse,
     StartExecution,
     InputBody,
+    LinkRequest,
     CancelExecution,
     PauseExecution,
     ListQuery,
@@ -69,6 +72,7 @@ _OUT: Final[tuple[type[BaseModel], ...]] = (
     Graphs,
     Health,
     Injected,
+    IssuedLink,
     Paused,
     Responded,
     Resumed,
@@ -194,6 +198,15 @@ def _of_executions(inbound: _Json) -> _Json:
                 [_AN_ID],
                 body=PromptResponse,
                 errors=(*_EVERYWHERE, *_BODY, 409),
+            )
+        },
+        "/executions/{execution_id}/links": {
+            "post": _operation(
+                "A read-only credential for this execution, until an end.",
+                {201: IssuedLink},
+                [_AN_ID],
+                body=LinkRequest,
+                errors=(*_EVERYWHERE, *_BODY),
             )
         },
         **_steering(inbound),

@@ -27,6 +27,7 @@ __all__ = [
     "list_graphs",
     "log_refusal",
     "remote_config",
+    "may_start_any",
     "start_graph",
     "start_run",
 ]
@@ -47,6 +48,15 @@ async def list_graphs(session: Session) -> dict[str, Any]:
     allows = session.policy.allows_start
     allowed = [name for name in runner.graphs if await allows(session.principal, name, session.peer)]
     return {"graphs": [{"name": name, **runner.schemas(name).describe()} for name in allowed]}
+
+
+async def may_start_any(session: Session) -> bool:
+    """Return whether the caller may start one of the graphs."""
+    runner = session.context.remote_runner
+    for name in () if runner is None else runner.graphs:
+        if await session.policy.allows_start(session.principal, name, session.peer):
+            return True
+    return False
 
 
 async def start_run(session: Session, message: StartExecution, *, root: str = "") -> dict[str, Any]:
