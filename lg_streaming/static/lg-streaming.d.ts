@@ -1,37 +1,50 @@
 // The types of lg-streaming.js. All times are in milliseconds.
 
-/** One update of an execution. */
-export interface Update<D = any> {
+import type { Metadata, UpdateData } from "./lg-streaming/updates.js";
+
+export * from "./lg-streaming/updates.js";
+
+/** An update of a type that `UpdateData` declares. */
+export interface TypedUpdate<T extends keyof UpdateData> {
+  type: T;
+  data: UpdateData[T];
+  metadata: Metadata;
+}
+
+/** A type of updates that `UpdateData` does not declare: a string that is equal to no declared type. */
+declare enum UndeclaredType {
+  name = "a name that UpdateData does not declare",
+}
+
+/** An update of another type. */
+export interface OtherUpdate {
+  type: UndeclaredType;
+  data: any;
+  metadata: Metadata;
+}
+
+/** An update of any type: without a comparison of its type, `data` is a `D`. */
+export interface AnyUpdate<D = any> {
   type: string;
   data: D;
   metadata: Metadata;
 }
 
-export interface Metadata {
-  /** UTC, such as "2026-11-20T20:00:00.123Z". */
-  timestamp: string;
-  execution_id: string;
-  /** 1, 2, 3 … without gaps. */
-  sequence_number: number;
-  /** Epoch of the log that the number belongs to. */
-  epoch: string;
-  run_id?: string;
-  node_id?: string;
-  namespace?: string;
-  /** Number of the node's attempt. */
-  attempt?: number;
-  agent_type?: string;
-  task_id?: string;
-  request_id?: string;
-  tool_call_id?: string;
-  message_id?: string;
-  category?: string;
-  priority?: "low" | "high" | "critical";
-  traceparent?: string;
-  /** The first number that a merged update covers. */
-  merged_from?: number;
-  [key: string]: unknown;
-}
+/**
+ * One update of an execution. A comparison of `type` narrows `data` to the type's shape. The types of a program's own
+ * updates are declared by merging:
+ *
+ *     declare module "lg-streaming" {
+ *       interface UpdateData {
+ *         invoice: { total: number };
+ *       }
+ *     }
+ *
+ * With a type argument it is an `AnyUpdate`.
+ */
+export type Update<D = never> = [D] extends [never]
+  ? { [T in keyof UpdateData]: TypedUpdate<T> }[keyof UpdateData] | OtherUpdate
+  : AnyUpdate<D>;
 
 /** Missing updates. */
 export interface Gap {
@@ -312,7 +325,7 @@ export class TextAssembly {
   /** All messages, oldest first. The list stays the same until something changes. */
   readonly messages: readonly Message[];
   /** Applies an update of any type; returns the message that it changed, if any. */
-  add(update: Update): Message | undefined;
+  add(update: AnyUpdate): Message | undefined;
   /** Returns the messages that changed since the last call, each once; removed messages have no text. */
   changes(): Message[];
   /** Marks open messages as incomplete: pieces are lost. */
