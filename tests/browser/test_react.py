@@ -19,7 +19,7 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.place import EXECUTION, PATIENCE, PATIENCE_MS
-from tests.browser.react_site import EXAMPLE, ROOT, Build, ReactPlace, build
+from tests.browser.react_site import EXAMPLE, EXTERNAL, ROOT, Build, ReactPlace, build
 from tests.docs.fences import blocks_of
 from tests.gateway.tokens import SECRET, token
 from tests.support.browser import chromium_page
@@ -156,6 +156,10 @@ def test_the_guide_has_every_option() -> None:
     picked += re.findall(r"^  (\w+)\?:", filters, re.MULTILINE)
     own = hook.partition("interface StreamingOptions")[2].partition("\n}")[0]
     assert rows_of("Options") == {*picked, *re.findall(r"readonly (\w+)\?:", own)}
+
+
+def test_the_guide_has_the_options_of_esbuild_with_which_the_pages_are_built() -> None:
+    assert f"{EXTERNAL[0]} \\\n  {EXTERNAL[1]}\n" in GUIDE.read_text(encoding="utf-8")
 
 
 async def test_the_guide_has_everything_that_is_returned(place: ReactPlace) -> None:

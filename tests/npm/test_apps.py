@@ -96,11 +96,20 @@ class Site(Place):
 
 
 @pytest.mark.browser
-async def test_the_bundled_page_shows_a_run(app: Path) -> None:
-    run(app, node_executable(), "node_modules/vite/bin/vite.js", "build", "--base", "/app/")
-    site = Site(app / "dist")
+@pytest.mark.parametrize(
+    ("options", "built", "asked"),
+    [
+        pytest.param([], "dist", 0, id="from the package"),
+        pytest.param(["--config", "external.config.js"], "dist-external", 1, id="from the server"),
+    ],
+)
+async def test_the_page_shows_a_run_with_the_client(app: Path, options: list[str], built: str, asked: int) -> None:
+    run(app, node_executable(), "node_modules/vite/bin/vite.js", "build", "--base", "/app/", *options)
+    site = Site(app / built)
     with site.serving():
         async with page_at(f"{site.url}/app/?execution={EXECUTION}") as page:
+            module = "performance.getEntriesByName(new URL('/lg-streaming.js', location.href).href).length"
+            assert await page.evaluate(module) == asked
             site.write("Hello ")
             await expect(page.locator("#text")).to_have_text("Hello", timeout=PATIENCE_MS)
             site.hub.emitter(EXECUTION).event("usage", {"total_tokens": 7})
