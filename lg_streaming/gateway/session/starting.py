@@ -26,8 +26,8 @@ __all__ = [
     "forbidden_id",
     "list_graphs",
     "log_refusal",
-    "remote_config",
     "may_start_any",
+    "remote_config",
     "start_graph",
     "start_run",
 ]
