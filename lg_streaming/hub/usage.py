@@ -80,12 +80,11 @@ def _usage_in(type: str, data: object) -> Usage | None:
         data = orjson.loads(data.json)
     elif isinstance(data, orjson.Fragment):  # a node with `@stream_event` has its events encoded already
         data = orjson.loads(orjson.dumps(data))
-    found: object = cast("Mapping[str, Any]", data) if isinstance(data, Mapping) else None
-    if type == "llm_complete" and isinstance(found, Mapping):
-        found = cast("Mapping[str, Any]", found).get("usage")
-    if not isinstance(found, Mapping):
+    if type == "llm_complete" and isinstance(data, Mapping):
+        data = cast("Mapping[str, Any]", data).get("usage")
+    if not isinstance(data, Mapping):
         return None
-    fields = cast("Mapping[str, Any]", found)
+    fields = cast("Mapping[str, Any]", data)
     read = _count(fields, "input_tokens", "prompt_tokens")
     written = _count(fields, "output_tokens", "completion_tokens")
     total, cost = _count(fields, "total_tokens"), _amount(fields.get("cost"))

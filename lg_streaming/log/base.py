@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cast
 
 from lg_streaming.codec import add_position, decode, decode_data, to_datetime
 from lg_streaming.events import FINAL_TYPES, Position, StreamMetadata, StreamUpdate, kind_of
@@ -27,12 +27,12 @@ __all__ = [
     "Listener",
     "LogState",
     "Opening",
-    "OrderedByStart",
     "PendingUpdate",
     "PositionListener",
     "ReadResult",
     "Start",
     "StoredUpdate",
+    "is_ordered_by_start",
     "state_after",
 ]
 
@@ -42,6 +42,12 @@ refused if the execution has had a run that ended. ``exclusive``: like ``joins``
 are refused while a run of the execution is open that this process does not hold."""
 
 ExecutionState = Literal["running", "interrupted", "completed", "failed", "cancelled", "abandoned"]
+
+
+def is_ordered_by_start(log: object) -> bool:
+    """Return whether a log has `EventLog.list_newest`, which a log of a program's own may lack."""
+    return callable(getattr(log, "list_newest", None))
+
 
 _STATES: dict[str, ExecutionState] = {
     "workflow_start": "running",
@@ -243,23 +249,7 @@ PositionListener = Callable[[str, "Position | None"], None]
 """Callback like a `Listener`, also with the position before the new updates; None at the beginning."""
 
 
-@runtime_checkable
-class OrderedByStart(Protocol):
-    """Part of `EventLog` that a log of an earlier version lacks: lists by start are refused for such a log."""
-
-    async def list_newest(
-        self, *, before: Start | None = None, limit: int = 500, owner: str | None = None
-    ) -> Sequence[Start]:
-        """Return up to ``limit`` executions whose last run began before ``before``, the latest first.
-
-        An execution is listed by its last `workflow_start` that was stored, and before the first one by its first
-        update. Of equal times the greater id comes first. With ``owner`` only executions of that owner are returned.
-        The cost does not depend on the number of executions. Raises like `EventLog.read`.
-        """
-        ...
-
-
-class EventLog(OrderedByStart, Protocol):
+class EventLog(Protocol):
     """Ordered, replayable record of each execution."""
 
     blocking: bool
@@ -373,6 +363,18 @@ class EventLog(OrderedByStart, Protocol):
 
         Only ids that begin with ``prefix`` are returned. The cost does not depend on the number of executions. Raises
         like `read`.
+        """
+        ...
+
+    async def list_newest(
+        self, *, before: Start | None = None, limit: int = 500, owner: str | None = None
+    ) -> Sequence[Start]:
+        """Return up to ``limit`` executions whose last run began before ``before``, the latest first.
+
+        An execution is listed by its last `workflow_start` that was stored, and before the first one by its first
+        update. Of equal times the greater id comes first. With ``owner`` only executions of that owner are returned.
+        The cost does not depend on the number of executions. Raises like `read`. Without this method, the server
+        refuses lists by start.
         """
         ...
 

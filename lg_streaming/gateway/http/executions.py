@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from lg_streaming.errors import BadRequestError
 from lg_streaming.gateway.session.session import format_time
-from lg_streaming.log.base import OrderedByStart, Start
+from lg_streaming.log.base import Start, is_ordered_by_start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +107,7 @@ async def list_executions(session: Session, query: ListQuery, cursors: Cursors) 
         LogUnavailableError: If the log cannot be reached.
     """
     log = session.hub.log
-    if query.order == "newest" and not isinstance(log, OrderedByStart):
+    if query.order == "newest" and not is_ordered_by_start(log):
         raise BadRequestError("the log of this server has no order by start, only order=id: it lacks `list_newest`")
     sources = session.policy.sources(session.principal, query.owner)
     place = await cursors.decode(query.cursor, query.order)
@@ -124,7 +124,10 @@ async def list_executions(session: Session, query: ListQuery, cursors: Cursors) 
                 place = known.end
             elif checked:
                 place = known.places[checked - 1]
-            return {"executions": page.found, "next_cursor": None if at_end else await cursors.encode(cast("Any", place))}
+            return {
+                "executions": page.found,
+                "next_cursor": None if at_end else await cursors.encode(cast("Any", place)),
+            }
         place = known.end
     return {"executions": page.found, "next_cursor": await cursors.encode(cast("Any", place))}
 
@@ -198,9 +201,7 @@ async def _next_ids(log: EventLog, sources: Sequence[tuple[str | None, str]], af
     return _cut(ordered, bound)
 
 
-async def _next_starts(
-    log: EventLog, sources: Sequence[tuple[str | None, str]], before: Start | None
-) -> _Candidates:
+async def _next_starts(log: EventLog, sources: Sequence[tuple[str | None, str]], before: Start | None) -> _Candidates:
     """Return up to 500 starts of all sources before `before`, the latest first."""
     found: set[Start] = set()
     bound: Start | None = None  # before it, a source may have starts that are not among the found ones

@@ -205,8 +205,9 @@ class RedisLog:
     def _start_of(self, batch: Batch) -> Start:
         """Return the start of an execution that may be new with this batch."""
         first = batch.updates[0] if batch.updates else None
-        begins = first is not None and first.type == "workflow_start"
-        return Start(first.timestamp if begins else self._clock(), batch.execution_id)
+        if first is not None and first.type == "workflow_start":
+            return Start(first.timestamp, batch.execution_id)
+        return Start(self._clock(), batch.execution_id)
 
     def _use(self) -> None:
         """Connect, at the first use and at the first after `aclose`."""

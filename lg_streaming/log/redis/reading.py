@@ -132,9 +132,22 @@ class Reader:
 
 def _parse_read(answer: Sequence[Any], after: int, limit: int) -> ReadResult:
     fields, has_stream, *chunks = answer
-    epoch_, head_, oldest_, owner, state, run, process, started, updated, final, final_record, start, progress, usage = (
-        fields
-    )
+    (
+        epoch_,
+        head_,
+        oldest_,
+        owner,
+        state,
+        run,
+        process,
+        started,
+        updated,
+        final,
+        final_record,
+        start,
+        progress,
+        usage,
+    ) = fields
     epoch, head, oldest, final_seq = epoch_.decode(), int(head_), int(oldest_), int(final)
     records: list[StoredUpdate] = []
     if not has_stream:

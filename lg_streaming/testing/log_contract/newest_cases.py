@@ -45,7 +45,7 @@ class NewestCases(LogCases):
         await self._settle_newest(log, ["a", "é", "b", "c"])
         assert (await log.list_newest(limit=1))[0] == Start(3_000.0, "a")
         state = await self.state(log, "b")
-        assert state.run_started_at == 2_000.25  # noqa: RUF069 (kept, not computed)
+        assert state.run_started_at == 2_000.25
 
     async def test_another_run_is_a_later_start(self) -> None:
         log = self.new_log()
@@ -95,7 +95,9 @@ class NewestCases(LogCases):
             name, owner = f"e{number}", ["alice", None][number % 2]
             await Producer(log, name, owner=owner, run_id="r1").append(_start(name, 1_000.0 + number))
         await self._settle_newest(log, ["e4", "e2", "e0"], "alice")
-        assert list(await log.list_newest(before=Start(1_004.0, "e4"), owner="alice", limit=1)) == [Start(1_002.0, "e2")]
+        assert list(await log.list_newest(before=Start(1_004.0, "e4"), owner="alice", limit=1)) == [
+            Start(1_002.0, "e2")
+        ]
         assert list(await log.list_newest(owner="bob")) == []
 
     async def test_a_dropped_execution_has_no_place_in_the_order(self) -> None:
@@ -176,7 +178,7 @@ class NewestCases(LogCases):
         await producer.append(encode_update("workflow_error", {}, scope=scope, timestamp=1_234.5))
 
         async def is_known() -> bool:
-            return (await self.state(log)).ended_at == 1_234.5  # noqa: RUF069 (kept, not computed)
+            return (await self.state(log)).ended_at == 1_234.5
 
         await self.settle(is_known)
         unwatch()
