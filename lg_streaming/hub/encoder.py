@@ -35,7 +35,8 @@ __all__ = ["UpdateEncoder"]
 _DELIVERIES: Final = frozenset[str](get_args(Delivery))
 _MAX_KEY_LENGTH: Final = 512
 _new: Final = cast("Any", tuple.__new__)
-_CHECKED: Final = HUB_TYPES | {"human_prompt", "human_response"} | USAGE_TYPES
+_PROMPT_TYPES: Final = frozenset({"human_prompt", "human_response"})
+_CHECKED: Final = HUB_TYPES | _PROMPT_TYPES | USAGE_TYPES
 """Types with special rules: one look-up for each update."""
 
 
@@ -136,11 +137,8 @@ class UpdateEncoder:
         draft = _new(PendingUpdate, (type, scope, priority, now, body, key, delivery, "any", None))
         drafts = [draft] if body else self._encode_fitting(execution, draft, ready)
         if special:
-            if type in USAGE_TYPES:
-                calls = execution.usage = execution.usage or CallUsage()
-                drafts[0] = drafts[0]._replace(usage=calls.note(type, ready, scope))
-            else:
-                _note_prompt(execution, type, data, scope)
+            _note_prompt(execution, type, data, scope)
+            drafts[0] = _with_usage(execution, drafts[0], ready)
         return drafts
 
     def _encode_fitting(self, execution: Execution, draft: PendingUpdate, data: object) -> list[PendingUpdate]:
@@ -182,8 +180,18 @@ class UpdateEncoder:
         return kept
 
 
+def _with_usage(execution: Execution, draft: PendingUpdate, data: object) -> PendingUpdate:
+    """Return an update with what it adds to the usage of its run."""
+    if draft.type not in USAGE_TYPES:
+        return draft
+    calls = execution.usage = execution.usage or CallUsage()
+    return draft._replace(usage=calls.note(draft.type, data, draft.scope))
+
+
 def _note_prompt(execution: Execution, name: str, data: object, scope: Scope) -> None:
     """Register a prompt before it is in the log, so that its first reader can answer it."""
+    if name not in _PROMPT_TYPES:
+        return
     if isinstance(data, orjson.Fragment):  # a node with `@stream_event` has its events encoded already
         data = orjson.loads(orjson.dumps(data))
     no_fields: dict[str, Any] = {}

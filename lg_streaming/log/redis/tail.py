@@ -103,11 +103,7 @@ class Tail:
                 progress_record=run.progress,
                 start_record=run.start,
                 process=process,
-                ended_at=run.ended_at
-                if run.final is not None
-                else state.ended_at
-                if run.state == state.state
-                else None,
+                ended_at=run.ended_at if run.final is not None or run.state != state.state else state.ended_at,
                 usage=usage,
             ),
             kept,
