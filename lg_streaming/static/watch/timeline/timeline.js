@@ -1,0 +1,2 @@
+import { Panel } from "../run/panel.js";
+customElements.define("lg-timeline", class extends Panel { draw() {} });
