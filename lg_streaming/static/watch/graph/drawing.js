@@ -8,7 +8,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   idle: "○", running: "▶", complete: "✓", failed: "✕", interrupted: "❚❚", cached: "⟲", cancelled: "⊘", abandoned: "⊘",
 };
-const NODE = { least: 132, most: 260, height: 50, margin: 52 };
+const NODE = { least: 150, most: 260, height: 50, margin: 52 };
 const TERMINAL = { width: 68, height: 30 };
 const TERMINALS = { start: "Start", end: "End" };
 const LABEL = { height: 18, most: 28, count: 34 }; // pixels, characters, pixels
@@ -40,7 +40,7 @@ export class Drawing {
     this.svg.setAttribute("height", placed.height);
     this.svg.replaceChildren();
     this.#links.clear();
-    edges.forEach((edge, index) => this.#drawEdge(edge, placed.edges[index]));
+    edges.forEach((edge, index) => this.#drawEdge(edge, placed.edges[index], direction === "right"));
     this.#elements.clear();
     const made = nodes.map((node) => this.#drawNode(node, placed.nodes.get(node.id), boxes.has(node.id), collapsed.has(node.id)));
     this.element.replaceChildren(this.svg, ...made);
@@ -88,15 +88,15 @@ export class Drawing {
     return { width: Math.min(NODE.most, Math.max(NODE.least, width)), height: NODE.height };
   }
 
-  #drawEdge({ key, source, target, conditional, isSeen, label }, { points, label: at }) {
-    const group = svg("g", { class: ["graph-edge", conditional && "conditional", isSeen && "seen"].filter(Boolean).join(" ") });
+  #drawEdge({ key, source, target, conditional, isExtra, label }, { points, label: at, isBack }, isRight) {
+    const group = svg("g", { class: ["graph-edge", conditional && "conditional", isExtra && "seen"].filter(Boolean).join(" ") });
     group.dataset.state = "idle";
-    const line = svg("path", { d: source === target ? loop(points) : curve(points) });
-    const [[x1, y1], [x2, y2]] = points.slice(-2);
-    const angle = source === target ? 180 : (Math.atan2(y2 - y1, x2 - x1) * 180) / Math.PI;
+    const line = svg("path", { d: source === target ? loop(points) : curve(points, isRight) });
+    const [x2, y2] = points.at(-1);
+    const angle = (isRight ? 0 : 90) + (isBack ? 180 : 0) + (source === target ? (isRight ? -90 : 90) : 0);
     const arrow = svg("path", { class: "graph-arrow", d: "M 0 0 l -8 -4.5 v 9 z", transform: `translate(${x2} ${y2}) rotate(${angle})` });
-    const text = svg("text", { x: at.x, y: at.y + 4 });
-    text.setAttribute("text-anchor", "middle");
+    const [dx, dy] = label ? [0, 4] : isRight ? [0, -6] : [14, 4]; // a count stands beside the line
+    const text = svg("text", { x: at.x + dx, y: at.y + dy, "text-anchor": "middle" });
     group.append(line, arrow, text);
     if (label) group.append(Object.assign(svg("title", {}), { textContent: label }));
     this.svg.append(group);
@@ -105,7 +105,7 @@ export class Drawing {
 
   #drawNode(node, rect, canExpand, isCollapsed) {
     const isTerminal = node.kind in TERMINALS;
-    const element = make("div", `graph-node${isTerminal ? " terminal" : ""}${rect.isBox ? " box" : ""}${node.isSeen ? " seen" : ""}`);
+    const element = make("div", `graph-node${isTerminal ? " terminal" : ""}${rect.isBox ? " box" : ""}${node.isExtra ? " seen" : ""}`);
     place(element, rect);
     element.dataset.state = "idle";
     if (isTerminal) {
@@ -153,8 +153,7 @@ function place(element, { x, y, width, height }) {
 }
 
 // A line that is straight within ranks and bends between them.
-function curve(points) {
-  const isRight = points[0][1] === points[1][1];
+function curve(points, isRight) {
   let path = `M ${points[0].join(" ")}`;
   for (let index = 1; index < points.length; index += 1) {
     const [[x1, y1], [x2, y2]] = [points[index - 1], points[index]];

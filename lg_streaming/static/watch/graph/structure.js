@@ -7,14 +7,16 @@ const START = "__start__";
 const END = "__end__";
 
 export class RunGraph {
-  nodes = new Map(); // path -> {id, name, kind, parent, isSeen}
-  edges = new Map(); // edgeKey -> {key, source, target, conditional, label, count, isSeen}
+  nodes = new Map(); // path -> {id, name, kind, parent, isSeen, isExtra}
+  edges = new Map(); // edgeKey -> {key, source, target, conditional, label, count, isSeen, isExtra}; extra: the declared graph lacks it
   #into = new Map(); // path -> the edges that lead there
   #levels = new Map(); // key of the enclosing node -> {owner, path, step, last}
   #next = 0; // index of the next span to read
 
   // `declared` is the server's description, or null if the server does not know the graph.
   constructor(declared = null) {
+    this.isDeclared = declared !== null;
+    this.isFunctional = declared?.functional === true;
     const byId = new Map((declared?.nodes ?? []).map((node) => [node.id, node]));
     const pathOf = ({ parent, name }) => join(byId.has(parent) ? pathOf(byId.get(parent)) : null, name);
     for (const node of byId.values()) this.#addNode(byId.has(node.parent) ? pathOf(byId.get(node.parent)) : null, node.name, node.kind, false);
@@ -22,7 +24,6 @@ export class RunGraph {
       const [source, target] = [byId.get(edge.source), byId.get(edge.target)];
       if (source && target) this.#addEdge({ ...edge, source: pathOf(source), target: pathOf(target) }, false);
     }
-    this.isFunctional = declared?.functional === true;
   }
 
   // Reads the spans of nodes that began since the last call. Returns whether nodes or edges were added.
@@ -70,19 +71,28 @@ export class RunGraph {
     return level;
   }
 
-  // Counts the edges that led to a node: those of the latest step that has a node before it. Of a router's edges it is known
-  // that one was taken only if nothing else leads here.
+  // Counts the edges that led to a node. Where no declared edge explains it, the nodes of the step before did.
   #follow(path, level, step) {
     const before = (id) => (level.last.get(id) ?? []).find((one) => one < step) ?? 0;
-    const into = this.#into.get(path) ?? [];
-    const latest = into.reduce((most, { source }) => Math.max(most, before(source)), 0);
-    const candidates = into.filter(({ source }) => (latest > 0 ? before(source) === latest : source === join(level.path, START)));
-    const certain = candidates.filter(({ conditional }) => !conditional);
-    for (const edge of certain.length > 0 ? certain : candidates) edge.count += 1;
-    if (candidates.length > 0 || step === 1) return;
+    const edges = this.#declaredInto(path, level, before, step);
+    for (const edge of edges) edge.count += 1;
+    if (edges.length > 0 || step === 1) return;
     for (const source of level.last.keys()) {
-      if (before(source) === step - 1) this.#addEdge({ source, target: path, conditional: false, count: 1 }, true);
+      if (before(source) === step - 1) this.#addEdge({ source, target: path, count: 1 }, true);
     }
+  }
+
+  // The edges of the latest step that has a node before this one. A router's edge is certain only if no other leads here.
+  #declaredInto(path, level, before, step) {
+    const into = this.edgesInto(path).filter(({ isSeen }) => !isSeen);
+    const latest = into.reduce((most, { source }) => Math.max(most, before(source)), 0);
+    const isFrom = ({ source, isSeen }) => !isSeen && (latest > 0 ? before(source) === latest : source === join(level.path, START));
+    // Between the two steps there may be only others that begin late, as LangGraph bounds the nodes at a time.
+    const between = [...level.last.keys()].filter((id) => before(id) === step - 1);
+    if (latest < step - 1 && !between.every((id) => this.edgesInto(id).some(isFrom))) return [];
+    const candidates = into.filter(isFrom);
+    const certain = candidates.filter(({ conditional }) => !conditional);
+    return certain.length > 0 ? certain : candidates;
   }
 
   #finish(level) {
@@ -102,7 +112,7 @@ export class RunGraph {
 
   #addNode(parent, name, kind, isSeen) {
     const id = join(parent, name);
-    this.nodes.set(id, { id, name, kind, parent, isSeen });
+    this.nodes.set(id, { id, name, kind, parent, isSeen, isExtra: isSeen && this.isDeclared });
   }
 
   #addEdge({ source, target, conditional = false, label = null, count = 0 }, isSeen) {
@@ -117,7 +127,7 @@ export class RunGraph {
       known.count += count;
       return;
     }
-    const edge = { key, source, target, conditional, label, count, isSeen };
+    const edge = { key, source, target, conditional, label, count, isSeen, isExtra: isSeen && this.isDeclared };
     this.edges.set(key, edge);
     if (!this.#into.has(target)) this.#into.set(target, []);
     this.#into.get(target).push(edge);

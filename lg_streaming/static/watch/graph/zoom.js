@@ -3,8 +3,8 @@
 const STEP = 1.25;
 const LEAST = 0.1;
 const MOST = 2.5;
-const READABLE = 0.55; // scale below which a drawing is not made to fit
-const EDGE = 18; // pixels for a scroll bar
+const READABLE = 0.75; // least scale at first
+const PADDING = 20; // pixels around the drawing, also for a scroll bar
 const DRAG = 4; // pixels from which a press is a drag
 const WHEEL = 0.0025; // of a pixel
 
@@ -34,35 +34,34 @@ export class Zoom {
   // Takes the size of a drawing, and that of the region; keeps the view that a person has chosen.
   resize(size) {
     this.#size = size;
-    const scale = Math.min(1, Math.max(READABLE, this.#region.clientWidth / Math.max(1, size.width)));
-    this.#region.style.height = `${Math.ceil(size.height * scale) + EDGE}px`;
+    const scale = Math.min(1, Math.max(READABLE, (this.#region.clientWidth - 2 * PADDING) / Math.max(1, size.width)));
+    this.#region.style.height = `${Math.ceil(size.height * scale) + 2 * PADDING}px`;
     if (this.isFree) this.#apply();
-    else this.fit();
+    else this.#set(Math.max(READABLE, this.#whole));
   }
 
+  // Shows the whole drawing.
   fit() {
-    this.isFree = false;
+    this.isFree = true;
+    this.#set(this.#whole);
+  }
+
+  get #whole() {
     const { clientWidth: width, clientHeight: height } = this.#region;
-    const whole = Math.min(1, width / Math.max(1, this.#size.width), height / Math.max(1, this.#size.height));
-    this.scale = Math.max(LEAST, whole);
+    return Math.min(1, (width - 2 * PADDING) / Math.max(1, this.#size.width), (height - 2 * PADDING) / Math.max(1, this.#size.height));
+  }
+
+  #set(scale) {
+    this.scale = Math.max(LEAST, scale);
     this.#apply();
   }
 
-  // The drawing fits, unless nothing could be read in it then.
-  get isReadable() {
-    return this.scale >= READABLE;
-  }
-
-  // Shows an element in the middle, in a readable size, while no person has chosen a view.
+  // Shows an element in the middle, while no person has chosen a view.
   follow(element) {
     if (this.isFree || !element) return;
-    this.fit();
-    if (this.isReadable) return;
-    this.scale = READABLE;
-    this.#apply();
     const { offsetLeft: x, offsetTop: y, offsetWidth: width, offsetHeight: height } = element;
-    this.#region.scrollLeft = (x + width / 2) * this.scale - this.#region.clientWidth / 2;
-    this.#region.scrollTop = (y + height / 2) * this.scale - this.#region.clientHeight / 2;
+    this.#region.scrollLeft = (x + width / 2) * this.scale + PADDING - this.#region.clientWidth / 2;
+    this.#region.scrollTop = (y + height / 2) * this.scale + PADDING - this.#region.clientHeight / 2;
   }
 
   // Zooms about a point of the region; without one about its middle.
@@ -71,10 +70,10 @@ export class Zoom {
     const region = this.#region;
     const before = this.scale;
     this.scale = Math.min(MOST, Math.max(LEAST, before * factor));
-    const [left, top] = [region.scrollLeft + x, region.scrollTop + y];
+    const [left, top] = [region.scrollLeft + x - PADDING, region.scrollTop + y - PADDING];
     this.#apply();
-    region.scrollLeft = (left * this.scale) / before - x;
-    region.scrollTop = (top * this.scale) / before - y;
+    region.scrollLeft = (left * this.scale) / before - x + PADDING;
+    region.scrollTop = (top * this.scale) / before - y + PADDING;
   }
 
   closer() {
