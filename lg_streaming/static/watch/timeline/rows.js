@@ -4,6 +4,7 @@ import { make, setText } from "../dom.js";
 import { duration, stateOf } from "./words.js";
 
 export const ROW = 30; // pixels, as in timeline.css
+const MARKS = { failed: "✕", interrupted: "❚❚", cancelled: "⊘", abandoned: "⊘", cached: "⟲" };
 const SPARE = 6; // rows beyond the visible ones
 
 // Returns the spans in the order of the tree, without those inside collapsed ones.
@@ -69,6 +70,7 @@ export class Rows {
       if (element.getAttribute("aria-expanded") !== isExpanded) element.setAttribute("aria-expanded", isExpanded);
     }
     setText(time, `${duration((span.endedAt ?? now) - span.startedAt)}`);
+    setText(row.mark, MARKS[span.state] ?? "");
     setText(row.state, `, ${span.kind}, ${stateOf(span)}`);
     this.#drawBars(span, bars, toShare, now);
   }
@@ -107,15 +109,18 @@ export class Rows {
     name.dir = "auto";
     name.title = span.question && typeof span.question === "string" ? span.question : span.name;
     const state = make("span", "visually-hidden");
-    head.append(toggle, name, state);
+    const mark = make("span", "timeline-mark");
+    mark.setAttribute("aria-hidden", "true");
+    head.append(toggle, name, state, mark);
     const track = make("div", "timeline-track");
     track.setAttribute("role", "gridcell");
     const bars = make("span", "timeline-bars");
-    const time = make("span", "timeline-time");
-    track.append(bars, time);
-    element.append(head, track);
+    track.append(bars);
+    const time = make("div", "timeline-time");
+    time.setAttribute("role", "gridcell");
+    element.append(head, track, time);
     this.#list.append(element);
-    const row = { element, toggle, time, state, bars, index: -1 };
+    const row = { element, toggle, mark, time, state, bars, index: -1 };
     this.#made.set(span, row);
     return row;
   }

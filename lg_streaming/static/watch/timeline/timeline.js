@@ -9,7 +9,7 @@ import { Spans } from "./spans.js";
 import { View } from "./view.js";
 import { describe, duration, shares } from "./words.js";
 
-const TICK = 90; // pixels between ticks, at least
+const TICK = 72; // pixels between ticks, at least
 const BRUSH = 5; // pixels from which a drag selects a part
 
 export class TimelinePanel extends Panel {
@@ -46,9 +46,9 @@ export class TimelinePanel extends Panel {
     this.#detail.dir = "auto";
     this.#cut.type = "button";
     this.#cut.setAttribute("aria-pressed", "true");
-    this.#ruler.append(make("span", "timeline-corner"), this.#track);
+    this.#ruler.append(make("span", "timeline-corner"), this.#track, make("span", "timeline-end"));
     this.#grid.append(this.#ruler, this.#list);
-    this.#body.append(this.#totals, this.#bar, this.#grid, this.#detail);
+    this.#body.append(this.#totals, this.#bar, this.#detail, this.#grid);
     this.#makeBar();
     this.#listen();
   }
