@@ -97,6 +97,12 @@ class Client {
     return this.#send("inject_input", { execution_id: checkedId(executionId), ...body }, address, { method: "POST", body });
   }
 
+  // Makes a read-only credential for one execution.
+  async link(executionId, { expiresIn } = {}) {
+    const body = expiresIn === undefined ? {} : { expires_in_s: expiresIn / 1000 };
+    return this.#link.json(this.#link.address(checkedId(executionId), "links"), { method: "POST", body });
+  }
+
   close() {
     for (const subscription of [...this.#subscriptions]) subscription.close();
   }

@@ -11,6 +11,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Position
+from lg_streaming.gateway.auth.shared_secret import shared_secret
 from lg_streaming.gateway.http.endpoint import wait_disconnected
 from lg_streaming.gateway.session.session import attach, format_time
 from lg_streaming.hub import Page
@@ -34,10 +35,7 @@ _AT_ONCE: Final = 50
 """Executions that are checked before other tasks of the event loop may run."""
 _PATIENCE: Final = 2.0
 """Seconds; an application's `authorize` may be slow, and is called for each execution."""
-_SECRETS: Final = "secret"
 _CURSOR_KEY: Final = "cursor_key"
-_YEAR: Final = 366 * 86_400.0
-_RETRY: Final = 0.05
 
 
 # ---------------------------------------------------------------- updates
@@ -94,7 +92,7 @@ async def _wait(session: Session, subscription: Subscription, query: HistoryQuer
     """
     expires_in = session.expires_in
     patience = query.wait if expires_in is None else max(0.0, min(query.wait, expires_in))
-    admission, caller = session.context.admission, (session.peer.address, session.principal.subject)
+    admission, caller = session.context.admission, (session.peer.address, session.principal.account)
     lease = admission.connections.enter(*caller)
     try:
         fleet_lease = None if admission.fleet is None else await admission.fleet.enter(*caller)
@@ -173,7 +171,7 @@ class Cursors:
 
     async def _cipher(self) -> Fernet:
         if self._fernet is None and self._fleet is not None:
-            self._fernet = Fernet(await _shared_key(self._fleet))
+            self._fernet = Fernet(await shared_secret(self._fleet, _CURSOR_KEY))
         return cast("Fernet", self._fernet)
 
     async def encode(self, execution_id: str) -> str:
@@ -192,20 +190,6 @@ class Cursors:
             return (await self._cipher()).decrypt(cursor).decode()
         except (InvalidToken, ValueError):
             raise BadRequestError("this cursor is not known here: begin with the first page again") from None
-
-
-async def _shared_key(fleet: Fleet) -> str:
-    """Return the key of cursors, which the first process makes."""
-    while True:
-        key = await fleet.get(_SECRETS, _CURSOR_KEY)
-        if isinstance(key, str):
-            return key
-        if await fleet.claim(_CURSOR_KEY):
-            if await fleet.get(_SECRETS, _CURSOR_KEY) is None:
-                await fleet.put(_SECRETS, _CURSOR_KEY, Fernet.generate_key().decode(), ttl=_YEAR)
-            fleet.release(_CURSOR_KEY)
-        else:
-            await asyncio.sleep(_RETRY)
 
 
 async def list_executions(session: Session, query: ListQuery, cursors: Cursors) -> dict[str, Any]:

@@ -18,13 +18,15 @@ const COPIED = 2000; // milliseconds
 export class RunHeader {
   #store;
   #client;
+  #caller;
   #page;
   #document;
   #parts = {};
   #facts = null; // state of the execution, as the server describes it
 
-  constructor(store, client, page, document) {
+  constructor(store, client, page, caller, document) {
     this.#store = store;
+    this.#caller = caller;
     this.#client = client;
     this.#page = page;
     this.#document = document;
@@ -71,7 +73,7 @@ export class RunHeader {
     showText(this.#parts["run-error"], run.error);
     this.#drawOverall(run, now);
     this.#drawQuestions(run);
-    const isOpen = this.#store.isLive && run.state !== "waiting" && run.endedAt === null;
+    const isOpen = this.#caller.may("control") && this.#store.isLive && run.state !== "waiting" && run.endedAt === null;
     this.#parts.cancel.hidden = !isOpen;
     if (!isOpen) this.#parts["cancel-dialog"].close();
   }
