@@ -59,6 +59,10 @@ class Client {
     return this.#link.json(this.#link.address(checkedId(executionId)));
   }
 
+  async graph(executionId) {
+    return this.#link.json(this.#link.address(executionId, "graph"));
+  }
+
   async graphs() {
     return (await this.#link.json(this.#link.addressOf("graphs"))).graphs;
   }

@@ -1,6 +1,7 @@
 // The page of one execution: subscribes to it, and shows header and panels. A reload reads the log from the start, so
 // that the page shows the whole log. A lost connection resumes from its position.
 
+import { showGraphBeside } from "../graph/beside.js";
 import { caller, client, page } from "../session.js";
 import { RunHeader } from "./header.js";
 import { PANELS } from "./panels.js";
@@ -11,6 +12,7 @@ const query = new URLSearchParams(location.search);
 const store = new RunStore();
 const header = new RunHeader(store, client, page, caller, document);
 new Tabs(document.getElementById("tabs"), document.getElementById("panels"), PANELS, store).open(query.get("view"));
+showGraphBeside(document.getElementById("panels"), store);
 
 function read(after) {
   client.subscribe(page.execution, {
