@@ -83,6 +83,13 @@ export interface ErrorData {
   [field: string]: unknown;
 }
 
+/** Execution and checkpoint from which a run goes on in a new execution. */
+export interface ForkedFrom {
+  execution_id: string;
+  checkpoint_id: string;
+  [field: string]: unknown;
+}
+
 /** Data of `gap`: updates that the log no longer keeps. */
 export interface GapData {
   from?: number | null;
@@ -402,6 +409,10 @@ export interface WorkflowData {
   /** Id of the run, at its start. */
   run_id?: string | null;
   name?: string | null;
+  /** Name of the graph, at the start of a run. */
+  graph?: string | null;
+  /** First question of the run in one line, or the title in its metadata; at its start. */
+  title?: string | null;
   metadata?: Record<string, unknown> | null;
   /** Result, in `workflow_complete`. */
   result?: unknown;
@@ -416,6 +427,10 @@ export interface WorkflowData {
   prompts?: HumanPromptData[] | null;
   /** Place of the start, if it is inside another execution. */
   parent?: Parent | null;
+  /** LangGraph's thread, at the start, where it is not the execution's id. */
+  thread_id?: string | null;
+  /** Origin of a run that goes on from a checkpoint of another execution, at its start. */
+  forked_from?: ForkedFrom | null;
   [field: string]: unknown;
 }
 
