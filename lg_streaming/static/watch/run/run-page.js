@@ -9,13 +9,22 @@ import { Tabs } from "./tabs.js";
 
 const query = new URLSearchParams(location.search);
 const store = new RunStore();
-const header = new RunHeader(store, client, page, document);
+let subscription = null;
+const header = new RunHeader(store, client, page, document, () => subscribe(subscription.position ?? undefined));
 new Tabs(document.getElementById("tabs"), document.getElementById("panels"), PANELS, store).open(query.get("view"));
 
-client.subscribe(page.execution, {
-  follow: ["1", "true"].includes(query.get("follow")),
-  onUpdates: (updates) => store.add(updates),
-  onGap: (gap) => store.miss(gap),
-  onState: (state, { error = null }) => store.connect(state, error),
-});
+// Subscribes anew, from a position on.
+function subscribe(after) {
+  subscription?.close();
+  const mine = client.subscribe(page.execution, {
+    ...(after !== undefined && { after }),
+    follow: ["1", "true"].includes(query.get("follow")),
+    onUpdates: (updates) => store.add(updates),
+    onGap: (gap) => store.miss(gap),
+    onState: (state, { error = null }) => mine === subscription && store.connect(state, error),
+  });
+  subscription = mine;
+}
+
+subscribe();
 header.start();
