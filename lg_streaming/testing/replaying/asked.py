@@ -18,9 +18,7 @@ __all__ = ["recorded_prompt"]
 _BREAKPOINT: Final = "breakpoint-"
 
 
-def recorded_prompt(
-    data: Mapping[str, Any], scope: Scope, *, expires_in: Callable[[float], float] | None
-) -> Prompt:
+def recorded_prompt(data: Mapping[str, Any], scope: Scope, *, expires_in: Callable[[float], float] | None) -> Prompt:
     """Return the prompt of a recorded ``human_prompt``, which takes the same answers.
 
     Args:

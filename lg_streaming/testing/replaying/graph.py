@@ -17,6 +17,7 @@ from lg_streaming.publisher import RunOutcome
 from lg_streaming.testing.replaying.ids import RenewedIds
 from lg_streaming.testing.replaying.pace import Pace
 from lg_streaming.testing.replaying.player import RunPlayer
+from lg_streaming.testing.replaying.reading import items, members
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -45,11 +46,11 @@ class RecordedError(Exception):
     @classmethod
     def of(cls, described: object) -> RecordedError:
         """Return the error of a ``workflow_error``, with its causes."""
-        fields = _members(described)
+        fields = members(described)
         kind = type(str(fields.get("type") or cls.__name__), (cls,), {"code": fields.get("code")})
         error: RecordedError = kind(fields.get("message", ""))
         last: BaseException = error
-        for cause in _list(fields.get("causes")):
+        for cause in items(fields.get("causes")):
             last.__cause__ = last = cls.of(cause)
         return error
 
@@ -78,9 +79,11 @@ def replay_graph(
         pause_at_prompts: See `RunPlayer`.
     """
     fields = {each for run in runs for each in run.fields if not each.startswith("__")} - {_MESSAGES}
-    state = TypedDict(  # pyright: ignore[reportGeneralTypeIssues]
-        "Recorded", {_MESSAGES: Annotated[list[BaseMessage], add_messages], **dict.fromkeys(sorted(fields), Any)}, total=False
-    )
+    channels: dict[str, Any] = {
+        _MESSAGES: Annotated[list[BaseMessage], add_messages],
+        **dict.fromkeys(sorted(fields), Any),
+    }
+    state = cast("Any", TypedDict)("Recorded", channels, total=False)
 
     async def replay(values: Mapping[str, Any], config: RunnableConfig) -> dict[str, Any]:
         messages: list[BaseMessage] = list(values.get(_MESSAGES, ()))
@@ -101,10 +104,10 @@ def replay_graph(
         )
         final = await player.play(recording.read(run))
         if final is not None and final.type == "workflow_complete":
-            return _result(ids.data(_members(final.data).get("result")), fields)
+            return _result(ids.data(members(final.data).get("result")), fields)
         if final is not None and final.type == "workflow_error":
-            raise RecordedError.of(_members(final.data).get("error"))
-        outcome = CUT_OFF if final is None else RunOutcome(final.type, _members(final.data))
+            raise RecordedError.of(members(final.data).get("error"))
+        outcome = CUT_OFF if final is None else RunOutcome(final.type, members(final.data))
         hub.runs.end_run(execution_id, outcome, run_id)
         await asyncio.Event().wait()  # the end cancels the graph
         return {}
@@ -112,7 +115,7 @@ def replay_graph(
     node = "replay"
     while node in fields:
         node += "_"
-    builder: Any = StateGraph(cast("Any", state))
+    builder: Any = StateGraph(state)
     builder.add_node(node, replay).add_edge(START, node)
     return stream_all(event=True, nodes=[])(builder.compile(checkpointer=InMemorySaver(), name=name))
 
@@ -137,8 +140,8 @@ class _Answer:
             return None
         if update.type == "status" or update.namespace is not None:
             return update.data
-        data = {name: value for name, value in _members(update.data).items() if name not in _PLACES}
-        values = _members(data.get("values"))
+        data = {name: value for name, value in members(update.data).items() if name not in _PLACES}
+        values = members(data.get("values"))
         if _MESSAGES in values:
             data["values"] = {**values, _MESSAGES: [*self._messages, *_answer(values[_MESSAGES])]}
         return data
@@ -146,22 +149,14 @@ class _Answer:
 
 def _answer(messages: object) -> list[Mapping[str, Any]]:
     """Return the messages after the last question."""
-    found = [_members(each) for each in _list(messages)]
+    found = [members(each) for each in items(messages)]
     questions = [place for place, each in enumerate(found) if each.get("type") == "human"]
     return found[questions[-1] + 1 :] if questions else found
 
 
 def _result(result: object, fields: Iterable[str]) -> dict[str, Any]:
     """Return what the node adds to the state for the result of a recorded run."""
-    values = _members(result)
+    values = members(result)
     answer = [each for each in _answer(values.get(_MESSAGES)) if each.get("type") in _MESSAGE_TYPES]
     messages = messages_from_dict([{"type": each["type"], "data": dict(each)} for each in answer])
     return {name: values[name] for name in fields if name in values} | {_MESSAGES: messages}
-
-
-def _members(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[object]:
-    return cast("list[object]", value) if isinstance(value, list) else []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from lg_streaming.events import FINAL_TYPES, Scope, StreamUpdate
 from lg_streaming.publisher import RunOutcome
 from lg_streaming.testing.replaying.asked import recorded_prompt
+from lg_streaming.testing.replaying.reading import items, members
 
 if TYPE_CHECKING:
     from lg_streaming.hub import StreamHub
@@ -105,7 +106,7 @@ class RunPlayer:
                 self._interrupt(update)
             case "human_response":
                 await self._respond(update)
-            case "status" if self._is_waiting and _members(update.data).get("status") == "resumed":
+            case "status" if self._is_waiting and members(update.data).get("status") == "resumed":
                 await self._wait_until_due(update)
                 self._resume()
             case _:
@@ -139,25 +140,26 @@ class RunPlayer:
 
     def _ask(self, update: StreamUpdate) -> None:
         """Publish a prompt for which no graph waits."""
-        prompt_id = _members(update.data).get("prompt_id")
+        prompt_id = members(update.data).get("prompt_id")
         if isinstance(prompt_id, str):
             self._open.append(prompt_id)
         self._publish(update)
 
     def _interrupt(self, update: StreamUpdate) -> None:
         """Publish the prompts of an interrupted run, and that it waits."""
-        data = dict(_members(self._ids.data(update.data)))
-        asked = {_members(each.data).get("prompt_id"): each for each in self._asked}
+        data = dict(members(self._ids.data(update.data)))
+        asked = {members(each.data).get("prompt_id"): each for each in self._asked}
         self._asked = []
-        shown = [each for each in _list(data.pop("prompts", ())) if isinstance(each, Mapping)]
-        found = [_members(each) for each in shown] or [_members(each.data) for each in asked.values()]
+        found = [members(each) for each in items(data.pop("prompts", ()))] or [
+            members(each.data) for each in asked.values()
+        ]
         prompts = [
             recorded_prompt(
                 self._ids.data(each),
                 self._scope(asked.get(each.get("prompt_id"), update)),
                 expires_in=None if self._pauses else lambda at: (at - update.timestamp.timestamp()) / self._pace.speed,
             )
-            for each in found
+            for each in map(members, shown)
             if isinstance(each.get("prompt_id"), str)
         ]
         self._open += [each.prompt_id for each in prompts]
@@ -168,7 +170,7 @@ class RunPlayer:
 
     async def _respond(self, update: StreamUpdate) -> None:
         """Wait for an answer until the recorded one is due, and publish that one if there is no other."""
-        prompt_id = _members(update.data).get("prompt_id")
+        prompt_id = members(update.data).get("prompt_id")
         was_asked = prompt_id in self._open
         if isinstance(prompt_id, str) and was_asked:
             self._open.remove(prompt_id)
@@ -218,11 +220,3 @@ def _with_next(updates: Iterable[StreamUpdate]) -> Iterator[tuple[StreamUpdate, 
         previous = update
     if previous is not None:
         yield previous, None
-
-
-def _members(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[object]:
-    return cast("list[object]", value) if isinstance(value, list) else []

@@ -6,18 +6,19 @@ import gzip
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self, cast
-from zlib import error as ZlibError
 
 import orjson
 
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import FINAL_TYPES, StreamUpdate
+from lg_streaming.testing.replaying.reading import members
 
 __all__ = ["RecordedRun", "Recording"]
 
@@ -80,6 +81,8 @@ class Recording:
         """Lines that tell of updates which the sink could not get."""
         self.repeated: int = 0
         """Lines that repeat an earlier one."""
+        self.longest: int = 0
+        """Bytes of the longest line."""
         self._file = _open_plain(path, self.name)
         try:
             self._scan()
@@ -126,7 +129,9 @@ class Recording:
                 continue
             if update.type == "gap":
                 self.gaps += 1
-            elif seen.setdefault(update.execution_id, _Positions()).is_new(update):
+                continue
+            self.longest = max(self.longest, len(line))
+            if seen.setdefault(update.execution_id, _Positions()).is_new(update):
                 self._add(update, offset, offset + len(line))
             else:
                 self.repeated += 1
@@ -148,15 +153,15 @@ class Recording:
             runs.append(RecordedRun(execution_id=update.execution_id, begin=begin, first_at=at, last_at=at))
         run = runs[-1]
         run.end, run.last_at, run.updates = end, at, run.updates + 1
-        data = _members(update.data)
+        data = members(update.data)
         match update.type:
             case "workflow_start":
                 name = data.get("graph", data.get("name"))
                 run.graph = name if isinstance(name, str) else None
             case "workflow_complete":
-                run.fields |= _members(data.get("result")).keys()
+                run.fields |= members(data.get("result")).keys()
             case "state" if update.metadata.namespace is None:
-                run.fields |= _members(data.get("values")).keys()
+                run.fields |= members(data.get("values")).keys()
             case _:
                 pass
         if update.type in FINAL_TYPES:
@@ -219,7 +224,7 @@ def _open_plain(path: str | Path, name: str) -> IO[bytes]:
     copy = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115 (closed with the recording)
     try:
         shutil.copyfileobj(gzip.GzipFile(fileobj=source) if start == _GZIP else source, copy, _BLOCK)
-    except (EOFError, ZlibError, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         copy.close()
         raise BadRequestError(f"{name} is a damaged gzip file: {error}") from None
     except BaseException:
@@ -229,10 +234,6 @@ def _open_plain(path: str | Path, name: str) -> IO[bytes]:
         if source is not sys.stdin.buffer:
             source.close()
     return copy
-
-
-def _members(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def _is_json(line: bytes) -> bool:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
-from lg_streaming.errors import BadRequestError, ExecutionExistsError, StreamingError
+from lg_streaming.errors import BadRequestError
 from lg_streaming.hub.open_options import OpenOptions, owner_text
 from lg_streaming.publisher import RunOutcome
 from lg_streaming.testing.replaying.graph import CUT_OFF, replay_graph
 from lg_streaming.testing.replaying.ids import RenewedIds
 from lg_streaming.testing.replaying.pace import Pace, check_speed
 from lg_streaming.testing.replaying.player import RunPlayer
+from lg_streaming.testing.replaying.reading import members
 from lg_streaming.testing.replaying.recording import Recording
 
 if TYPE_CHECKING:
@@ -95,9 +96,7 @@ class Replay:
         """Open a run, publish the recorded updates, and end it as recorded."""
         hub = self._hub
         run_id = self._open(execution_id, run)
-        player = RunPlayer(
-            hub, execution_id, run_id, pace=Pace(self._speed), ids=ids, pause_at_prompts=self._pauses
-        )
+        player = RunPlayer(hub, execution_id, run_id, pace=Pace(self._speed), ids=ids, pause_at_prompts=self._pauses)
         playing = asyncio.create_task(player.play(self.recording.read(run)))
         stop_listening = hub.on_cancel(execution_id, lambda _reason: playing.cancel())
         outcome: RunOutcome | None = _STOPPED
@@ -108,7 +107,7 @@ class Replay:
                 outcome = RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})
             else:
                 final = playing.result()
-                outcome = CUT_OFF if final is None else RunOutcome(final.type, ids.data(_members(final.data)))
+                outcome = CUT_OFF if final is None else RunOutcome(final.type, ids.data(members(final.data)))
         finally:
             playing.cancel()
             stop_listening()
@@ -118,9 +117,9 @@ class Replay:
     def _open(self, execution_id: str, run: RecordedRun) -> str:
         """Open the run with the data of the recorded start; return its id."""
         first = next(self.recording.read(run))
-        start = _members(first.data) if first.type == "workflow_start" else {}
+        start = members(first.data if first.type == "workflow_start" else None)
         options = OpenOptions(
-            owner=self._owner, metadata=_members(start.get("metadata")), recorded=start, join=True, fresh=True
+            owner=self._owner, metadata=members(start.get("metadata")), recorded=start, join=True, fresh=True
         )
         return self._hub.runs.opener.open(execution_id, options)
 
@@ -128,7 +127,7 @@ class Replay:
 @asynccontextmanager
 async def replay(
     streaming: StreamingModule,
-    path: str | Path,
+    path: str | Path | Recording,
     *,
     speed: float = 1.0,
     executions: Iterable[str] | None = None,
@@ -153,8 +152,9 @@ async def replay(
     Args:
         streaming: The module.
         path: The file, which a `JsonLinesSink` has written; plain or compressed with gzip; ``-`` is the standard input.
+            Or an open recording, which stays open.
         speed: Factor on the recorded pace: 2 is twice as fast; ``math.inf`` makes no pauses.
-        executions: The executions to replay; None for all in the file.
+        executions: The executions of the file to replay; None for all.
         pause_at_prompts: True waits at each prompt for a reader's answer. Otherwise the recorded answer comes at its
             time, unless a reader is faster.
         loop: Whether to begin again a second after the end, as a further run.
@@ -167,11 +167,12 @@ async def replay(
         OSError: If the file cannot be read.
     """
     check_speed(speed)
-    recording = await asyncio.to_thread(Recording, path, executions=executions)
-    with recording:
-        replayed = Replay(
-            streaming, recording, speed=speed, pause_at_prompts=pause_at_prompts, owner=owner_text(owner)
-        )
+    if isinstance(path, Recording):
+        opened: AbstractContextManager[Recording] = nullcontext(path)
+    else:
+        opened = await asyncio.to_thread(Recording, path, executions=executions)
+    with opened as recording:
+        replayed = Replay(streaming, recording, speed=speed, pause_at_prompts=pause_at_prompts, owner=owner_text(owner))
         names: list[str] = []
         try:
             if graph is not None:
@@ -223,7 +224,3 @@ def start_times(runs: Iterable[RecordedRun]) -> Mapping[int, float]:
         latest = max(latest, run.last_at)
         times[id(run)] = (run.first_at - ordered[0].first_at).total_seconds() - skipped
     return times
-
-
-def _members(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
