@@ -90,7 +90,10 @@ def run_replay(options: ReplayOptions, print_line: Callable[[str], None]) -> int
         page = f"{url}{settings.gateway.prefix}/watch/"
 
         def on_listening() -> None:
-            for line in [*_summary(recording, options.speed), *_addresses(url, _page_of(page, recording), recording, settings)]:
+            for line in [
+                *_summary(recording, options.speed),
+                *_addresses(url, _page_of(page, recording), recording, settings),
+            ]:
                 write(line)
             if options.open_page:
                 _open_browser(_page_of(page, recording))
