@@ -150,9 +150,7 @@ class RunPlayer:
         data = dict(members(self._ids.data(update.data)))
         asked = {members(each.data).get("prompt_id"): each for each in self._asked}
         self._asked = []
-        found = [members(each) for each in items(data.pop("prompts", ()))] or [
-            members(each.data) for each in asked.values()
-        ]
+        shown = items(data.pop("prompts", ())) or [each.data for each in asked.values()]
         prompts = [
             recorded_prompt(
                 self._ids.data(each),
