@@ -102,7 +102,7 @@ def replay_graph(
             pause_at_prompts=pause_at_prompts,
             change=_Answer(own),
         )
-        final = await player.play(recording.read(run))
+        final = await player.play(recording.updates(run))
         if final is not None and final.type == "workflow_complete":
             return _result(ids.data(members(final.data).get("result")), fields)
         if final is not None and final.type == "workflow_error":

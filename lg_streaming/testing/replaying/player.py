@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.events import FINAL_TYPES, Scope, StreamUpdate
@@ -70,7 +70,7 @@ class RunPlayer:
         self._participants = execution.participants  # of a run that `streaming.runs` has started, the graph too
         self._scopes: tuple[Scope, Scope] | None = None
 
-    async def play(self, updates: Iterable[StreamUpdate]) -> StreamUpdate | None:
+    async def play(self, updates: AsyncIterable[StreamUpdate]) -> StreamUpdate | None:
         """Publish the updates, and return the final one when it is due; None if the recording was cut off before.
 
         Neither the start of the run nor its final update is published.
@@ -80,7 +80,9 @@ class RunPlayer:
         """
         stop_listening = self._hub.on_response(self._execution_id, lambda _prompt, _response: self._answered.set())
         try:
-            for number, (update, following) in enumerate(_with_next(updates), 1):
+            number = 0
+            async for update, following in _with_next(updates):
+                number += 1
                 if update.type in FINAL_TYPES:
                     await self._wait_until_due(update)
                     return update
@@ -210,9 +212,11 @@ class RunPlayer:
             self._hub.runs.join_run(self._execution_id)
 
 
-def _with_next(updates: Iterable[StreamUpdate]) -> Iterator[tuple[StreamUpdate, StreamUpdate | None]]:
+async def _with_next(
+    updates: AsyncIterable[StreamUpdate],
+) -> AsyncGenerator[tuple[StreamUpdate, StreamUpdate | None]]:
     previous: StreamUpdate | None = None
-    for update in updates:
+    async for update in updates:
         if previous is not None:
             yield previous, update
         previous = update

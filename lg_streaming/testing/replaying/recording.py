@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import itertools
 import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,12 +20,15 @@ import orjson
 
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import FINAL_TYPES, StreamUpdate
+from lg_streaming.fork import new_lock
 from lg_streaming.testing.replaying.reading import members
 
 __all__ = ["RecordedRun", "Recording"]
 
 _GZIP: Final = b"\x1f\x8b"
 _BLOCK: Final = 1 << 18
+_PAGE: Final = 256
+"""Updates that are read at once."""
 _STDIN: Final = "-"
 
 
@@ -39,6 +44,8 @@ class RecordedRun:
     end: int = 0
     """Offset behind its last line. Lines of other executions may be between the two."""
     updates: int = 0
+    start: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Data of its ``workflow_start``; empty if the recording begins later."""
     ended: str | None = None
     """Type of its final update; None if the recording was cut off before the end."""
     graph: str | None = None
@@ -83,6 +90,7 @@ class Recording:
         """Lines that repeat an earlier one."""
         self.longest: int = 0
         """Bytes of the longest line."""
+        self._lock = new_lock()
         self._file = _open_plain(path, self.name)
         try:
             self._scan()
@@ -105,6 +113,13 @@ class Recording:
     def runs(self) -> list[RecordedRun]:
         """All runs."""
         return [run for runs in self.executions.values() for run in runs]
+
+    async def updates(self, run: RecordedRun) -> AsyncGenerator[StreamUpdate]:
+        """Yield the updates of a run, like `read`; the file is read in a thread."""
+        found = self.read(run)
+        while page := await asyncio.to_thread(lambda: list(itertools.islice(found, _PAGE))):
+            for update in page:
+                yield update
 
     def read(self, run: RecordedRun) -> Iterator[StreamUpdate]:
         """Yield the updates of a run, in their order, without gaps and without repeated ones."""
@@ -156,6 +171,7 @@ class Recording:
         data = members(update.data)
         match update.type:
             case "workflow_start":
+                run.start = data
                 name = data.get("graph", data.get("name"))
                 run.graph = name if isinstance(name, str) else None
             case "workflow_complete":
@@ -180,9 +196,10 @@ class Recording:
         """Yield offsets and lines. Several readers may take turns: each has its own place."""
         rest, at = b"", begin
         while end is None or at + len(rest) < end:
-            self._file.seek(at + len(rest))
             size = _BLOCK if end is None else min(_BLOCK, end - at - len(rest))
-            block = self._file.read(size)
+            with self._lock:
+                self._file.seek(at + len(rest))
+                block = self._file.read(size)
             if not block:
                 break
             *lines, rest = (rest + block).split(b"\n")

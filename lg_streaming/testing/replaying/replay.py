@@ -97,7 +97,7 @@ class Replay:
         hub = self._hub
         run_id = self._open(execution_id, run)
         player = RunPlayer(hub, execution_id, run_id, pace=Pace(self._speed), ids=ids, pause_at_prompts=self._pauses)
-        playing = asyncio.create_task(player.play(self.recording.read(run)))
+        playing = asyncio.create_task(player.play(self.recording.updates(run)))
         stop_listening = hub.on_cancel(execution_id, lambda _reason: playing.cancel())
         outcome: RunOutcome | None = _STOPPED
         try:
@@ -116,10 +116,8 @@ class Replay:
 
     def _open(self, execution_id: str, run: RecordedRun) -> str:
         """Open the run with the data of the recorded start; return its id."""
-        first = next(self.recording.read(run))
-        start = members(first.data if first.type == "workflow_start" else None)
         options = OpenOptions(
-            owner=self._owner, metadata=members(start.get("metadata")), recorded=start, join=True, fresh=True
+            owner=self._owner, metadata=members(run.start.get("metadata")), recorded=run.start, join=True, fresh=True
         )
         return self._hub.runs.opener.open(execution_id, options)
 
