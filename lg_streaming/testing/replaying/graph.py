@@ -131,20 +131,20 @@ class _Answer:
         self._messages = messages
         self._has_begun = False
 
-    def __call__(self, update: StreamUpdate) -> object:
+    def __call__(self, update: StreamUpdate, data: object) -> object:
         """Return the data of an update; None to drop it."""
         if update.type not in _QUIET:
             self._has_begun = True
-            return update.data
+            return data
         if not self._has_begun:
             return None
         if update.type == "status" or update.namespace is not None:
-            return update.data
-        data = {name: value for name, value in members(update.data).items() if name not in _PLACES}
-        values = members(data.get("values"))
+            return data
+        shown = {name: value for name, value in members(data).items() if name not in _PLACES}
+        values = members(shown.get("values"))
         if _MESSAGES in values:
-            data["values"] = {**values, _MESSAGES: [*self._messages, *_answer(values[_MESSAGES])]}
-        return data
+            shown["values"] = {**values, _MESSAGES: [*self._messages, *_answer(values[_MESSAGES])]}
+        return shown
 
 
 def _answer(messages: object) -> list[Mapping[str, Any]]:

@@ -10,6 +10,8 @@ from lg_streaming.events import Scope
 __all__ = ["RenewedIds"]
 
 _NAMES: Final = ("message_id", "tool_call_id", "request_id")
+_TEXTS: Final = frozenset({"content", "text"})
+"""Fields whose texts are never ids."""
 _MESSAGE_FIELDS: Final = frozenset({"id", "type", "content"})
 
 
@@ -56,7 +58,8 @@ class RenewedIds:
         if isinstance(value, str):
             return value + self._suffix if value in self._known else value
         if isinstance(value, Mapping):
-            return {name: self._renew(each) for name, each in cast("Mapping[str, Any]", value).items()}
+            fields = cast("Mapping[str, Any]", value)
+            return {name: each if name in _TEXTS else self._renew(each) for name, each in fields.items()}
         if isinstance(value, list):
             return [self._renew(each) for each in cast("list[Any]", value)]
         return value

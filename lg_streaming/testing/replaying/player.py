@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.events import FINAL_TYPES, Scope, StreamUpdate
 from lg_streaming.publisher import RunOutcome
@@ -23,8 +23,8 @@ _BURST: Final = 256
 _WHILE_WAITING: Final = frozenset({"human_prompt", "input_injected", "state", "status", "workflow_interrupted"})
 """Types that a run publishes while it waits for a human."""
 
-Change = Callable[[StreamUpdate], object]
-"""Returns the data of an update as it is published; None drops the update."""
+Change = Callable[[StreamUpdate, Any], object]
+"""``change(update, data)`` returns the data of an update as it is published; None drops the update."""
 
 
 class RunPlayer:
@@ -86,7 +86,9 @@ class RunPlayer:
                 if update.type in FINAL_TYPES:
                     await self._wait_until_due(update)
                     return update
-                if update.type != "workflow_start":
+                if update.type == "workflow_start":
+                    self._pace.set_now(update.metadata.timestamp)
+                else:
                     await self._step(update, following)
                 if number % _BURST == 0:
                     await self._hub.writer.flush()
@@ -118,13 +120,15 @@ class RunPlayer:
                 self._publish(update)
 
     def _publish(self, update: StreamUpdate) -> None:
-        data = update.data if self._change is None else self._change(update)
-        if data is None and update.data is not None:
-            return
+        data = self._ids.data(update.data)
+        if self._change is not None:
+            data = self._change(update, data)
+            if data is None and update.data is not None:
+                return
         self._hub.publish(
             self._execution_id,
             update.type,
-            self._ids.data(data),
+            data,
             scope=self._scope(update),
             priority=update.metadata.priority,
             large="shorten",

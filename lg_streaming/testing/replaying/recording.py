@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import itertools
 import shutil
@@ -21,6 +20,7 @@ import orjson
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import FINAL_TYPES, StreamUpdate
 from lg_streaming.fork import new_lock
+from lg_streaming.hub.callbacks import call_in_thread
 from lg_streaming.testing.replaying.reading import members
 
 __all__ = ["RecordedRun", "Recording"]
@@ -117,7 +117,7 @@ class Recording:
     async def updates(self, run: RecordedRun) -> AsyncGenerator[StreamUpdate]:
         """Yield the updates of a run, like `read`; the file is read in a thread."""
         found = self.read(run)
-        while page := await asyncio.to_thread(lambda: list(itertools.islice(found, _PAGE))):
+        while page := await call_in_thread(lambda: list(itertools.islice(found, _PAGE))):
             for update in page:
                 yield update
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lg_streaming.errors import BadRequestError
+from lg_streaming.hub.callbacks import call_in_thread
 from lg_streaming.hub.open_options import OpenOptions, owner_text
 from lg_streaming.publisher import RunOutcome
 from lg_streaming.testing.replaying.graph import CUT_OFF, replay_graph
@@ -168,7 +169,7 @@ async def replay(
     if isinstance(path, Recording):
         opened: AbstractContextManager[Recording] = nullcontext(path)
     else:
-        opened = await asyncio.to_thread(Recording, path, executions=executions)
+        opened = await call_in_thread(lambda: Recording(path, executions=executions))
     with opened as recording:
         replayed = Replay(streaming, recording, speed=speed, pause_at_prompts=pause_at_prompts, owner=owner_text(owner))
         names: list[str] = []
