@@ -45,7 +45,7 @@ def made_up(*updates: tuple[float, str, Any], execution_id: str = "made-up", run
 
 
 def shape(update: StreamUpdate) -> tuple[str, Any, Mapping[str, Any]]:
-    """What a replay has to keep of an update: type, data, scope, priority."""
+    """The parts of an update that a replay keeps: type, data, scope, priority."""
     metadata = {name: value for name, value in update.metadata.to_dict().items() if name not in OWN}
     data = update.data
     if update.type == "workflow_start":

@@ -1,4 +1,4 @@
-"""What readers of a replay get equals the recording, on both logs."""
+"""Readers of a replay get the recorded updates, on both logs."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ async def test_a_sink_writes_what_is_replayed(tmp_path: Path) -> None:
 
 
 async def test_a_recording_that_was_cut_off(tmp_path: Path) -> None:
-    """It ends as a run whose process is gone. Half a line at the end is left out."""
+    """The run ends as one whose process is gone. Half a line at the end is left out."""
     lines = made_up((0, "workflow_start", START), (0, "token", {"content": "a"}))
     path = tmp_path / "run.jsonl"
     path.write_text("\n".join([*lines, '{"type":"tok']))

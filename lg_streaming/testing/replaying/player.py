@@ -76,7 +76,7 @@ class RunPlayer:
         Neither the start of the run nor its final update is published.
 
         Raises:
-            asyncio.CancelledError: If the run has ended meanwhile.
+            asyncio.CancelledError: If the run was ended by another part of the program.
         """
         stop_listening = self._hub.on_response(self._execution_id, lambda _prompt, _response: self._answered.set())
         try:

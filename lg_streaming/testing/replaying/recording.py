@@ -85,7 +85,7 @@ class Recording:
         self.executions: dict[str, list[RecordedRun]] = {}
         """The runs of each execution, in their order."""
         self.gaps: int = 0
-        """Lines that tell of updates which the sink could not get."""
+        """Lines about updates that the sink could not get."""
         self.repeated: int = 0
         """Lines that repeat an earlier one."""
         self.longest: int = 0

@@ -145,8 +145,8 @@ async def replay(
     one after the other. Time in which no run was open is shortened to a second. A recording that was cut off ends with
     ``workflow_abandoned``. Readers may answer prompts and cancel.
 
-    Graphs are registered in ``streaming.graphs`` too, so that each start of a run replays the recording in a new run:
-    ``graph``, and the names of the recorded graphs that are free. See `replay_graph`.
+    Each start of a run replays the recording in a new run: ``streaming.graphs`` gets graphs of the name ``graph``, and
+    of the recorded names that are free. See `replay_graph`.
 
     Args:
         streaming: The module.
