@@ -82,6 +82,8 @@ class OpenOptions:
     """Id of the run that begins; None for a new one."""
     unless_ended: bool = False
     """True if the log refuses the run after an earlier one that has ended."""
+    recorded: Mapping[str, Any] | None = None
+    """Data of the `workflow_start` of a recorded run that is replayed; None for any other run."""
 
     @classmethod
     def from_arguments(
@@ -116,6 +118,8 @@ class OpenOptions:
     @property
     def data(self) -> dict[str, Any]:
         """The part of them that the run's `workflow_start` contains."""
+        if self.recorded is not None:
+            return {name: value for name, value in self.recorded.items() if name != "run_id"}
         fields = {
             "metadata": dict(self.metadata),
             "name": self.name,
