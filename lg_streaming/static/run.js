@@ -229,8 +229,8 @@ export class Run {
   #inNode({ type, data, metadata }, node, at) {
     if (type === "token" || type === "thinking") return this.#token(type, data, metadata, node, at);
     if (type in NODE_STATES) {
-      end(node, NODE_STATES[type], at, data?.duration_s);
-      node.error = type === "node_error" ? messageOf(data) : null;
+      end(node, isCancel(data) ? "cancelled" : NODE_STATES[type], at, data?.duration_s);
+      node.error = node.state === "failed" ? messageOf(data) : null;
     } else if (type === "progress") {
       if (data.progress !== undefined) node.progress = { ...node.progress, eta_s: null, text: null, ...data, at };
     } else if (type === "milestone") {
@@ -344,11 +344,11 @@ function tool(type, data, metadata, node, at) {
     part.startedAt = at;
     part.question = null;
   } else if (type in TOOL_STATES) {
-    part.state = TOOL_STATES[type];
+    part.state = isCancel(data) ? "cancelled" : TOOL_STATES[type];
     const questions = questionsOf(data);
     part.question = questions.length > 1 ? questions : (questions[0] ?? null);
     part.duration = data.duration_s ?? (at - part.startedAt) / 1000;
-    part.error = type === "tool_error" ? messageOf(data) : null;
+    part.error = part.state === "failed" ? messageOf(data) : null;
   }
   return undefined;
 }
@@ -376,6 +376,11 @@ function addTool(data, metadata, node, at) {
 function addArguments(part, { args }) {
   if (typeof args === "string") part.args += args;
   else if (args !== undefined) part.input = args;
+}
+
+// Returns whether a node or a tool ended with a cancel. An error of the program has a type.
+function isCancel(data) {
+  return data?.error?.code === "cancelled" && data.error.type === undefined;
 }
 
 function messageOf(data) {
