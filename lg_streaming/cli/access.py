@@ -28,6 +28,9 @@ __all__ = ["Access", "announce_outages", "open_client", "open_rest", "require_cl
 _PLACE: Final = re.compile(r"/(watch|executions)(?:/|$)")
 _RESOURCE: Final = re.compile(r"/(?:stream|updates|responses|pause|resume|inputs|graph|states|forks|links)$")
 
+_RECONNECT_DELAY: Final = 0.25
+"""Seconds; a person waits."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
@@ -90,7 +93,12 @@ class Access:
     @property
     def options(self) -> ClientOptions:
         """Options of a client that does not reconnect yet."""
-        return {"token": self.token, "ssl_context": self.ssl_context, "auto_reconnect": False}
+        return {
+            "token": self.token,
+            "ssl_context": self.ssl_context,
+            "auto_reconnect": False,
+            "reconnect_delay": _RECONNECT_DELAY,
+        }
 
 
 @asynccontextmanager

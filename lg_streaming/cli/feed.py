@@ -296,10 +296,10 @@ async def _receive(connection: ClientConnection) -> dict[str, Any]:
     """
     content = await connection.recv(decode=False)
     try:
-        message = orjson.loads(content)
-        if not isinstance(message, dict) or not isinstance(message.get("payload"), dict):  # pyright: ignore[reportUnknownMemberType]
-            raise ValueError("no message of the protocol")
-        return cast("dict[str, Any]", {"type": "", **message})
-    except ValueError as error:
-        wrong = ConnectionLostError(f"the server sent what is no message: {error}")
-        raise InterruptedStreamError(wrong, retryable=False) from error
+        message: object = orjson.loads(content)
+    except ValueError:
+        message = None
+    if not isinstance(message, dict) or not isinstance(message.get("payload"), dict):  # pyright: ignore[reportUnknownMemberType]
+        wrong = ConnectionLostError("the server sent what is no message of the protocol: is the url right?")
+        raise InterruptedStreamError(wrong, retryable=False)
+    return cast("dict[str, Any]", {"type": "", **message})

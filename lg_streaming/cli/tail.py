@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.cli.access import Access
 
-__all__ = ["TailRequest", "split_names", "tail"]
+__all__ = ["TailRequest", "print_update", "split_names", "tail"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ async def tail(request: TailRequest) -> int:
     feed = Feed(request.access, request.filters, say=print_error_line)
     async with aclosing(feed.updates()) as updates:
         async for update in updates:
-            _print(update, as_json=request.as_json, with_execution=True)
+            print_update(update, as_json=request.as_json, with_execution=True)
     return 0
 
 
@@ -76,11 +76,12 @@ async def _tail_one(request: TailRequest, execution_id: str) -> int:
         announce_outages(client, print_error_line)
         async with subscription:
             async for update in subscription:
-                _print(update.to_dict(), as_json=request.as_json, with_execution=False)
+                print_update(update.to_dict(), as_json=request.as_json, with_execution=False)
     return 0
 
 
-def _print(update: dict[str, Any], *, as_json: bool, with_execution: bool) -> None:
+def print_update(update: dict[str, Any], *, as_json: bool, with_execution: bool) -> None:
+    """Print an update of the wire as one line."""
     if as_json:
         print_json(orjson.dumps(update).decode())
     else:
