@@ -6,7 +6,7 @@ Start it with `python examples/02_fastapi_server.py`, then:
     curl -N http://127.0.0.1:8000/executions/EXECUTION_ID/stream
 
 The first answers with an execution id; the second shows the run live, as Server-Sent Events.
-A browser shows it at http://127.0.0.1:8000/watch/EXECUTION_ID.
+A browser lists runs at http://127.0.0.1:8000/watch/, and shows one at http://127.0.0.1:8000/watch/EXECUTION_ID.
 Socket.IO clients connect to http://127.0.0.1:8000 and emit `subscribe_execution`.
 By default only callers on this machine are accepted.
 """
@@ -18,7 +18,6 @@ from fastapi import FastAPI
 from langgraph.graph import END, START, StateGraph
 
 from lg_streaming import StreamingModule, stream_event, stream_token
-from lg_streaming.demo.watch import watch_router
 from lg_streaming.testing import ScriptedChatModel
 
 model = ScriptedChatModel(answers=["Rain is water that falls from clouds in drops."], delay=0.2)
@@ -39,8 +38,7 @@ graph = StateGraph(State).add_node("write", write).add_edge(START, "write").add_
 
 app = FastAPI()
 streaming = StreamingModule()
-streaming.install(app)
-app.include_router(watch_router())
+streaming.install(app, ui=True)
 
 
 @app.post("/ask")

@@ -225,7 +225,7 @@ class StreamingModule:
             raise StreamingConfigError("there is no gateway: install the module in an app first")
         return self._gateway
 
-    def install(self, app: Starlette, wires: Iterable[WireName] = ()) -> None:
+    def install(self, app: Starlette, wires: Iterable[WireName] = (), *, ui: bool | None = None) -> None:
         """Add the routes, the Socket.IO mount and the lifespan to ``app``; once for each module.
 
         The app may have another lifespan, or be mounted in another app. A mounted app has no lifespan: its module
@@ -239,6 +239,7 @@ class StreamingModule:
             wires: Protocols of other systems' clients, whose routes are added too. ``"ai-sdk"``: Vercel AI SDK and
                 assistant-ui. ``"langgraph"``: LangGraph SDK and ``useStream``. ``"ag-ui"``: AG-UI and CopilotKit.
                 ``"durable-streams"``: read only. Their paths are in ``settings.wires``.
+            ui: Whether the watch page is served at ``/watch/``; ``gateway.ui`` when not given.
 
         Raises:
             StreamingConfigError: If the module is installed, its paths conflict with those of another module, or a
@@ -262,7 +263,7 @@ class StreamingModule:
             observer=self._observer,
             remote_runner=RemoteRunner(self.runs, self.graphs, self.settings.runs.max_recursion_limit),
         )
-        gateway.install(app, wires)
+        gateway.install(app, wires, ui=ui)
         gateway.on_start(self._start_sweeping)
         gateway.on_stop(self._stop)
         app.router.lifespan_context = _with_lifespan(app.router.lifespan_context, self.hub, gateway)

@@ -215,6 +215,8 @@ class GatewaySettings(_Section):
     """Seconds between pings of the transport."""
     ping_timeout: Seconds = 10.0
     """Seconds that a peer may take to answer a ping before it counts as dead."""
+    ui: bool = False
+    """Serve the watch page: ``/watch/`` lists executions, ``/watch/{execution_id}`` shows one."""
     metrics: bool | None = None
     """Serve ``GET /metrics``. ``None``: if the extra ``metrics`` is installed."""
     compression: CompressionSettings = CompressionSettings()

@@ -31,7 +31,6 @@ from lg_streaming.demo.models import ModelNotAvailableError, make_model
 from lg_streaming.demo.prompts import DEFAULT_QUESTION
 from lg_streaming.demo.server import run_server
 from lg_streaming.demo.tools import demo_tools
-from lg_streaming.demo.watch import watch_router
 from lg_streaming.errors import RunCancelledError, StreamingError
 from lg_streaming.escaping import escape_controls
 from lg_streaming.serving.listener import AddressInUseError
@@ -126,11 +125,9 @@ async def run_demo(options: DemoOptions, console: Console) -> None:
 
 
 def make_app(streaming: StreamingModule, *, watch: bool) -> FastAPI:
-    """Return an application with the streaming routes and, with `watch`, the page for browsers."""
+    """Return an application with the streaming routes and, with `watch`, the pages for browsers."""
     app = FastAPI(title="lg_streaming demo")
-    streaming.install(app)
-    if watch:
-        app.include_router(watch_router(prefix=streaming.settings.gateway.prefix))
+    streaming.install(app, ui=watch)
     return app
 
 

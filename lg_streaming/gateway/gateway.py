@@ -35,6 +35,7 @@ from lg_streaming.gateway.transports.connection import ConnectionServices
 from lg_streaming.gateway.transports.deflate import Framer
 from lg_streaming.gateway.transports.socketio import SocketIO
 from lg_streaming.gateway.transports.websocket import PlainWebSocket
+from lg_streaming.gateway.watch.pages import WATCH_PATHS, WatchPages
 from lg_streaming.observability.events import GatewayEvents, Observer
 from lg_streaming.observability.gateway_metrics import GatewayStatistics
 
@@ -243,7 +244,7 @@ class Gateway:
         return self._context.rooms.members(room_id)
 
     # ------------------------------------------------------------ life
-    def install(self, app: Starlette, wires: Iterable[WireName] = ()) -> None:
+    def install(self, app: Starlette, wires: Iterable[WireName] = (), *, ui: bool | None = None) -> None:
         """Add the HTTP routes and the Socket.IO endpoint to ``app``; call :meth:`start` and :meth:`shutdown` too.
 
         In an application whose lifespan does not run, such as one that is mounted in another, the gateway starts with
@@ -252,6 +253,7 @@ class Gateway:
         Args:
             app: The application.
             wires: Protocols of other systems' clients, whose routes are added too.
+            ui: Whether the watch page is served; ``gateway.ui`` when not given.
 
         Raises:
             StreamingConfigError: If the paths of another gateway of the app would overlap, `wires` is a text, or a wire
@@ -263,6 +265,8 @@ class Gateway:
         prefix, transports = self.settings.gateway.prefix, self.settings.gateway.transports
         own = [route.path.partition("/{")[0] for route in self.router.routes if isinstance(route, Route)]
         own += [f"{prefix}/ws"] * ("websocket" in transports) + [f"{prefix}/socket.io"] * ("socketio" in transports)
+        pages = WatchPages(self._http) if (self.settings.gateway.ui if ui is None else ui) else None
+        own += [f"{prefix}{path}" for path in WATCH_PATHS] if pages is not None else []
         claim_paths(app, prefix, own, {wire.name: wire.paths for wire in added})
         refuse_start(app, self._lifecycle.why_refused)
         app.router.routes.extend(self.router.routes)
@@ -273,6 +277,8 @@ class Gateway:
             ]
         if "socketio" in transports:
             app.mount(f"{prefix}/socket.io", self._socketio, name="lg_streaming.socketio")
+        if pages is not None:
+            pages.add_routes(app.router)
         runner = self._context.remote_runner
         for wire in added:
             app.router.routes += wire.routes()

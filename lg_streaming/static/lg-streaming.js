@@ -55,6 +55,10 @@ class Client {
     return this.#send("start_execution", payload, this.#link.addressOf("executions"), { method: "POST", body: payload });
   }
 
+  async execution(executionId) {
+    return this.#link.json(this.#link.address(checkedId(executionId)));
+  }
+
   async graphs() {
     return (await this.#link.json(this.#link.addressOf("graphs"))).graphs;
   }

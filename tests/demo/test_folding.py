@@ -67,7 +67,7 @@ def _card(one: NodeView) -> dict[str, Any]:
 
 
 def fold_for_page(items: Sequence[Update]) -> dict[str, Any]:
-    module = (ROOT / "lg_streaming/static/run.js").as_uri()
+    module = (ROOT / "lg_streaming/static/watch/run/run.js").as_uri()
     command = ["node", "--no-warnings", str(Path(__file__).with_name("fold.mjs")), module]
     done = subprocess.run(command, input=json.dumps(items), capture_output=True, text=True, check=True)
     return json.loads(done.stdout)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.auth.peer import Peer
     from lg_streaming.gateway.http.context import HttpContext
 
-__all__ = ["ASSETS", "Asset", "Assets"]
+__all__ = ["ASSETS", "Asset", "AssetSender", "Assets"]
 
 _HEADERS: Final = {
     # Kept, and asked for again each time: the files belong together, and to this version of the server.
@@ -32,6 +32,7 @@ _HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "cross-origin",
     "X-Content-Type-Options": "nosniff",
 }
+_MEDIA_TYPES: Final = {"js": "text/javascript", "css": "text/css", "ts": "application/typescript"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,9 @@ class Asset:
     def from_file(cls, file: Traversable) -> Asset:
         """Read a file of the package."""
         content = file.read_bytes()
-        media_type = "text/javascript" if file.name.endswith(".js") else "application/typescript"
-        return cls(content, media_type, f'W/"{hashlib.sha256(content).hexdigest()[:32]}"')
+        return cls(
+            content, _MEDIA_TYPES[file.name.rpartition(".")[2]], f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'
+        )
 
 
 def _read() -> dict[str, Asset]:
@@ -79,18 +81,23 @@ class Assets:
         """Add one route for each file to `router`."""
         prefix = self._context.gateway.settings.gateway.prefix
         router.routes += [
-            Route(f"{prefix}/{path}", Endpoint(self._context, for_all_pages=True, GET=_Sender(asset)))
+            Route(f"{prefix}/{path}", Endpoint(self._context, for_all_pages=True, GET=AssetSender(asset)))
             for path, asset in ASSETS.items()
         ]
 
 
-class _Sender:
-    """Handler that answers with a file, or with 304 if the client has it."""
+class AssetSender:
+    """Handler that answers with a file, or with 304 if the client has it.
+
+    Args:
+        asset: The file.
+    """
 
     def __init__(self, asset: Asset) -> None:
         self._asset = asset
 
     async def __call__(self, request: Request, _peer: Peer) -> Response:
+        """Answer one request."""
         headers = {**_HEADERS, "ETag": self._asset.etag}
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
         if known & {"*", self._asset.etag.removeprefix("W/")}:

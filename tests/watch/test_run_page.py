@@ -1,109 +1,31 @@
-"""The page in a real browser, on a real server, watching a real run."""
+"""The page of a run in a real browser, on a real server, watching a real run."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import os
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, MutableMapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 from pydantic import SecretStr
 
-from lg_streaming import StreamingModule, StreamingSettings
-from lg_streaming.demo.graph import build_graph
-from lg_streaming.demo.offline import offline_model
+from lg_streaming import StreamingSettings
 from lg_streaming.demo.prompts import DEFAULT_QUESTION
-from lg_streaming.demo.tools import demo_tools
-from lg_streaming.demo.watch import watch_router
 from lg_streaming.errors import RunCancelledError
 from lg_streaming.settings import AuthSettings, RetentionSettings
-from tests.support.browser import chromium_page
-from tests.support.server import serve
+from tests.watch.support import LIVE, PATIENCE, QUICK, browser, has_ended, site, texts_on
 
 pytestmark = pytest.mark.browser
 
 PICTURES = Path(__file__).parents[2] / "docs/images"
-LIVE = 3.0
-"""Pace of a run that the browser is to see in the middle of."""
-QUICK = 100.0
-"""Pace of a run whose end is what matters."""
-PATIENCE = 20_000.0
-"""Milliseconds for something to appear on a loaded machine."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """A running server with the page, and the module behind it."""
-
-    streaming: StreamingModule
-    url: str
-
-    def register(self, *, speed: float, answer_timeout: float) -> None:
-        """Let pages start the assistant."""
-        model, tools = offline_model(speed=speed), demo_tools(pause=0.9 / speed)
-        self.streaming.graphs["research"] = build_graph(model, tools, answer_timeout=answer_timeout)
-
-    async def run_the_assistant(
-        self, execution_id: str, *, speed: float, answer_timeout: float = 0.05
-    ) -> dict[str, Any]:
-        self.register(speed=speed, answer_timeout=answer_timeout)
-        return await self.streaming.runs.run("research", {"question": DEFAULT_QUESTION}, execution_id=execution_id)
-
-    async def texts_in_the_log(self, execution_id: str) -> dict[str, str]:
-        """The text that every reader has in the end, message by message."""
-        texts: defaultdict[str, str] = defaultdict(str)
-        async for update in self.streaming.hub.subscribe(execution_id):
-            if update.type == "token":
-                # A researcher calls a graph whose nodes are not captured: its text is the researcher's.
-                node = str(update.metadata.namespace).partition("|")[0]
-                texts[f"{node} {update.metadata.message_id}"] += update.data["content"]
-        return dict(texts)
-
-
-@contextmanager
-def site(
-    settings: StreamingSettings | None = None, *, port: int = 0, wrap: Callable[[Any], Any] = lambda app: app
-) -> Generator[Site]:
-    streaming = StreamingModule(settings)
-    app = FastAPI()
-    streaming.install(app)
-    app.include_router(watch_router())
-    with serve(wrap(app), port=port) as server:
-        yield Site(streaming=streaming, url=server.url)
-
-
-@asynccontextmanager
-async def browser(**view: int) -> AsyncGenerator[Page]:
-    """A page that fails the test on any error in its console, other than a refused request."""
-    errors: list[str] = []
-    async with chromium_page(**view) as page:
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        yield page
-    assert [error for error in errors if "Failed to load resource" not in error] == []
-
-
-async def texts_on(page: Page) -> dict[str, str]:
-    return await page.evaluate(
-        """() => Object.fromEntries([...document.querySelectorAll(".token")].map((text) => [
-            `${text.closest(".card").dataset.key.split("|")[0]} ${text.dataset.message}`, text.textContent]))"""
-    )
-
-
-async def has_ended(page: Page) -> None:
-    await expect(page.locator("#connection")).to_have_attribute("data-state", "ended", timeout=PATIENCE)
 
 
 async def test_a_run_is_watched_live_and_survives_a_reload() -> None:
@@ -259,14 +181,13 @@ async def test_a_refused_reader_is_told_why() -> None:
             assert "token" in (await connection.text_content() or "")
 
 
-async def test_a_page_starts_a_run_answers_its_prompts_and_cancels_another() -> None:
+async def test_a_page_answers_the_prompts_of_a_run_and_cancels_another() -> None:
     with site() as server:
         server.register(speed=QUICK, answer_timeout=600)
         async with browser() as page:
-            await page.goto(f"{server.url}/watch/none-yet")
+            await page.goto(f"{server.url}/watch/exec-1")
             await expect(page.locator("#cancel")).to_be_hidden()
-            await page.get_by_label("Ask a question").fill(DEFAULT_QUESTION)
-            await page.keyboard.press("Enter")
+            await server.streaming.runs.start("research", {"question": DEFAULT_QUESTION}, execution_id="exec-1")
 
             prompt = page.locator('.prompt[data-state="open"]')
             await expect(prompt).to_contain_text("Publish the report?", timeout=PATIENCE)
@@ -293,8 +214,8 @@ async def test_a_page_starts_a_run_answers_its_prompts_and_cancels_another() -> 
             assert [outcome.partition(" · ")[0] for outcome in outcomes] == ["revise", "Say <b>less</b>.", "publish"]
             assert "answered by you at" in outcomes[-1]
 
-            await page.get_by_label("Ask a question").fill("Are planted roofs good?")
-            await page.get_by_role("button", name="Start a run").click()
+            await server.streaming.runs.start("research", {"question": DEFAULT_QUESTION}, execution_id="exec-2")
+            await page.goto(f"{server.url}/watch/exec-2")
             await expect(prompt).to_be_visible(timeout=PATIENCE)
             await page.get_by_role("button", name="Cancel the run").click()
             await page.get_by_role("button", name="Keep it running").click()
@@ -363,7 +284,6 @@ async def test_a_page_shows_who_answered_elsewhere_and_why_a_request_fails() -> 
             await expect(page.get_by_role("button", name="Approve")).to_be_enabled()
             await hub.respond("exec-1", "p", False, responder="ann")
             await expect(page.locator(".prompt .outcome")).to_contain_text("Reject · answered by ann at")
-            await expect(page.locator("#ask")).to_be_hidden()
             await hub.close("exec-1")
             await has_ended(page)
 
@@ -375,7 +295,6 @@ async def test_the_page_fits_every_screen() -> None:
         async with browser() as page:
             await page.goto(f"{server.url}/watch/exec-1")
             await expect(page.locator(".prompt")).to_be_visible(timeout=PATIENCE)
-            await expect(page.locator("#ask")).to_be_visible()
             for width in (320, 768, 1280, 2560):
                 await page.set_viewport_size({"width": width, "height": 800})
                 assert await page.evaluate("document.documentElement.scrollWidth") == width

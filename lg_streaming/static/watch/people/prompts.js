@@ -1,6 +1,6 @@
 // A question to a human, with its answer.
 
-import { make, readable, seconds, showText } from "./dom.js";
+import { make, readable, seconds, showText } from "../dom.js";
 
 const VERDICTS = { approval: ["Approve", "Reject"], confirmation: ["Yes", "No"] };
 

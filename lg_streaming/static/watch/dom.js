@@ -33,3 +33,9 @@ export function gist(input) {
   if (input === null || typeof input !== "object") return String(input ?? "");
   return Object.values(input).map((value) => (typeof value === "string" ? value : JSON.stringify(value))).join(", ");
 }
+
+// An amount in the currency of the program, with enough digits for small ones.
+export function money(amount) {
+  const digits = amount === 0 || amount >= 1 ? 2 : Math.min(6, 2 - Math.floor(Math.log10(Math.abs(amount))));
+  return amount.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: digits });
+}

@@ -1,126 +1,43 @@
-// Shows a Run. Draws at most once a frame, and inserts text as text, never as markup.
+// Panel of a run's nodes: a card for each, parallel ones side by side, inner ones inside. Draws at most once a frame, and
+// inserts text as text, never as markup.
 
-import { gist, make, readable, seconds, setText, showText } from "./dom.js";
-import { PromptCard } from "./prompts.js";
+import { gist, make, readable, seconds, setText, showText } from "../dom.js";
+import { PromptCard } from "../people/prompts.js";
+import { timeLeft } from "../run/header.js";
+import { Panel } from "../run/panel.js";
+import { Run } from "../run/run.js";
+import { client, page } from "../session.js";
 
-const CONNECTIONS = {
-  connecting: "connecting",
-  connected: "live",
-  polling: "live, by polling",
-  reconnecting: "connection lost, trying again",
-  ended: "all updates received",
-  failed: "not connected",
-};
+const BOTTOM = 48; // pixels from the end of the page at which it still follows the text
 
-export class RunView {
-  #run;
-  #document;
-  #parts = {};
-  #actions;
-  #connection = { state: "connecting", text: CONNECTIONS.connecting };
+export class NodesPanel extends Panel {
   #rows = new Map(); // row of the run -> its element
   #prompts = new Map(); // prompt of the run -> its card
   #cards = new Map(); // node of the run -> its card
   #count = 0; // number of created cards, which names them
+  #run = null;
   #first = null; // the run's first row, to detect a reset
-  #drawing = false;
-  #lag = -Infinity; // estimated offset of the server's clock, in milliseconds
+  #empty = make("p", "empty", "Nothing has happened yet. Updates appear here as soon as the run starts.");
 
-  // actions: respond(promptId, answer) sends an answer; onDraw() is called after each frame.
-  constructor(run, document, actions) {
-    this.#run = run;
-    this.#actions = actions;
-    this.#document = document;
-    for (const { id } of document.querySelectorAll("[id]")) this.#parts[id] = document.getElementById(id);
-    setInterval(() => run.startedAt !== null && run.endedAt === null && this.changed(), 500);
-  }
-
-  // Shows the state of the connection, together with the updates before it.
-  connection(state, detail = "") {
-    this.#connection = { state, text: detail || CONNECTIONS[state] };
-    this.changed();
-  }
-
-  announce(text) {
-    setText(this.#parts.announcer, text);
-  }
-
-  // Requests a frame. A hidden page gets no frames, and is drawn when it becomes visible.
-  changed() {
-    if (this.#drawing) return;
-    this.#drawing = true;
-    requestAnimationFrame(() => {
-      this.#drawing = false;
-      this.#draw();
-    });
-  }
-
-  #draw() {
-    const run = this.#run;
-    if (run.newestAt !== null) this.#lag = Math.max(this.#lag, run.newestAt - Date.now());
-    const now = run.endedAt ?? Date.now() + (Number.isFinite(this.#lag) ? this.#lag : 0);
-    const page = this.#document.scrollingElement;
-    const stuck = page.scrollHeight - page.scrollTop - page.clientHeight < 48;
-    if (this.#first !== run.rows[0]) this.#clear();
-    this.#drawHead(now);
-    this.#drawRows(run.rows, this.#parts.nodes, 0, now);
+  draw(store, now) {
+    const run = store.use(Run);
+    const view = document.scrollingElement;
+    const isAtEnd = view.scrollHeight - view.scrollTop - view.clientHeight < BOTTOM;
+    if (this.#run !== run || this.#first !== run.rows[0]) this.#clear(run);
+    this.#empty.hidden = run.rows.length > 0;
+    this.#drawRows(run.rows, this, 0, now);
     this.#dropGone();
-    this.#drawPrompts(now);
-    this.#actions.onDraw();
-    if (stuck && run.endedAt === null) page.scrollTop = page.scrollHeight;
+    for (const card of this.#prompts.values()) card.draw(now);
+    if (isAtEnd && store.isLive && run.endedAt === null) view.scrollTop = view.scrollHeight;
   }
 
-  #clear() {
+  #clear(run) {
     this.#rows.clear();
     this.#prompts.clear();
     this.#cards.clear();
-    this.#parts.nodes.replaceChildren(this.#parts.empty);
-    this.#first = this.#run.rows[0];
-  }
-
-  #drawHead(now) {
-    const run = this.#run;
-    const { "run-state": pill, empty } = this.#parts;
-    this.#parts.connection.dataset.state = this.#connection.state;
-    setText(this.#parts.connection, this.#connection.text);
-    const state = stateText(run);
-    if (pill.textContent !== state) {
-      pill.dataset.state = run.state;
-      setText(pill, state);
-      this.#document.title = `${this.#document.body.dataset.execution} · ${state}`;
-      if (run.state !== "waiting") this.announce(`Run ${state}`);
-    }
-    setText(this.#parts.updates, run.updates.toLocaleString("en"));
-    setText(this.#parts.tokens, run.tokens.toLocaleString("en"));
-    if (run.firstTokenAt !== null) setText(this.#parts["first-token"], seconds((run.firstTokenAt - run.startedAt) / 1000));
-    if (run.startedAt !== null) setText(this.#parts.duration, seconds(Math.max(0, now - run.startedAt) / 1000));
-    showText(this.#parts["run-error"], run.error);
-    empty.hidden = run.rows.length > 0;
-    this.#drawOverall(run.overall, now);
-  }
-
-  #drawOverall(overall, now) {
-    this.#parts.overall.hidden = overall === null;
-    if (overall === null) return;
-    this.#parts["overall-bar"].value = overall.progress;
-    const parts = [`${Math.floor(overall.progress)} %`, `${overall.completed_nodes} of ${overall.total_nodes} nodes`];
-    if (this.#run.state === "running" && overall.progress < 100) parts.push(...timeLeft(overall, now));
-    setText(this.#parts["overall-text"], parts.join(" · "));
-  }
-
-  // Draws the prompts, and links to the open ones in the head.
-  #drawPrompts(now) {
-    for (const card of this.#prompts.values()) card.draw(now);
-    const open = this.#run.openPrompts;
-    const { questions } = this.#parts;
-    questions.hidden = open.length === 0;
-    const links = [...questions.children];
-    if (links.length === open.length && links.every((link, index) => link.prompt === open[index])) return;
-    questions.replaceChildren(...open.map((prompt) => {
-      const link = make("a", "", `Waits for you: ${gist(prompt.text)}`);
-      link.href = `#${this.#prompts.get(prompt).element.id}`;
-      return Object.assign(link, { prompt });
-    }));
+    this.replaceChildren(this.#empty);
+    this.#run = run;
+    this.#first = run.rows[0];
   }
 
   #drawRows(rows, into, depth, now) {
@@ -129,7 +46,7 @@ export class RunView {
       for (const node of row.nodes ?? []) {
         const card = this.#card(node, element, depth);
         const news = card.draw(now);
-        if (news) this.announce(news);
+        if (news) setText(document.getElementById("announcer"), news);
         for (const part of node.parts) if (part.rows) this.#drawRows(part.rows, card.insideOf(part), depth + 1, now);
         this.#drawRows(node.rows, card.inside, depth + 1, now);
       }
@@ -148,8 +65,8 @@ export class RunView {
 
   #make({ kind, text, prompt }) {
     if (kind === "prompt") {
-      this.#count += 1;
-      const card = new PromptCard(prompt, `prompt-${this.#count}`, this.#actions.respond);
+      const respond = (promptId, answer) => client.respond(page.execution, promptId, answer);
+      const card = new PromptCard(prompt, `prompt-${prompt.number}`, respond);
       this.#prompts.set(prompt, card);
       return card.element;
     }
@@ -321,18 +238,10 @@ class ToolPart {
   }
 }
 
-function stateText({ state, place, openPrompts }) {
-  if (state === "interrupted" && openPrompts.length > 0) return "waits for you";
-  return state === "queued" && place !== null ? `queued, place ${place}` : state;
-}
-
-function timeLeft({ eta_s: eta, at }, now) {
-  if (eta === undefined || eta === null) return [];
-  return [`about ${seconds(Math.max(0, eta - (now - at) / 1000))} left`];
-}
-
 function toolState({ state, duration }) {
   if (state === "interrupted") return "waits for an answer";
   if (duration === null) return state;
   return `${state === "complete" ? "✓" : state} ${seconds(duration)}`;
 }
+
+customElements.define("lg-nodes", NodesPanel);

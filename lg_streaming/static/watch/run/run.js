@@ -38,6 +38,8 @@ export class Run {
   reset() {
     this.state = "waiting";
     this.error = null;
+    this.title = null; // the first question
+    this.graph = null;
     this.updates = 0;
     this.tokens = 0;
     this.startedAt = null;
@@ -96,7 +98,7 @@ export class Run {
   #dispatch(update, at) {
     const { type, data } = update;
     if (type in FINAL_STATES) return this.#finish(type, data, at);
-    if (type === "workflow_start") return undefined;
+    if (type === "workflow_start") return this.#begin(data);
     if (type === "workflow_interrupted") return this.#interrupt(data);
     if (type === "workflow_progress") {
       this.overall = { ...data, at };
@@ -118,6 +120,11 @@ export class Run {
     if (type === "llm_error") return this.#takeBack(known, messageIdOf(data, update.metadata));
     const node = known && type !== "node_cached" ? known : this.#add(update, at);
     return this.#inNode(update, node, at);
+  }
+
+  #begin(data) {
+    this.title = data?.title ?? data?.metadata?.title ?? null;
+    this.graph = data?.graph ?? data?.name ?? null;
   }
 
   // Returns the node of an update. Nodes of a nested graph that is not captured count as part of their caller.
@@ -151,7 +158,7 @@ export class Run {
     const known = this.openPrompts.find(({ id }) => id === data.prompt_id);
     if (known) return known;
     const prompt = {
-      id: data.prompt_id, text: data.prompt, type: data.type, choices: data.choices ?? null, node: data.node_id ?? null,
+      number: this.prompts.length + 1, id: data.prompt_id, text: data.prompt, type: data.type, choices: data.choices ?? null, node: data.node_id ?? null,
       schema: data.schema ?? null, required: data.required !== false, value: data.value ?? null, error: data.error ?? null,
       expiresAt: data.expires_at === undefined ? null : data.expires_at * 1000, fallback: data.default,
       pauses: false, state: "open", answer: null, by: null, timedOut: false, answeredAt: null,

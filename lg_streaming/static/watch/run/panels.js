@@ -1,0 +1,5 @@
+// Panels of a run's page, in the order of their tabs. A panel is loaded when its tab is first opened.
+
+export const PANELS = [
+  { name: "run", label: "Run", element: "lg-nodes", load: () => import("../nodes/nodes.js") },
+];
