@@ -1,6 +1,6 @@
 // The types of lg-streaming.js. All times are in milliseconds.
 
-import type { Metadata, UpdateData } from "./lg-streaming/updates.js";
+import type { ExecutionGraphInfo, ExecutionInfo, Metadata, UpdateData } from "./lg-streaming/updates.js";
 
 export * from "./lg-streaming/updates.js";
 
@@ -270,27 +270,13 @@ export interface Graph {
   context_schema?: any;
 }
 
-/** State of an execution. */
-export interface Execution {
-  execution_id: string;
-  state: string;
-  owner: string | null;
-  /** Position of its last update. */
-  position: string;
-  /** First sequence number that is kept. */
-  oldest: number;
-  started_at: string;
-  updated_at: string;
-  /** 0 to 100, of the last run, if it reports any. */
-  progress: number | null;
-  metadata: Record<string, unknown>;
-}
-
 export interface Client {
   /** Starts a run of a graph that the server has registered. Rejects with a StreamingError. */
   start(graph: string, input: unknown, options?: StartOptions): Promise<StartedRun>;
   /** Returns the state of an execution. Rejects with a StreamingError. */
-  execution(executionId: string): Promise<Execution>;
+  execution(executionId: string): Promise<ExecutionInfo>;
+  /** Returns the nodes and edges of the graph of an execution's last run. Rejects with a StreamingError. */
+  graph(executionId: string): Promise<ExecutionGraphInfo>;
   /** Returns the graphs that the page may start. Rejects with a StreamingError. */
   graphs(): Promise<Graph[]>;
   /** Subscribes to an execution. Throws a TypeError for an unknown option. */
