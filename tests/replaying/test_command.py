@@ -76,7 +76,7 @@ def test_a_recording_is_served(tmp_path: Path) -> None:
             assert http.get(addresses["Page"]).status_code == 200
             found = http.get(addresses["REST"])
             assert found.headers["access-control-allow-origin"] == ORIGIN
-            assert found.json()["state"] == "complete"
+            assert found.json()["state"] == "completed"
             durable = http.get(addresses["Durable Streams"])
             assert "It rains." in durable.text
 
