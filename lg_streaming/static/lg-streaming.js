@@ -59,6 +59,10 @@ class Client {
     return this.#link.json(this.#link.address(checkedId(executionId)));
   }
 
+  async graph(executionId) {
+    return this.#link.json(this.#link.address(executionId, "graph"));
+  }
+
   async graphs() {
     return (await this.#link.json(this.#link.addressOf("graphs"))).graphs;
   }
@@ -91,6 +95,12 @@ class Client {
     const body = { input, ...(asNode !== undefined && { as_node: asNode }) };
     const address = this.#link.address(executionId, "inputs");
     return this.#send("inject_input", { execution_id: checkedId(executionId), ...body }, address, { method: "POST", body });
+  }
+
+  // Makes a read-only credential for one execution.
+  async link(executionId, { expiresIn } = {}) {
+    const body = expiresIn === undefined ? {} : { expires_in_s: expiresIn / 1000 };
+    return this.#link.json(this.#link.address(checkedId(executionId), "links"), { method: "POST", body });
   }
 
   close() {
