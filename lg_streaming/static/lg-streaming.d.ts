@@ -270,6 +270,15 @@ export interface Graph {
   context_schema?: any;
 }
 
+/** Nodes and edges of a graph. A node inside a subgraph names it as its parent. */
+export interface GraphStructure {
+  name: string;
+  nodes: { id: string; name: string; kind: "node" | "start" | "end" | "subgraph"; parent?: string }[];
+  edges: { source: string; target: string; conditional: boolean; label?: string }[];
+  /** True for an `@entrypoint`, whose tasks are known when they begin. */
+  functional?: boolean;
+}
+
 /** State of an execution. */
 export interface Execution {
   execution_id: string;
@@ -291,6 +300,8 @@ export interface Client {
   start(graph: string, input: unknown, options?: StartOptions): Promise<StartedRun>;
   /** Returns the state of an execution. Rejects with a StreamingError. */
   execution(executionId: string): Promise<Execution>;
+  /** Returns the graph of the last run. Rejects with a StreamingError, also if the server does not know the graph. */
+  graph(executionId: string): Promise<GraphStructure>;
   /** Returns the graphs that the page may start. Rejects with a StreamingError. */
   graphs(): Promise<Graph[]>;
   /** Subscribes to an execution. Throws a TypeError for an unknown option. */
