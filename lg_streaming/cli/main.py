@@ -146,6 +146,48 @@ def _print_line(line: str) -> None:
 
 
 @app.command()
+def replay(
+    file: options.RecordingFile,
+    *,
+    speed: options.ReplaySpeed = "1",
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    loop: options.Loop = False,
+    execution_id: options.ReplayedExecutions = None,
+    pause_at_prompts: options.PauseAtPrompts = False,
+    origin: options.Origins = None,
+    open_page: options.OpenPage = False,
+) -> None:
+    """Serve a recorded run over every wire, so that front ends are built and tested without a model.
+
+    Readers get the recorded updates with their pauses. Each start of a run, on any wire, replays the recording in a
+    new run, so that stock front ends get their answer.
+
+    - `lg-streaming replay run.jsonl --speed 4 --open`
+    - `lg-streaming replay run.jsonl.gz --origin http://localhost:5173 --pause-at-prompts`
+    - `zcat run.jsonl.gz | lg-streaming replay - --speed max --port 0`
+    """
+    from lg_streaming.cli.replay import ReplayError, ReplayOptions, parse_speed, run_replay
+    from lg_streaming.serving.listener import AddressInUseError
+
+    try:
+        replay_options = ReplayOptions(
+            path=file,
+            host=host,
+            port=port,
+            speed=parse_speed(speed),
+            executions=execution_id or (),
+            loop=loop,
+            pause_at_prompts=pause_at_prompts,
+            origins=origin or (),
+            open_page=open_page,
+        )
+        raise typer.Exit(run_replay(replay_options, _print_line))
+    except (ReplayError, AddressInUseError) as error:
+        raise _print_error(error) from error
+
+
+@app.command()
 def start(
     graph: options.GraphName,
     *,

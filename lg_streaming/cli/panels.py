@@ -12,9 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lg_streaming.cli import formatting
-from lg_streaming.cli.run_view import NodeView, Progress, RunView, TextPart, ToolPart
 from lg_streaming.escaping import escape_controls, escape_line
+from lg_streaming.folding import formatting
+from lg_streaming.folding.run_view import NodeView, Progress, RunView, TextPart, ToolPart
 
 if TYPE_CHECKING:
     from lg_streaming.cli.answer_line import AnswerLine

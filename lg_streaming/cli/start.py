@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from lg_streaming.cli import formatting
 from lg_streaming.cli.render import Renderer, make_renderer
-from lg_streaming.cli.run_view import RunView
 from lg_streaming.client import SSEClient
 from lg_streaming.errors import StreamingError, UnauthorizedError
 from lg_streaming.escaping import escape_controls
+from lg_streaming.folding import formatting
+from lg_streaming.folding.run_view import RunView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
 
-    from lg_streaming.cli.prompt_view import PromptView
     from lg_streaming.client import ClientRun, StartOptions
+    from lg_streaming.folding.prompt_view import PromptView
 
 __all__ = ["StartError", "StartRequest", "parse_json", "start_run"]
 

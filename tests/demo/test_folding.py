@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lg_streaming.cli.prompt_view import PromptView
-from lg_streaming.cli.run_view import NodeView, RunView, ToolPart
+from lg_streaming.folding.prompt_view import PromptView
+from lg_streaming.folding.run_view import NodeView, RunView, ToolPart
 from tests.demo.updates import Update, node, script
 
 Fold = Callable[[Sequence[Update]], dict[str, Any]]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from lg_streaming.cli.node_view import NodeView, Progress, State, TextPart, ToolPart, is_same_node
-from lg_streaming.cli.prompt_view import PromptView, as_list, as_mapping, prompts_in_interruption, question_of
 from lg_streaming.events import node_path
+from lg_streaming.folding.node_view import NodeView, Progress, State, TextPart, ToolPart, is_same_node
+from lg_streaming.folding.prompt_view import PromptView, as_list, as_mapping, prompts_in_interruption, question_of
 from lg_streaming.texts import is_below, namespaces_above
 
 RunState = Literal["waiting", "queued", "paused"] | State
