@@ -6,7 +6,7 @@ import { chance } from "./chance.mjs";
 
 const { layout } = await import("../../lg_streaming/static/watch/graph/layout.js");
 
-const SEEDS = Array.from({ length: 40 }, (_, index) => index + 1);
+const SEEDS = Array.from({ length: 25 }, (_, index) => index + 1);
 
 // A graph with loops, several sources, edges of a node to itself, and boxes in boxes.
 function graphOf(seed) {

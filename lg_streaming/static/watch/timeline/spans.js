@@ -235,11 +235,12 @@ export class Spans {
     const { node_id: id = "", attempt = 1, agent_type: agent, tool_call_id: call } = metadata;
     const outer = enclosing(key).map((one) => this.#current.get(one)).find(Boolean) ?? null;
     const parent = (outer && call && this.#calls.get(`${outer.key}\n${call}`)) || outer || this.root;
-    const path = metadata.namespace ? nodePath(metadata.namespace) : id;
+    const names = metadata.namespace ? nodePath(metadata.namespace).split("/") : [id];
+    const path = names.join("/");
     if (!this.byPath.has(path)) this.byPath.set(path, []);
     const same = this.byPath.get(path);
     const node = this.#begin({
-      kind: "node", name: data.node_name ?? (id || "run"), nodeId: id, key, path, agent, attempt, parent, number: same.length + 1,
+      kind: "node", name: data.node_name ?? (id || "run"), nodeId: id, key, names, path, agent, attempt, parent, number: same.length + 1,
     });
     node.level = outer?.key ?? "";
     node.step = this.#stepOf(node);

@@ -1,4 +1,4 @@
-"""Real graphs for the tests of the Graph and Timeline tabs."""
+"""A graph with nearly everything, for the tests of the Graph and Timeline tabs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lg_streaming.runs.run import GraphRun
 from lg_streaming.testing import ScriptedChatModel
 from tests.watch.support import Site
 
-__all__ = ["Journey", "chain", "functional", "journey", "run_journey"]
+__all__ = ["Journey", "chain", "functional", "journey", "prompt_of", "run_journey"]
 
 Graph = Any
 
@@ -97,13 +97,21 @@ def journey(*, gate: asyncio.Event | None = None, is_broken: bool = False) -> Gr
 
 async def run_journey(server: Site, execution_id: str, *, is_broken: bool = False) -> GraphRun:
     """Run a journey up to its question, answer it, and wait for the end."""
-    hub = server.streaming.hub
     server.streaming.graphs[execution_id] = journey(is_broken=is_broken)  # so that the server keeps it
     run = await server.streaming.runs.start(execution_id, {}, execution_id=execution_id)
+    await server.streaming.hub.respond(execution_id, await prompt_of(run), "yes", responder="ann")
+    async for _ in run.updates():
+        pass
+    return run
+
+
+async def prompt_of(run: GraphRun) -> str:
+    """The id of the question for which the run waits."""
     async for update in run.updates():
         if update.type == "workflow_interrupted":
-            await hub.respond(execution_id, update.data["prompts"][0]["prompt_id"], "yes", responder="ann")
-    return run
+            return update.data["prompts"][0]["prompt_id"]
+    msg = "the run asked nothing"
+    raise AssertionError(msg)
 
 
 def chain(names: list[str]) -> Graph:
