@@ -120,9 +120,10 @@ export class PromptCard {
   async #send(answer) {
     this.#isMine = true;
     this.#fail("");
-    this.#enable(false);
     try {
-      await this.#respond(this.#prompt.id, answer());
+      const value = answer(); // of fields that are still enabled: only those are checked
+      this.#enable(false);
+      await this.#respond(this.#prompt.id, value);
     } catch (error) {
       this.#isMine = false;
       this.#isForbidden = error.code === FORBIDDEN;
