@@ -1,7 +1,7 @@
 // Panel of a run's nodes: a card for each, parallel ones side by side, inner ones inside. Draws at most once a frame, and
 // inserts text as text, never as markup.
 
-import { gist, make, readable, seconds, setText, showText } from "../dom.js";
+import { gist, make, plain, readable, seconds, setText, showText } from "../dom.js";
 import { PromptCard } from "../people/prompts.js";
 import { timeLeft } from "../run/header.js";
 import { Panel } from "../run/panel.js";
@@ -112,7 +112,7 @@ class NodeCard {
     const head = make("header", "card-head");
     this.title = make(`h${Math.min(2 + depth, 6)}`, "card-title");
     this.title.id = id;
-    this.title.append(...node.path.map((part) => make("span", "path", `${part} › `)), node.name);
+    this.title.append(...node.path.map((part) => make("span", "path", `${part} › `)), make("bdi", "", node.name));
     this.number = make("span", "number");
     this.attempt = make("span", "attempt");
     this.state = make("span", "state");
@@ -125,7 +125,7 @@ class NodeCard {
     this.progress.append(this.bar, this.figures);
     this.progress.hidden = true;
     this.body = make("div", "card-body");
-    this.body.setAttribute("role", "region");
+    this.body.setAttribute("role", "group");
     this.body.setAttribute("aria-labelledby", id);
     this.error = make("p", "error");
     this.error.hidden = true;
@@ -181,7 +181,7 @@ class NodeCard {
     if (state === "running" && progress.progress < 100) parts.push(...timeLeft(progress, now));
     if (progress.text) parts.push(progress.text);
     setText(this.figures, parts.join(" · "));
-    this.bar.title = milestones.length ? `Milestones passed: ${milestones.join(", ")}` : "";
+    this.bar.title = milestones.length ? plain(`Milestones passed: ${milestones.join(", ")}`) : "";
   }
 
   #drawPart(part) {
@@ -196,6 +196,8 @@ class NodeCard {
 }
 
 class TextPart {
+  #drawn = 0; // characters of the text
+
   constructor({ kind, message }) {
     this.element = make("div", kind);
     this.element.dataset.message = message;
@@ -204,7 +206,9 @@ class TextPart {
   }
 
   draw({ text }) {
-    if (text.length > this.text.length) this.text.appendData(text.slice(this.text.length));
+    if (text.length === this.#drawn) return;
+    this.text.appendData(plain(text.slice(this.#drawn)));
+    this.#drawn = text.length;
   }
 }
 
