@@ -8,7 +8,8 @@
 - `node_result`: messages and text in a node's result; `outcome`: the meaning of an error that ends it.
 - `yields`: items that a generator node yields; `tool_call`: one call of a tool.
 - `model_call`: one call of a model; `message_parts`: the content of its messages and chunks.
-- `graph_call`: one call of a graph, and its run; `graph`: the trackers that find such calls.
+- `graph_call`: one call of a graph, and its run; `graph`: the trackers that find such calls; `called_graphs`: the
+  graphs that were called, by execution.
 - `run_registry`: LangChain's runs, each a `run`; `place`: the node or call that each belongs to.
 - `run_follower`, `callbacks`: callback handlers for runs, tools and models.
 - `canceller`, `cancel_gate`, `cancelled`, `thread_work`: cancels of graph calls and blocks.
@@ -17,6 +18,7 @@
 
 from langchain_core.runnables import RunnableConfig
 
+from lg_streaming.capture.called_graphs import CALLED_GRAPHS
 from lg_streaming.capture.cancel_gate import install_gate
 from lg_streaming.capture.canceller import BlockCanceller
 from lg_streaming.capture.decorated_graph import decorate_graph, get_graph_plan, has_decorated_nodes, is_graph
@@ -34,6 +36,7 @@ from lg_streaming.capture.run_registry import running_node
 from lg_streaming.capture.wrap import StreamedRunnable, unwrap_node, wrap_node
 
 __all__ = [
+    "CALLED_GRAPHS",
     "BlockCanceller",
     "CallOptions",
     "Ending",

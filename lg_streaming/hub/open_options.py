@@ -59,6 +59,10 @@ class OpenOptions:
     """The execution, run, node and tool call in which the graph was called."""
     resumed_from: str | None = None
     """The run that it continues, which the log does not have any more."""
+    thread_id: str | None = None
+    """LangGraph's thread, where it is not the execution's id."""
+    forked_from: Mapping[str, Any] | None = None
+    """The execution and the checkpoint from which the run goes on in a new execution."""
     priority: Priority | None = None
     """The execution's priority; None leaves it unchanged."""
     idle_timeout: IdleTimeout = "default"
@@ -112,5 +116,7 @@ class OpenOptions:
             "name": self.name,
             "parent": self.parent,
             "resumed_from": self.resumed_from,
+            "thread_id": self.thread_id,
+            "forked_from": self.forked_from,
         }
         return {name: value for name, value in fields.items() if value}

@@ -155,7 +155,7 @@ def locked() -> Generator[Site]:
 
 
 def test_every_file_that_the_module_is_made_of_is_served() -> None:
-    folder = {f"lg-streaming/{part.name}" for part in (STATIC / "lg-streaming").glob("*.js")}
+    folder = {f"lg-streaming/{part.name}" for part in (STATIC / "lg-streaming").iterdir()}
     assert set(ASSETS) == folder | {"lg-streaming.js", "lg-streaming.d.ts"}
     imported = {
         name
@@ -163,7 +163,9 @@ def test_every_file_that_the_module_is_made_of_is_served() -> None:
         for name in re.findall(r'from "\./(?:lg-streaming/)?([\w.-]+)"', asset.content.decode())
         if path.endswith(".js")
     }
-    assert {f"lg-streaming/{name}" for name in imported} == folder
+    assert {f"lg-streaming/{name}" for name in imported} == {path for path in folder if path.endswith(".js")}
+    types = re.findall(r'from "\./lg-streaming/([\w.-]+)\.js"', ASSETS["lg-streaming.d.ts"].content.decode())
+    assert {f"lg-streaming/{name}.d.ts" for name in types} == {path for path in folder if path.endswith(".d.ts")}
 
 
 @pytest.mark.parametrize("path", sorted(ASSETS))

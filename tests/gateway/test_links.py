@@ -55,6 +55,7 @@ def place(request: pytest.FixtureRequest) -> Generator[Site]:
         for execution_id, owner in (("exec-1", "alice"), ("exec-2", "alice"), ("acme/1", "bob"), ("red/1", "carol")):
             running.hub.open(execution_id, owner=owner)
             running.tokens(execution_id, 3)
+        asyncio.run(running.hub.writer.flush())
         yield running
 
 

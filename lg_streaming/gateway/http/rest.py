@@ -18,6 +18,7 @@ from lg_streaming.gateway.http.endpoint import (
 )
 from lg_streaming.gateway.http.queries import Cursors, HistoryReader, execution_info, fleet_info, list_executions
 from lg_streaming.gateway.http.query_params import query_payload
+from lg_streaming.gateway.http.state_routes import StateRoutes
 from lg_streaming.gateway.protocol.http_models import (
     HistoryQuery,
     InputBody,
@@ -69,6 +70,7 @@ class RestRoutes:
     def __init__(self, context: HttpContext) -> None:
         self._context = context
         self._pages = HistoryReader()
+        self._states = StateRoutes(context, self._enter)
         self._cursors = Cursors(context.gateway.hub.log.fleet)
 
     def add_health(self, router: Router) -> None:
@@ -94,6 +96,9 @@ class RestRoutes:
             ExecutionRoute(prefix, "resume", Endpoint(context, POST=self._resume)),
             ExecutionRoute(prefix, "inputs", Endpoint(context, POST=self._inject)),
             ExecutionRoute(prefix, "links", Endpoint(context, POST=self._link)),
+        ]
+        self._states.add_routes(router)
+        router.routes += [
             ExecutionRoute(prefix, "", Endpoint(context, GET=self._execution, DELETE=self._cancel)),
         ]
 
