@@ -134,7 +134,9 @@ class RestRoutes:
     # ------------------------------------------------------------ executions
     async def _list(self, request: Request, peer: Peer) -> Response:
         session = await self._enter(peer)
-        payload = query_payload(request, lists={"state"}, texts={"owner", "cursor", "order", "text"}, numbers={"limit"})
+        payload = query_payload(
+            request, lists={"state"}, texts={"owner", "cursor", "order", "text"}, numbers={"limit"}, repeated={"id"}
+        )
         return json_response(await list_executions(session, parse(ListQuery, payload), self._cursors))
 
     async def _execution(self, request: Request, peer: Peer) -> Response:
