@@ -197,7 +197,7 @@ async def test_a_run_of_ten_thousand_updates_is_drawn(server: Site) -> None:
         for _ in range(48):
             emitter.token("word ")
         emitter.event("node_complete", {})
-    await hub.complete("long")
+    await hub.close("long")
     async with browser() as page:
         await page.goto(f"{server.url}/watch/long")
         await has_ended(page)
@@ -226,7 +226,7 @@ async def test_five_hundred_updates_a_second_stutter_nowhere(server: Site) -> No
             if step % 5 == 4:
                 emitter.event("node_complete", {})
             await asyncio.sleep(max(0.0, begun + (step + 1) * 0.02 - loop.time()))
-        await hub.complete("busy")
+        await hub.close("busy")
         await has_ended(page)
         longest = await page.evaluate("window.longest")
         assert longest < 50

@@ -111,7 +111,7 @@ async def test_a_form_is_made_from_the_schema_of_an_answer(server: Site) -> None
         await where.get_by_label("city 11").check()
         await where.get_by_role("button", name="Send").click()
         await expect(page.locator('.prompt[data-state="answered"]')).to_have_count(2, timeout=PATIENCE)
-    await hub.complete("form")
+    await hub.close("form")
     answers = [update.data["response"] async for update in hub.subscribe("form") if update.type == "human_response"]
     order = {"count": 3, "name": "أحمد", "gift": True, "size": "large", "extras": ["bow", "box"]}
     assert answers == [order, "city 11"]

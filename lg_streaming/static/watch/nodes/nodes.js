@@ -30,8 +30,15 @@ export class NodesPanel extends Panel {
   #all = null; // true, false: a person opened, or closed, all cards
   #isPlain = false;
   #shown = null; // the part that the answer shows
+  #state = null; // of the run, when the answer was found
+  #lastAnswer = null;
   #answer = new AnswerCard((node) => this.#reveal(node));
   #notes = new Notes("Notes of the run");
+  #isAtEnd = false; // of the page, after a person scrolled there
+  #onScroll = () => {
+    const { scrollTop, scrollHeight, clientHeight } = document.scrollingElement;
+    this.#isAtEnd = scrollTop > 0 && scrollHeight - scrollTop - clientHeight < BOTTOM;
+  };
   #list = make("div", "rows");
   #tools = make("div", "tools");
   #empty = make("p", "empty", "Nothing has happened yet. Updates appear here as soon as the run starts.");
@@ -48,13 +55,17 @@ export class NodesPanel extends Panel {
 
   connectedCallback() {
     this.replaceChildren(this.#answer.element, this.#tools, this.#empty, this.#list, this.#notes.element);
+    addEventListener("scroll", this.#onScroll, { passive: true });
     super.connectedCallback();
+  }
+
+  disconnectedCallback() {
+    removeEventListener("scroll", this.#onScroll);
+    super.disconnectedCallback();
   }
 
   draw(store, now) {
     const run = store.use(Run);
-    const view = document.scrollingElement;
-    const isAtEnd = view.scrollTop > 0 && view.scrollHeight - view.scrollTop - view.clientHeight < BOTTOM;
     if (this.#run !== run || this.#first !== run.rows[0]) this.#clear(run);
     this.#empty.hidden = run.rows.length > 0;
     this.#tools.hidden = run.count === 0;
@@ -65,7 +76,7 @@ export class NodesPanel extends Panel {
     for (const card of drawn) card.follow();
     for (const card of this.#prompts.values()) card.draw(now);
     this.#notes.draw(run.notes);
-    if (isAtEnd && store.isLive && run.endedAt === null) view.scrollTop = view.scrollHeight;
+    if (this.#isAtEnd && store.isLive && run.endedAt === null) document.scrollingElement.scrollTop = Number.MAX_SAFE_INTEGER;
     if (this.#changed.size > 0) store.changed();
   }
 
@@ -81,7 +92,9 @@ export class NodesPanel extends Panel {
   }
 
   #drawAnswer(run) {
-    const answer = answerOf(run);
+    const answer = this.#changed.size > 0 || this.#state !== run.state ? answerOf(run) : this.#lastAnswer;
+    this.#state = run.state;
+    this.#lastAnswer = answer;
     const part = answer?.part ?? null;
     if (part !== this.#shown) {
       for (const { node, part: one } of run.texts) if (one === part || one === this.#shown) this.#changed.add(node);

@@ -2,7 +2,7 @@
 
 import { make, readable, seconds, showText } from "../dom.js";
 import { answerField } from "./fields.js";
-import { decisionText, reviewFields, reviewFrom } from "./review.js";
+import { decisionText, questionOf, reviewFields, reviewFrom } from "./review.js";
 
 const VERDICTS = { approval: ["Approve", "Reject"], confirmation: ["Yes", "No"] };
 const MOST_BUTTONS = 6; // choices; more are a list
@@ -25,7 +25,7 @@ export class PromptCard {
     this.element.id = id;
     this.element.tabIndex = -1;
     this.element.setAttribute("aria-labelledby", `${id}-text`);
-    this.text = make("h2", "", this.#question());
+    this.text = make("h2", "", questionOf(prompt));
     this.text.id = `${id}-text`;
     this.text.dir = "auto";
     const hasValue = this.#review === null && prompt.value !== null && typeof prompt.value === "object";
@@ -51,12 +51,6 @@ export class PromptCard {
     const left = seconds(Math.max(0, expiresAt - now) / 1000);
     const then = fallback === undefined ? "closes" : `answers itself with “${readable(fallback) || "nothing"}”`;
     showText(this.hint, `The question ${then} in ${left}`);
-  }
-
-  #question() {
-    if (this.#review === null) return readable(this.#prompt.text);
-    const { actions } = this.#review;
-    return actions.length === 1 ? `Run the tool ${actions[0].name}?` : `Run these ${actions.length} tools?`;
   }
 
   #enter(state) {

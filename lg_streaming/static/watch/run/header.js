@@ -1,7 +1,8 @@
 // Header of a run's page: question, state, figures, progress, open questions, and what a caller may do with the run.
 
-import { gist, money, seconds, setText, showText } from "../dom.js";
+import { money, seconds, setText, showText } from "../dom.js";
 import { failureElement } from "../nodes/failure.js";
+import { questionOf } from "../people/review.js";
 import { copyText } from "../text/copy.js";
 import { Run } from "./run.js";
 import { timeLeft } from "./times.js";
@@ -155,7 +156,7 @@ export class RunHeader {
     if (links.length === open.length && links.every((link, index) => link.prompt === open[index])) return;
     questions.replaceChildren(...open.map((prompt) => {
       const link = this.#document.createElement("a");
-      link.textContent = `Waits for you: ${gist(prompt.text)}`;
+      link.textContent = `Waits for you: ${questionOf(prompt)}`;
       link.href = `#prompt-${prompt.number}`;
       return Object.assign(link, { prompt });
     }));

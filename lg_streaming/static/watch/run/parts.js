@@ -146,3 +146,8 @@ export function failureOf(data) {
   const error = data?.error;
   return error !== null && typeof error === "object" ? { ...error, message: messageOf(data) } : { message: messageOf(data) };
 }
+
+// Whether a node reports progress, and not only its beginning and end.
+export function isTold(known, { progress, total, text }) {
+  return known?.isTold === true || (progress > 0 && progress < 100) || Number.isFinite(total) || Boolean(text);
+}
