@@ -1,7 +1,6 @@
 """Shapes of the ``data`` of the canonical update types, for the OpenAPI document.
 
-Published data is not checked against them. The data of other types is any JSON value. The data of `source_documents`,
-`used_tools` and `artifacts` is a list.
+Published data is not checked against them. The data of other types is any JSON value.
 """
 
 from __future__ import annotations
@@ -10,7 +9,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from lg_streaming.types import GapReason
 
 __all__ = ["PAYLOADS"]
 
@@ -74,6 +75,16 @@ class MessageData(Payload):
     content: Any
     created_at: str | None = None
     item: Any = None
+
+
+class MessagesData(Payload):
+    """Data of ``messages``: the messages that a node returned."""
+
+    messages: list[Any]
+
+
+class ListData(RootModel[list[Any]]):
+    """Data of ``source_documents``, ``used_tools`` and ``artifacts``: a list."""
 
 
 class LogData(Payload):
@@ -157,12 +168,23 @@ class Parent(Payload):
     tool_call_id: str | None = None
 
 
+class ForkedFrom(Payload):
+    """Execution and checkpoint from which a run goes on in a new execution."""
+
+    execution_id: str
+    checkpoint_id: str
+
+
 class WorkflowData(Payload):
     """Data of ``workflow_start`` and of the types that end or interrupt a run."""
 
     run_id: str | None = None
     """Id of the run, at its start."""
     name: str | None = None
+    graph: str | None = None
+    """Name of the graph, at the start of a run."""
+    title: str | None = None
+    """First question of the run in one line, or the title in its metadata; at its start."""
     metadata: dict[str, Any] | None = None
     result: Any = None
     """Result, in ``workflow_complete``."""
@@ -177,6 +199,10 @@ class WorkflowData(Payload):
     """Open prompts, in ``workflow_interrupted``."""
     parent: Parent | None = None
     """Place of the start, if it is inside another execution."""
+    thread_id: str | None = None
+    """LangGraph's thread, at the start, where it is not the execution's id."""
+    forked_from: ForkedFrom | None = None
+    """Origin of a run that goes on from a checkpoint of another execution, at its start."""
 
 
 class NodeData(Payload):
@@ -273,6 +299,21 @@ class StateData(Payload):
     """Number of the step; -1 for the input."""
 
 
+class UpdatesLostData(Payload):
+    """Data of ``updates_lost``: updates that a producer dropped before they reached the log."""
+
+    count: int
+    reason: str
+
+
+class GapData(Payload):
+    """Data of ``gap``: updates that the log no longer keeps."""
+
+    from_: int | None = Field(default=None, alias="from")
+    to: int | None = None
+    reason: GapReason
+
+
 class TaskData(Payload):
     """Data of ``task:…``: the guide to tasks lists the fields that each step adds."""
 
@@ -356,7 +397,7 @@ _AGENT_STEPS: Final = (
     "health",
 )
 
-PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
+PAYLOADS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
     {
         **dict.fromkeys(("token", "thinking"), TokenData),
         "progress": ProgressData,
@@ -377,6 +418,8 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
             WorkflowData,
         ),
         "message": MessageData,
+        "messages": MessagesData,
+        **dict.fromkeys(("source_documents", "used_tools", "artifacts"), ListData),
         "log": LogData,
         "status": StatusData,
         "custom": CustomData,
@@ -386,6 +429,8 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
         "human_response": HumanResponseData,
         "input_injected": InputInjectedData,
         "state": StateData,
+        "updates_lost": UpdatesLostData,
+        "gap": GapData,
         **{f"task:{step}": TaskData for step in _TASK_STEPS},
         **{f"agent:{step}": AgentData for step in _AGENT_STEPS},
     }

@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lg_streaming.capture.called_graphs import CALLED_GRAPHS, CalledGraph
 from lg_streaming.capture.outcome import classify_ending, describe_failure
 from lg_streaming.context import ExecutionContext
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import RunOutcome
+from lg_streaming.titles import title_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
+
+    from langgraph.pregel import Pregel
 
     from lg_streaming.capture.node_observer import NodeObserver
     from lg_streaming.capture.plan import GraphPlan
@@ -83,6 +88,7 @@ class GraphCall:
         parent: Place of the call, if it was made inside another execution.
         block: The execution block in which the call was made.
         namespace: LangGraph's checkpoint namespace of the node in which the call was made.
+        inputs: The graph's input.
     """
 
     def __init__(
@@ -96,6 +102,7 @@ class GraphCall:
         parent: Mapping[str, Any] | None = None,
         block: Block | None = None,
         namespace: str | None = None,
+        inputs: object = None,
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -118,10 +125,12 @@ class GraphCall:
         self._run_id = run_id
         self._options = options or _DEFAULTS
         self._thread_id = thread_id
+        self._inputs = inputs
         self._parent = parent
         self._started = time.perf_counter()
         self._lock = threading.Lock()  # parallel sync nodes enter on several threads
         self._context: ExecutionContext | None = None
+        self._graph: CalledGraph | None = None
         self._was_asked = self._begun = False
         self.canceller: CallCanceller | None = None
         """Canceller of the call, from its start on."""
@@ -178,14 +187,33 @@ class GraphCall:
                     execution_id,
                     owner=options.owner,
                     name=self.name,
+                    title=title_of(self._inputs),
                     metadata=options.metadata,
                     priority=options.priority,
                     parent=self._parent,
                 )
+                self._inputs = None
                 joined = self._context = ExecutionContext(self._publisher, execution_id, run_id)
-        if joined is not None and self.canceller is not None:
-            self.canceller.join(joined)
+        if joined is not None:
+            self._joined(joined)
         return self._context
+
+    def _joined(self, context: ExecutionContext) -> None:
+        if self._graph is not None:
+            CALLED_GRAPHS.note(context, self._graph)
+        if self.canceller is not None:
+            self.canceller.join(context)
+
+    @property
+    def has_graph(self) -> bool:
+        """True if its graph is known."""
+        return self._graph is not None
+
+    def note_graph(self, graph: Pregel[Any, Any, Any, Any], thread_id: object) -> None:
+        """Record the graph that is called, and its thread, for readers of the execution."""
+        self._graph = CalledGraph(weakref.ref(graph), None if thread_id is None else str(thread_id))
+        if self._context is not None:
+            CALLED_GRAPHS.note(self._context, self._graph)
 
     @property
     def _default_execution_id(self) -> str:
@@ -196,8 +224,7 @@ class GraphCall:
         if run_id is not None:
             self._was_asked = True
             self._context = ExecutionContext(publisher, execution_id, run_id)
-            if self.canceller is not None:
-                self.canceller.join(self._context)
+            self._joined(self._context)
 
     # --- its outcome -----------------------------------------------------------------------------------------
 

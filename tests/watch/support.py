@@ -60,9 +60,13 @@ class Site:
 
 @contextmanager
 def site(
-    settings: StreamingSettings | None = None, *, port: int = 0, wrap: Callable[[Any], Any] = lambda app: app
+    settings: StreamingSettings | None = None,
+    *,
+    port: int = 0,
+    wrap: Callable[[Any], Any] = lambda app: app,
+    **options: Any,
 ) -> Generator[Site]:
-    streaming = StreamingModule(settings)
+    streaming = StreamingModule(settings, **options)
     app = FastAPI()
     streaming.install(app, ui=True)
     with serve(wrap(app), port=port) as server:

@@ -7,7 +7,7 @@ import { make, setText } from "../dom.js";
 import { PromptCard } from "../people/prompts.js";
 import { Panel } from "../run/panel.js";
 import { Run } from "../run/run.js";
-import { client, page } from "../session.js";
+import { caller, client, page } from "../session.js";
 import { NodeCard } from "./card.js";
 import { Notes } from "./notes.js";
 import { moveBetween } from "./keys.js";
@@ -164,7 +164,7 @@ export class NodesPanel extends Panel {
   #make({ kind, text, prompt }) {
     if (kind === "prompt") {
       const respond = (promptId, answer) => client.respond(page.execution, promptId, answer);
-      const card = new PromptCard(prompt, `prompt-${prompt.number}`, respond);
+      const card = new PromptCard(prompt, `prompt-${prompt.number}`, respond, () => caller.may("control"));
       this.#prompts.set(prompt, card);
       return card.element;
     }

@@ -6,6 +6,7 @@ import { decisionText, questionOf, reviewFields, reviewFrom } from "./review.js"
 
 const VERDICTS = { approval: ["Approve", "Reject"], confirmation: ["Yes", "No"] };
 const MOST_BUTTONS = 6; // choices; more are a list
+const WATCHES = "You may watch this run, and not answer for it.";
 const FORBIDDEN = 4030;
 const TOO_LATE = 4090;
 
@@ -13,11 +14,13 @@ export class PromptCard {
   #prompt;
   #respond;
   #review;
+  #mayAnswer;
   #isMine = false;
   #isForbidden = false;
 
-  // respond(promptId, answer) sends an answer.
-  constructor(prompt, id, respond) {
+  // respond(promptId, answer) sends an answer; mayAnswer() tells whether the caller has the right.
+  constructor(prompt, id, respond, mayAnswer = () => true) {
+    this.#mayAnswer = mayAnswer;
     this.#prompt = prompt;
     this.#respond = respond;
     this.#review = reviewFrom(prompt.value, prompt.schema);
@@ -39,7 +42,8 @@ export class PromptCard {
     this.outcome.dir = "auto";
     this.error = make("p", "error");
     this.error.setAttribute("role", "alert");
-    const head = make("p", "eyebrow", prompt.node ? `${prompt.node} asks` : "The run asks");
+    const head = make("p", "eyebrow");
+    head.append(make("bdi", "", prompt.node ?? "The run"), " asks");
     this.element.append(head, this.text, value, this.form, this.hint, this.error, this.outcome);
     this.#fail(prompt.error);
   }
@@ -47,10 +51,14 @@ export class PromptCard {
   draw(now) {
     const { state, expiresAt, fallback } = this.#prompt;
     if (this.element.dataset.state !== state) this.#enter(state);
-    if (state !== "open" || expiresAt === null) return;
+    if (state !== "open") return;
+    const isMine = this.#mayAnswer();
+    this.form.hidden = !isMine;
+    if (!isMine && expiresAt === null) showText(this.hint, WATCHES);
+    if (expiresAt === null) return;
     const left = seconds(Math.max(0, expiresAt - now) / 1000);
     const then = fallback === undefined ? "closes" : `answers itself with “${readable(fallback) || "nothing"}”`;
-    showText(this.hint, `The question ${then} in ${left}`);
+    showText(this.hint, `The question ${then} in ${left}${isMine ? "" : `. ${WATCHES}`}`);
   }
 
   #enter(state) {

@@ -1,6 +1,6 @@
 // Header of a run's page: question, state, figures, progress, open questions, and what a caller may do with the run.
 
-import { money, seconds, setText, showText } from "../dom.js";
+import { make, money, seconds, setParts, setText, showText } from "../dom.js";
 import { failureElement } from "../nodes/failure.js";
 import { questionOf } from "../people/review.js";
 import { copyText } from "../text/copy.js";
@@ -27,6 +27,7 @@ const ADVICE = {
 export class RunHeader {
   #store;
   #client;
+  #caller;
   #page;
   #document;
   #parts = {};
@@ -35,8 +36,9 @@ export class RunHeader {
   #refused = new Set(); // commands that the server refused
 
   // retry() connects at once.
-  constructor(store, client, page, document, retry = () => location.reload()) {
+  constructor(store, client, page, caller, document, retry = () => location.reload()) {
     this.#store = store;
+    this.#caller = caller;
     this.#client = client;
     this.#page = page;
     this.#document = document;
@@ -102,7 +104,7 @@ export class RunHeader {
       this.#facts?.owner ? `by ${this.#facts.owner}` : null,
       usage.modelText || null,
     ];
-    showText(this.#parts.facts, facts.filter(Boolean).join(" · "));
+    setParts(this.#parts.facts, facts.filter(Boolean));
   }
 
   #drawConnection() {
@@ -156,7 +158,7 @@ export class RunHeader {
     if (links.length === open.length && links.every((link, index) => link.prompt === open[index])) return;
     questions.replaceChildren(...open.map((prompt) => {
       const link = this.#document.createElement("a");
-      link.textContent = `Waits for you: ${questionOf(prompt)}`;
+      link.append(this.#caller.may("control") ? "Waits for you: " : "Waits for an answer: ", make("bdi", "", questionOf(prompt)));
       link.href = `#prompt-${prompt.number}`;
       return Object.assign(link, { prompt });
     }));
@@ -164,7 +166,8 @@ export class RunHeader {
 
   #drawActions(run) {
     const { cancel, pause, resume, "cancel-dialog": dialog } = this.#parts;
-    const isOpen = this.#store.isLive && run.state !== "waiting" && run.endedAt === null;
+    const mayControl = this.#caller.may("control");
+    const isOpen = mayControl && this.#store.isLive && run.state !== "waiting" && run.endedAt === null;
     cancel.hidden = !isOpen || this.#refused.has(cancel);
     pause.hidden = !isOpen || run.state !== "running" || this.#refused.has(pause);
     resume.hidden = !isOpen || run.state !== "paused" || this.#refused.has(resume);

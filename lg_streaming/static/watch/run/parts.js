@@ -102,9 +102,10 @@ export function addTool(type, data, metadata, node, at) {
   if (type === "tool_start") Object.assign(part, { state: "running", startedAt: at, question: null });
   else if (type in TOOL_STATES) {
     const questions = questionsOf(data);
+    const state = isCancel(data) ? "cancelled" : TOOL_STATES[type];
     Object.assign(part, {
-      state: TOOL_STATES[type], question: questions.length > 1 ? questions : (questions[0] ?? null),
-      duration: data.duration_s ?? (at - part.startedAt) / 1000, error: type === "tool_error" ? messageOf(data) : null,
+      state, question: questions.length > 1 ? questions : (questions[0] ?? null),
+      duration: data.duration_s ?? (at - part.startedAt) / 1000, error: state === "failed" ? messageOf(data) : null,
     });
   }
   return part;
@@ -139,6 +140,11 @@ function addArguments(part, { args }) {
 export function messageOf(data) {
   const error = data?.error ?? data?.message ?? "failed";
   return typeof error === "string" ? error : error.message ?? JSON.stringify(error);
+}
+
+// Returns whether a node or a tool was stopped by a cancel of its run.
+export function isCancel(data) {
+  return data?.error?.code === "cancelled" && data.error.type === undefined;
 }
 
 // The error of an update: {message, type?, code?, causes?, errors?, stack?}.

@@ -2,7 +2,7 @@
 // No DOM. The same updates always give the same state.
 
 import { gapText } from "./gaps.js";
-import { addNote, addText, addTool, announcedIn, beginAgain, blank, end, failureOf, giveUp, isTold, messageOf, takeBack } from "./parts.js";
+import { addNote, addText, addTool, announcedIn, beginAgain, blank, end, failureOf, giveUp, isCancel, isTold, messageOf, takeBack } from "./parts.js";
 import { isBelow, keyOf, messageIdOf, nodesIn, pathOf } from "./places.js";
 import { promptFrom, promptsOf } from "./questions.js";
 
@@ -301,7 +301,7 @@ export class Run {
     if (TEXTS.includes(type)) return this.#token(type, data, metadata, node, at);
     if (type in NODE_STATES) {
       const failure = type === "node_error" ? failureOf(data) : null;
-      this.#end(node, failure?.code === "cancelled" ? "cancelled" : NODE_STATES[type], at, data?.duration_s);
+      this.#end(node, isCancel(data) ? "cancelled" : NODE_STATES[type], at, data?.duration_s);
       node.failure = node.state === "cancelled" ? null : failure;
       node.error = node.failure === null ? null : messageOf(data);
       node.willRetry = data?.will_retry === true;

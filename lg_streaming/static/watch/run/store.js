@@ -9,8 +9,8 @@
 // a seek backwards, or when the next run begins, there is a new instance. A fold may have `miss(gap)`.
 //
 // `store.updates` are all updates that the page has, also those of earlier runs. `store.shown` is the number of those that
-// are shown. `seek(count)` shows only the first ones, and `seek(null)` follows the run again. "draw" events come at most
-// once a frame, "state" events when the connection changes.
+// are shown. `seek(count)` shows only the first ones, and `seek(null)` follows the run again. The store dispatches "draw" at
+// most once a frame, and "state" when the connection changes.
 
 import { Run } from "./run.js";
 
