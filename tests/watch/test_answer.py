@@ -34,7 +34,7 @@ async def test_the_answer_of_an_agent_is_its_last_message_and_not_shown_twice(se
 
         await page.get_by_role("button", name="from model #2").click()
         card = page.locator('.card[data-node="model"]').nth(1)
-        await expect(card.locator(".token")).to_contain_text("Shown above, as the answer.")
+        await expect(card.locator(".above")).to_contain_text("Shown above, as the answer.")
         await expect(card.locator(".token strong")).to_have_count(0)
         await card.get_by_role("button", name="Show it here too").click()
         await expect(card.locator(".token strong")).to_have_text("rains")

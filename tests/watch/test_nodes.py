@@ -1,4 +1,4 @@
-"""Cards of nodes: open and folded, inside each other, beside each other, failed, retried, cancelled."""
+"""Cards of nodes: open and folded, nested, parallel, failed, retried, cancelled."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 from playwright.async_api import Locator, Page, expect
 
 from lg_streaming import StreamingSettings
@@ -20,7 +22,9 @@ USER = {"messages": [("user", "Bergen?")]}
 
 WATCHED = """() => {
   window.longest = 0;
-  const note = (list) => list.getEntries().forEach((task) => (window.longest = Math.max(window.longest, task.duration)));
+  const note = (list) => list.getEntries().forEach(({ duration }) => {
+    window.longest = Math.max(window.longest, duration);
+  });
   new PerformanceObserver(note).observe({ entryTypes: ["longtask"] });
 }"""
 
@@ -139,9 +143,6 @@ async def test_a_pause_and_its_end_are_a_click_away(server: Site) -> None:
 
     async def second(_: dict[str, Any]) -> dict[str, Any]:
         return {}
-
-    from langgraph.checkpoint.memory import InMemorySaver
-    from langgraph.graph import START, StateGraph
 
     graph = StateGraph(dict).add_node("first", first).add_node("second", second)
     graph.add_edge(START, "first").add_edge("first", "second")

@@ -77,7 +77,7 @@ export class NodeCard {
     this.state = make("span", "state");
     this.head.append(this.title, this.number, this.attempt, this.gist, this.tokens, this.state);
     this.head.addEventListener("click", () => {
-      if (String(getSelection()) !== "") return; // somebody copies from it
+      if (String(getSelection()) !== "") return; // a person selects text
       this.byHand = !this.isOpen;
       changed();
     });
@@ -213,7 +213,7 @@ export class NodeCard {
   }
 }
 
-// What a closed card says about its node: its error, its text, or what it called.
+// The line of a closed card about its node: its error, its text, or what it called.
 function gistOf({ state, error, parts, result, rows }) {
   if (error !== null) return error.slice(0, GIST);
   const text = parts.findLast((part) => part.kind === "token" && part.text.trim() !== "")?.text;

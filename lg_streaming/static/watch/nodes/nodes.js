@@ -15,7 +15,7 @@ import { moveBetween } from "./keys.js";
 const BOTTOM = 48; // pixels from the end of the page at which it still follows the text
 const BUDGET = 12; // milliseconds of one drawing; the rest waits for the next frame
 const TICK = 200; // milliseconds between two drawings of the times of running nodes
-const CROWD = 9; // nodes beside each other; of more, only those that need a person are open
+const CROWD = 9; // parallel nodes; of more, only those that need a person are open
 
 export class NodesPanel extends Panel {
   #rows = new Map(); // row of the run -> its element

@@ -39,7 +39,9 @@ class TextView {
   }
 
   #place() {
-    this.element.replaceChildren(this.#isAbove && !this.#isHere ? this.#note : this.#prose.element);
+    const isNote = this.#isAbove && !this.#isHere;
+    this.element.className = isNote ? "elsewhere" : "token";
+    this.element.replaceChildren(isNote ? this.#note : this.#prose.element);
   }
 }
 

@@ -18,7 +18,7 @@ export class PromptCard {
   #isMine = false;
   #isForbidden = false;
 
-  // respond(promptId, answer) sends an answer; mayAnswer() tells whether the caller has the right.
+  // respond(promptId, answer) sends an answer; mayAnswer() is true if the caller has the right.
   constructor(prompt, id, respond, mayAnswer = () => true) {
     this.#mayAnswer = mayAnswer;
     this.#prompt = prompt;
