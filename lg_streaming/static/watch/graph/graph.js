@@ -136,7 +136,7 @@ export class GraphPanel extends Panel {
     for (const edge of this.#graph.edges.values()) this.#drawing.setEdge(edge, active.has(edge.target));
     const names = [...active].filter((id) => this.#graph.nodes.get(id).parent === null).map((id) => this.#graph.nodes.get(id).name);
     setText(this.#step, `Step ${spans.steps}${names.length > 0 ? ` · ${names.join(", ")}` : ""}`);
-    this.#table.draw(this.#graph, spans, now);
+    if (!this.#table.element.hidden) this.#table.draw(this.#graph, spans, now);
     if (this.#sheet.id !== null) this.#sheet.draw(conditionOf(spans.byPath.get(this.#sheet.id)), spans.byPath.get(this.#sheet.id), now);
     const newest = spans.nodes.at(-1);
     if (spans.root.state === "complete" || newest === this.#followed) return;
