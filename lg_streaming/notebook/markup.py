@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from html import escape
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.escaping import escape_controls
 from lg_streaming.folding.formatting import elapsed, format_seconds, label, outcome, question, run_state
+from lg_streaming.folding.prompt_view import as_list, as_mapping
 from lg_streaming.folding.run_view import NodeView, RunView, TextPart, ToolPart
 
 if TYPE_CHECKING:
@@ -131,20 +132,19 @@ def _prompt(execution_id: str, prompt: PromptView) -> str:
 
 def _answer(view: RunView) -> str:
     """Return the answer of a run that is complete: the last message, or the only text of its result."""
-    result = cast("Mapping[str, Any]", view.result) if isinstance(view.result, dict) else {}
-    messages = result.get("messages")
-    if isinstance(messages, list) and messages:
-        return _content(cast("list[Any]", messages)[-1])
+    result = as_mapping(view.result)
+    messages = as_list(result.get("messages"))
+    if messages:
+        return _content(messages[-1])
     texts = [each for each in result.values() if isinstance(each, str)]
     return view.result if isinstance(view.result, str) else texts[0] if len(texts) == 1 else ""
 
 
 def _content(message: Any) -> str:
-    content = cast("Mapping[str, Any]", message).get("content") if isinstance(message, dict) else None
+    content = as_mapping(message).get("content")
     if isinstance(content, str):
         return content
-    blocks = cast("list[Any]", content) if isinstance(content, list) else []
-    return "".join(str(each.get("text", "")) for each in blocks if isinstance(each, dict))
+    return "".join(str(as_mapping(each).get("text", "")) for each in as_list(content))
 
 
 # --- nodes ------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ class Output:
     """Output of a cell."""
 
     displays: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
-    """What the page shows at the end, by MIME type, in its order."""
+    """Outputs that the page shows at the end, by MIME type, in their order."""
     updates: int = 0
     """Changes in place."""
     text: str = ""

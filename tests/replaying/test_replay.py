@@ -52,7 +52,7 @@ def module(log: str) -> StreamingModule:
 
 
 @settings(
-    max_examples=15, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(names=st.lists(st.sampled_from(RECORDINGS), min_size=1, max_size=3, unique=True), seed=st.integers(0, 1 << 32))
 def test_readers_get_the_recorded_updates(recorded: dict[str, Recorded], log: str, names: list[str], seed: int) -> None:

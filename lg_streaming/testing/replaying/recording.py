@@ -228,28 +228,39 @@ class _Positions:
 
 
 def _open_plain(path: str | Path, name: str) -> IO[bytes]:
-    """Open a file that can be read at any offset: the file itself, or a copy without compression.
+    """Open a file that can be read at any offset: the file itself, or a copy of a pipe, or of what was compressed.
 
     Raises:
         BadRequestError: If a compressed file is damaged.
         OSError: If the file cannot be read.
     """
-    source: Any = sys.stdin.buffer if str(path) == _STDIN else Path(path).open("rb")  # noqa: SIM115 (closed below)
-    start = source.peek(len(_GZIP))[: len(_GZIP)]
-    if source.seekable() and start != _GZIP and source is not sys.stdin.buffer:
-        return cast("IO[bytes]", source)
+    if str(path) == _STDIN:
+        file = _copied(cast("IO[bytes]", sys.stdin.buffer))
+    else:
+        file = cast("IO[bytes]", Path(path).open("rb"))  # noqa: SIM115 (closed with the recording)
+        if not file.seekable():
+            with file as pipe:
+                file = _copied(pipe)
+    start = file.read(len(_GZIP))
+    file.seek(0)
+    if start != _GZIP:
+        return file
+    with file as packed:
+        try:
+            return _copied(cast("IO[bytes]", gzip.GzipFile(fileobj=packed)))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise BadRequestError(f"{name} is a damaged gzip file: {error}") from None
+
+
+def _copied(source: IO[bytes]) -> IO[bytes]:
+    """Return a temporary file with the content of another one."""
     copy = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115 (closed with the recording)
     try:
-        shutil.copyfileobj(gzip.GzipFile(fileobj=source) if start == _GZIP else source, copy, _BLOCK)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        copy.close()
-        raise BadRequestError(f"{name} is a damaged gzip file: {error}") from None
+        shutil.copyfileobj(source, copy, _BLOCK)
     except BaseException:
         copy.close()
         raise
-    finally:
-        if source is not sys.stdin.buffer:
-            source.close()
+    copy.seek(0)
     return copy
 
 

@@ -145,8 +145,8 @@ async def replay(
     one after the other. Time in which no run was open is shortened to a second. A recording that was cut off ends with
     ``workflow_abandoned``. Readers may answer prompts and cancel.
 
-    Each start of a run replays the recording in a new run: ``streaming.graphs`` gets graphs of the name ``graph``, and
-    of the recorded names that are free. See `replay_graph`.
+    ``streaming.graphs`` gets a graph of the name ``graph``, and one for each recorded graph whose name is free. Each
+    start of one replays the recording in a new run. See `replay_graph`.
 
     Args:
         streaming: The module.
