@@ -78,8 +78,13 @@ async def test_a_node_opens_its_visits_and_leads_to_its_card(server: Site) -> No
         await expect(sheet.get_by_role("listitem")).to_contain_text("3 attempts")
         await node(page, "review").get_by_role("button").click()
         await expect(sheet.get_by_role("listitem")).to_have_count(3)
-        await sheet.get_by_role("link", name="Visit 1").click()
-        await expect(page.locator('#panel-run [data-node="review"]').first).to_be_in_viewport(timeout=PATIENCE)
+        link = sheet.get_by_role("link", name="Visit 1")
+        address = await link.get_attribute("href") or ""
+        await link.click()
+        card = page.locator('#panel-run [data-node="review"]').first
+        await expect(card).to_be_in_viewport(timeout=PATIENCE)
+        await page.goto(f"{server.url}/watch/broken{address}")
+        await expect(card).to_be_in_viewport(timeout=PATIENCE)
 
 
 async def test_subgraphs_collapse_and_a_table_says_the_same(server: Site) -> None:

@@ -6,7 +6,8 @@ import { client, page } from "../session.js";
 import { Spans } from "../timeline/spans.js";
 import { conditionOf } from "./condition.js";
 import { Drawing } from "./drawing.js";
-import { Sheet, showCard } from "./sheet.js";
+import { showCard } from "./links.js";
+import { Sheet } from "./sheet.js";
 import { RunGraph } from "./structure.js";
 import { NodeTable } from "./table.js";
 import { Zoom } from "./zoom.js";
@@ -161,7 +162,7 @@ export class GraphPanel extends Panel {
   #open(id) {
     if (this.isSmall) {
       const newest = this.#spans.byPath.get(id)?.at(-1);
-      if (newest) showCard(newest);
+      if (newest) showCard(newest.key);
       return;
     }
     this.#sheet.open(this.#graph.nodes.get(id));

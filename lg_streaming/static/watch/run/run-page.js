@@ -2,6 +2,7 @@
 // that the page shows the whole log. A lost connection resumes from its position.
 
 import { showGraphBeside } from "../graph/beside.js";
+import { followHash } from "../graph/links.js";
 import { caller, client, page } from "../session.js";
 import { RunHeader } from "./header.js";
 import { PANELS } from "./panels.js";
@@ -14,6 +15,7 @@ let subscription = null;
 const header = new RunHeader(store, client, page, caller, document, retry);
 new Tabs(document.getElementById("tabs"), document.getElementById("panels"), PANELS, store).open(query.get("view"));
 showGraphBeside(document.getElementById("panels"), store);
+followHash(store);
 
 // Subscribes anew, from a position on.
 function subscribe(after) {

@@ -1,7 +1,7 @@
 // Panel of a run's timeline: when nodes, models and tools were at work, and when the run waited.
 
 import { make, setText } from "../dom.js";
-import { linkTo } from "../graph/sheet.js";
+import { linkTo } from "../graph/links.js";
 import { Panel } from "../run/panel.js";
 import { Axis } from "./axis.js";
 import { ROW, Rows, listed } from "./rows.js";
