@@ -26,7 +26,8 @@ async def bars(page: Page, name: str) -> list[list[object]]:
     """The bars of a row: kind, state, and place and width in percent of the track."""
     row = page.get_by_role("row").filter(has=page.locator(f'.timeline-name:text-is("{name}")'))
     return await row.locator(".timeline-bars > span").evaluate_all(
-        "(all) => all.map(({ className, dataset, style }) => [className, dataset.state, parseFloat(style.left), parseFloat(style.width)])"
+        """(all) => all.map(({ className, dataset, style }) =>
+            [className, dataset.state, parseFloat(style.left), parseFloat(style.width)])"""
     )
 
 

@@ -54,7 +54,7 @@ export class GraphPanel extends Panel {
     this.#sheet.element.addEventListener("keydown", (event) => event.stopPropagation());
   }
 
-  // A small one stands beside the nodes: it has no bar, and a node leads to its card.
+  // A small one, next to the cards, has no bar, and a node leads to its card.
   get isSmall() {
     return this.hasAttribute("small");
   }
