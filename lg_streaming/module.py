@@ -29,6 +29,7 @@ from lg_streaming.gateway import Gateway, InitialData
 from lg_streaming.gateway.auth.principal import Grant, Principal
 from lg_streaming.hub import StreamHub
 from lg_streaming.hub.open_options import owner_text
+from lg_streaming.notebook import RunDisplay
 from lg_streaming.publisher import RunOutcome, new_id, publishers
 from lg_streaming.runs import GraphRegistry, GraphRunner, RemoteRunner
 from lg_streaming.settings import StreamingSettings, settings_from
@@ -270,6 +271,17 @@ class StreamingModule:
         gateway.on_stop(self._stop)
         app.router.lifespan_context = _with_lifespan(app.router.lifespan_context, self.hub, gateway)
         self._gateway = gateway
+
+    def show(self, execution_id: str) -> RunDisplay:
+        """Return the picture of an execution's last run for a notebook.
+
+        As the last expression of a cell it shows the run as it is now; ``await streaming.show("exec-1")`` shows it live
+        until it ends. Outside of a notebook both are text.
+
+        Raises:
+            BadRequestError: If the id cannot name an execution.
+        """
+        return RunDisplay(self.hub, check_execution_id(execution_id))
 
     def _start_sweeping(self) -> None:
         self._sweeping = asyncio.create_task(self._sweep(), name="lg-streaming sweep")

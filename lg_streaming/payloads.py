@@ -181,6 +181,10 @@ class WorkflowData(Payload):
     run_id: str | None = None
     """Id of the run, at its start."""
     name: str | None = None
+    graph: str | None = None
+    """Name of the graph, at the start of a run."""
+    title: str | None = None
+    """First question of the run in one line, or the title in its metadata; at its start."""
     metadata: dict[str, Any] | None = None
     result: Any = None
     """Result, in ``workflow_complete``."""

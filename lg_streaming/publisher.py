@@ -147,6 +147,7 @@ class RunTracker(Protocol):
         *,
         owner: str | None = None,
         name: str | None = None,
+        title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: Priority | None = None,
         parent: Mapping[str, Any] | None = None,

@@ -21,7 +21,13 @@ from langchain_core.runnables import RunnableConfig
 from lg_streaming.capture.called_graphs import CALLED_GRAPHS
 from lg_streaming.capture.cancel_gate import install_gate
 from lg_streaming.capture.canceller import BlockCanceller
-from lg_streaming.capture.decorated_graph import decorate_graph, get_graph_plan, has_decorated_nodes, is_graph
+from lg_streaming.capture.decorated_graph import (
+    decorate_graph,
+    get_graph_plan,
+    has_decorated_nodes,
+    is_graph,
+    shows_nodes,
+)
 from lg_streaming.capture.graph import configured_execution_id, current_call, graph_config, options_in
 from lg_streaming.capture.graph_call import CallOptions
 from lg_streaming.capture.held_functions import get_held_function, replace_held_function
@@ -60,6 +66,7 @@ __all__ = [
     "options_in",
     "replace_held_function",
     "running_node",
+    "shows_nodes",
     "surrounding_namespace",
     "unwrap_node",
     "wrap_node",

@@ -115,6 +115,7 @@ class CallTracker(GraphTracker):
             thread_id=own_thread or start.thread_id,
             parent=parent,
             namespace=start.namespace,
+            inputs=start.inputs,
         )
         _take(start, call, self.options.plan, sure=named is not None)
         if replaced is not None:
@@ -167,7 +168,15 @@ class DefaultTracker(GraphTracker):
             return
         block, publisher = current_block(), publishers.default
         own, thread_id = publisher if block is None else None, start.thread_id
-        call = GraphCall(own, start.name, start.run_id, thread_id=thread_id, block=block, namespace=start.namespace)
+        call = GraphCall(
+            own,
+            start.name,
+            start.run_id,
+            thread_id=thread_id,
+            block=block,
+            namespace=start.namespace,
+            inputs=start.inputs,
+        )
         source = block.context.publisher if block is not None else publisher
         sure = start.thread_id is None or _own_thread(start) is not None
         _take(start, call, configured_plan(source) if source is not None else None, sure=sure)

@@ -12,6 +12,7 @@ import orjson
 from lg_streaming.codec import POSITION_BYTES, Codec, Encoded
 from lg_streaming.errors import BadRequestError, UpdateTooLargeError
 from lg_streaming.events import HUB_TYPES, clamp_priority, kind_of, parse_priority, priority_of
+from lg_streaming.hub.usage import USAGE_TYPES, CallUsage
 from lg_streaming.log.base import PendingUpdate
 from lg_streaming.prompts import Prompt
 from lg_streaming.publisher import NO_SCOPE, TRACED, Delivery
@@ -34,7 +35,8 @@ __all__ = ["UpdateEncoder"]
 _DELIVERIES: Final = frozenset[str](get_args(Delivery))
 _MAX_KEY_LENGTH: Final = 512
 _new: Final = cast("Any", tuple.__new__)
-_CHECKED: Final = HUB_TYPES | {"human_prompt", "human_response"}
+_PROMPT_TYPES: Final = frozenset({"human_prompt", "human_response"})
+_CHECKED: Final = HUB_TYPES | _PROMPT_TYPES | USAGE_TYPES
 """Types with special rules: one look-up for each update."""
 
 
@@ -132,15 +134,16 @@ class UpdateEncoder:
                 self._counters.drops.note("too_large", execution, execution_id, type, details=error.message)
                 raise
         # `PendingUpdate(…)` without its Python call
-        draft = _new(PendingUpdate, (type, scope, priority, now, body, key, delivery, "any"))
+        draft = _new(PendingUpdate, (type, scope, priority, now, body, key, delivery, "any", None))
         drafts = [draft] if body else self._encode_fitting(execution, draft, ready)
         if special:
             _note_prompt(execution, type, data, scope)
+            drafts[0] = _with_usage(execution, drafts[0], ready)
         return drafts
 
     def _encode_fitting(self, execution: Execution, draft: PendingUpdate, data: object) -> list[PendingUpdate]:
         """Return an update that is too large, which ``draft`` is without its body, in one piece or several."""
-        name, scope, priority, now, _, key, delivery, _ = draft
+        name, scope, priority, now, _, key, delivery = draft[:7]
         self._counters.drops.note_shortened(execution, name)
         ready = data if isinstance(data, Encoded) else self.codec.encode_data(name, data)
         scope, bodies = self.codec.encode_fitting(
@@ -177,8 +180,18 @@ class UpdateEncoder:
         return kept
 
 
+def _with_usage(execution: Execution, draft: PendingUpdate, data: object) -> PendingUpdate:
+    """Return an update with what it adds to the usage of its run."""
+    if draft.type not in USAGE_TYPES:
+        return draft
+    calls = execution.usage = execution.usage or CallUsage()
+    return draft._replace(usage=calls.note(draft.type, data, draft.scope))
+
+
 def _note_prompt(execution: Execution, name: str, data: object, scope: Scope) -> None:
     """Register a prompt before it is in the log, so that its first reader can answer it."""
+    if name not in _PROMPT_TYPES:
+        return
     if isinstance(data, orjson.Fragment):  # a node with `@stream_event` has its events encoded already
         data = orjson.loads(orjson.dumps(data))
     no_fields: dict[str, Any] = {}

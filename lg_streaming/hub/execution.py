@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
     from lg_streaming.hub.due import Entry
+    from lg_streaming.hub.usage import CallUsage
     from lg_streaming.log.base import ExecutionState
     from lg_streaming.prompts import Prompt
     from lg_streaming.token_bucket import TokenBucket
@@ -100,6 +101,8 @@ class Execution:
     """Its entry in the idle monitor's queue."""
     noticed: set[str] = field(init=False)
     """Reasons of dropped updates that were logged."""
+    usage: CallUsage | None = None
+    """The usage of the model calls of the open run, from the first one on."""
     at_work: int = 0
     """Calls of `keep_alive` in the open run that were not released."""
     interrupted_tools: dict[str, str] = field(init=False)
@@ -237,6 +240,7 @@ class Execution:
 
     def _reset(self) -> None:
         self._participants = self.at_work = 0
+        self.usage = None
         self._attempts.clear()
         self._paused.clear()
         for prompt_id in list(self.prompts):

@@ -10,6 +10,7 @@ from uuid import UUID
 from lg_streaming.errors import BadRequestError
 from lg_streaming.events import parse_priority, run_metadata
 from lg_streaming.settings import IDLE_TIMEOUT
+from lg_streaming.titles import line_of
 from lg_streaming.values import has_lone_surrogates
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class OpenOptions:
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     name: str | None = None
     """The name of the graph."""
+    graph: str | None = None
+    """The name of the graph, if somebody gave it one."""
+    title: str | None = None
+    """The first question; a `title` in the metadata takes its place."""
     parent: Mapping[str, Any] | None = None
     """The execution, run, node and tool call in which the graph was called."""
     resumed_from: str | None = None
@@ -77,6 +82,8 @@ class OpenOptions:
     """Id of the run that begins; None for a new one."""
     unless_ended: bool = False
     """True if the log refuses the run after an earlier one that has ended."""
+    recorded: Mapping[str, Any] | None = None
+    """Data of the `workflow_start` of a recorded run that is replayed; None for any other run."""
 
     @classmethod
     def from_arguments(
@@ -111,9 +118,13 @@ class OpenOptions:
     @property
     def data(self) -> dict[str, Any]:
         """The part of them that the run's `workflow_start` contains."""
+        if self.recorded is not None:
+            return {name: value for name, value in self.recorded.items() if name != "run_id"}
         fields = {
             "metadata": dict(self.metadata),
             "name": self.name,
+            "graph": self.graph,
+            "title": line_of(self.metadata.get("title")) or self.title,
             "parent": self.parent,
             "resumed_from": self.resumed_from,
             "thread_id": self.thread_id,

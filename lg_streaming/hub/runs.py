@@ -23,6 +23,7 @@ from lg_streaming.hub.run_opener import RunOpener
 from lg_streaming.hub.status_writer import StatusWriter
 from lg_streaming.prompts import breakpoint_prompt, locate_prompts, prompts_of_interrupts
 from lg_streaming.publisher import RunOutcome, new_id
+from lg_streaming.titles import graph_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -105,17 +106,20 @@ class RunManager:
         *,
         owner: str | None = None,
         name: str | None = None,
+        title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         priority: Priority | None = None,
         parent: Mapping[str, Any] | None = None,
     ) -> str:
         """Join the open run, or open one; return its id. Raises like `open`.
 
-        ``name`` is the graph's name, and ``parent`` the node that called the graph. The `workflow_start` contains both.
-        Each `join_run` needs a `leave_run`.
+        ``name`` is the graph's name, ``title`` the first question, and ``parent`` the node that called the graph. The
+        `workflow_start` contains them. Each `join_run` needs a `leave_run`.
         """
         options = OpenOptions.from_arguments(owner=owner, metadata=metadata, priority=priority)
-        return self.opener.open(execution_id, replace(options, name=name, parent=parent, join=True))
+        graph = graph_name(name)
+        opening = replace(options, name=name, graph=graph, title=title, parent=parent, join=True)
+        return self.opener.open(execution_id, opening)
 
     def resume_run(self, execution_id: str) -> str | None:
         """Join the open run if it is interrupted, and return its id; otherwise return None."""
@@ -130,6 +134,8 @@ class RunManager:
         *,
         owner: str | None = None,
         name: str | None = None,
+        graph: str | None = None,
+        title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         parent: Mapping[str, Any] | None = None,
         resumed_from: str | None = None,
@@ -143,7 +149,9 @@ class RunManager:
         Args:
             execution_id: The execution.
             owner: See `open`.
-            name: The graph's name.
+            name: The name of the workflow.
+            graph: The name of the graph, if somebody gave it one.
+            title: The first question.
             metadata: See `open`.
             parent: The node in which the run is started.
             resumed_from: The run that it continues, which the log does not have any more.
@@ -156,6 +164,8 @@ class RunManager:
         options = OpenOptions(
             owner=owner,
             name=name,
+            graph=graph,
+            title=title,
             metadata=dict(metadata or {}),
             parent=parent,
             resumed_from=resumed_from,

@@ -17,6 +17,7 @@ from lg_streaming.events import FINAL_TYPES, Position, StreamMetadata, StreamUpd
 if TYPE_CHECKING:
     from lg_streaming.events import Kind, Priority
     from lg_streaming.log.fleet import Fleet
+    from lg_streaming.log.usage import Usage
     from lg_streaming.publisher import Delivery, Scope
 
 __all__ = [
@@ -29,7 +30,9 @@ __all__ = [
     "PendingUpdate",
     "PositionListener",
     "ReadResult",
+    "Start",
     "StoredUpdate",
+    "is_ordered_by_start",
     "state_after",
 ]
 
@@ -39,6 +42,12 @@ refused if the execution has had a run that ended. ``exclusive``: like ``joins``
 are refused while a run of the execution is open that this process does not hold."""
 
 ExecutionState = Literal["running", "interrupted", "completed", "failed", "cancelled", "abandoned"]
+
+
+def is_ordered_by_start(log: object) -> bool:
+    """Return whether a log has `EventLog.list_newest`, which a log of a program's own may lack."""
+    return callable(getattr(log, "list_newest", None))
+
 
 _STATES: dict[str, ExecutionState] = {
     "workflow_start": "running",
@@ -75,6 +84,8 @@ class PendingUpdate(NamedTuple):
     delivery: Delivery = "at-least-once"
     opening: Opening = "any"
     """Condition for the start of a run, see `Opening`."""
+    usage: Usage | None = None
+    """What the update adds to the usage of its run: the log adds it to `LogState.usage`."""
 
 
 class StoredUpdate(NamedTuple):
@@ -96,7 +107,7 @@ class StoredUpdate(NamedTuple):
     @classmethod
     def from_pending(cls, update: PendingUpdate, seq: int, epoch: str) -> StoredUpdate:
         """Return ``update`` with its position."""
-        name, scope, priority, timestamp, body, key, _, _ = update
+        name, scope, priority, timestamp, body, key = update[:6]
         return cls(name, scope, priority, timestamp, add_position(body, seq, epoch), key, seq, epoch)
 
     @property
@@ -137,6 +148,14 @@ class StoredUpdate(NamedTuple):
         )
 
 
+class Start(NamedTuple):
+    """Start of the last run of an execution, by which `EventLog.list_newest` orders executions."""
+
+    at: float
+    """Seconds since 1970."""
+    execution_id: str
+
+
 class Batch(NamedTuple):
     """Updates that a producer appends in one step, in order.
 
@@ -175,18 +194,34 @@ class LogState:
     """`workflow_start` of the last run."""
     process: str | None = None
     """Process that holds the open run, in a log of several processes: see `Fleet`. None without one."""
+    ended_at: float | None = None
+    """Time of the final update of the last run, in seconds since 1970; None while the run is open."""
+    usage: Usage | None = None
+    """Usage of models in the last run: the sum of `PendingUpdate.usage`. None if no update had one."""
+
+    @property
+    def start_data(self) -> Mapping[str, Any]:
+        """Data of the last run's `workflow_start`, redacted; decoded anew each time."""
+        data = self.start_record.update.data if self.start_record is not None else None
+        return cast("dict[str, Any]", data) if isinstance(data, dict) else {}
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         """Metadata of the last run, redacted; decoded anew each time."""
-        metadata = _get_member(self.start_record, "metadata")
+        metadata = self.start_data.get("metadata")
         return cast("dict[str, Any]", metadata) if isinstance(metadata, dict) else {}
 
     @property
     def progress(self) -> float | None:
         """Progress of the last run, 0 to 100; None if it has published none. It is decoded anew each time."""
-        progress = _get_member(self.progress_record, "progress")
+        data = self.progress_record.update.data if self.progress_record is not None else None
+        progress = cast("dict[str, object]", data).get("progress") if isinstance(data, dict) else None
         return progress if isinstance(progress, (int, float)) and not isinstance(progress, bool) else None
+
+    @property
+    def run_started_at(self) -> float:
+        """Time at which the last run began; that of the first update if there was no run."""
+        return self.started_at if self.start_record is None else self.start_record.timestamp
 
     def has(self, position: Position) -> bool:
         """Return whether a position is of this epoch and not after the head."""
@@ -196,11 +231,6 @@ class LogState:
     def ended(self) -> bool:
         """True if the last run has ended."""
         return self.final_seq == self.head and self.head > 0
-
-
-def _get_member(record: StoredUpdate | None, name: str) -> object:
-    data = record.update.data if record is not None else None
-    return cast("dict[str, object]", data).get(name) if isinstance(data, dict) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +363,18 @@ class EventLog(Protocol):
 
         Only ids that begin with ``prefix`` are returned. The cost does not depend on the number of executions. Raises
         like `read`.
+        """
+        ...
+
+    async def list_newest(
+        self, *, before: Start | None = None, limit: int = 500, owner: str | None = None
+    ) -> Sequence[Start]:
+        """Return up to ``limit`` executions whose last run began before ``before``, the latest first.
+
+        An execution is listed by its last `workflow_start` that was stored, and before the first one by its first
+        update. Of equal times the greater id comes first. With ``owner`` only executions of that owner are returned.
+        The cost does not depend on the number of executions. Raises like `read`. Without this method, the server
+        refuses lists by start.
         """
         ...
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from lg_streaming.events import Position
 from lg_streaming.fork import new_rlock, release_owned, restart_after_fork
+from lg_streaming.log.base import Start
 from lg_streaming.log.sorted_keys import SortedKeys
 from lg_streaming.log.update_stream import UpdateStream
 from lg_streaming.settings import RetentionSettings
@@ -75,12 +76,15 @@ class MemoryLog:
         self._total = sum(stream.memory for stream in self._streams.values())
         self._ids: SortedKeys[str] = SortedKeys(self._streams)
         self._owned: dict[str, SortedKeys[str]] = {}
+        self._starts: SortedKeys[Start] = SortedKeys()
+        self._owned_starts: dict[str, SortedKeys[Start]] = {}
         self._expiries: SortedKeys[tuple[float, int, UpdateStream]] = SortedKeys()
         self._running: SortedKeys[tuple[float, int, UpdateStream]] = SortedKeys()  # by the time of the oldest update
         self._ended: OrderedDict[str, UpdateStream] = OrderedDict()  # in the order in which they ended
         self._expired: OrderedDict[str, UpdateStream] = OrderedDict()  # only their final update is left
         for stream in sorted(self._streams.values(), key=lambda stream: stream.appended_at):
             stream.indexed_owner, stream.expiry, stream.indexed_oldest = None, None, None
+            stream.indexed_start = None
             self._add_to_indexes(stream)
         self._needs_rebuild = False
 
@@ -232,6 +236,9 @@ class MemoryLog:
         if stream.indexed_owner is None and stream.owner is not None:
             stream.indexed_owner = stream.owner
             self._owned.setdefault(stream.owner, SortedKeys()).add(stream.execution_id)
+            self._set_start(stream, None)
+        if stream.indexed_start is None or stream.indexed_start.at != stream.run_started_at:
+            self._set_start(stream, Start(stream.run_started_at, stream.execution_id))
         if stream.ended:
             self._remove_from_running(stream)
             index, other = (self._expired, self._ended) if stream.expired else (self._ended, self._expired)
@@ -251,6 +258,7 @@ class MemoryLog:
     def _remove_from_indexes(self, stream: UpdateStream) -> None:
         self._total -= stream.memory
         self._ids.discard(stream.execution_id)
+        self._set_start(stream, None)
         if stream.indexed_owner is not None:
             owned = self._owned[stream.indexed_owner]
             owned.discard(stream.execution_id)
@@ -261,6 +269,21 @@ class MemoryLog:
         self._expired.pop(stream.execution_id, None)
         self._remove_from_running(stream)
         self._set_expiry(stream, None)
+
+    def _set_start(self, stream: UpdateStream, start: Start | None) -> None:
+        """Order a stream by ``start``; None removes it from the order."""
+        owner, before = stream.indexed_owner, stream.indexed_start
+        if before is not None:
+            self._starts.discard(before)
+            if owner is not None and (owned := self._owned_starts.get(owner)) is not None:
+                owned.discard(before)
+                if not owned:
+                    del self._owned_starts[owner]
+        stream.indexed_start = start
+        if start is not None:
+            self._starts.add(start)
+            if owner is not None:
+                self._owned_starts.setdefault(owner, SortedKeys()).add(start)
 
     def _remove_from_running(self, stream: UpdateStream) -> None:
         if stream.indexed_oldest is not None:
@@ -398,6 +421,20 @@ class MemoryLog:
             release_owned(self._lock)
             raise
         return [each for each in found if each.startswith(prefix)] if prefix else found
+
+    async def list_newest(
+        self, *, before: Start | None = None, limit: int = 500, owner: str | None = None
+    ) -> Sequence[Start]:
+        """See `EventLog.list_newest`."""
+        try:
+            with self._lock:
+                if self._needs_rebuild:
+                    self._rebuild_indexes()
+                keys = self._starts if owner is None else self._owned_starts.get(owner)
+                return () if keys is None else keys.before(before, limit)
+        except BaseException:
+            release_owned(self._lock)
+            raise
 
     def size(self, execution_id: str) -> int:
         """Return about how many bytes of memory the kept updates of an execution take."""

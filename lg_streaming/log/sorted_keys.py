@@ -83,6 +83,17 @@ class SortedKeys(Generic[K]):
         """Return up to ``limit`` keys from ``key`` on, in order."""
         return self._collect(bisect_left(self._lasts, key), self._bisector(bisect_left, key), limit)
 
+    def before(self, key: K | None, limit: int) -> list[K]:
+        """Return up to ``limit`` keys below ``key``, the greatest first; with None the greatest of all."""
+        found: list[K] = []
+        number = len(self._buckets) - 1 if key is None else min(bisect_left(self._lasts, key), len(self._buckets) - 1)
+        while number >= 0 and len(found) < limit:
+            bucket = self._buckets[number]
+            end = len(bucket) if key is None else bisect_left(bucket, key)
+            found += bucket[max(0, end - limit + len(found)) : end][::-1]
+            key, number = None, number - 1
+        return found
+
     @staticmethod
     def _bisector(bisect: Callable[[list[K], K], int], key: K) -> Callable[[list[K]], int]:
         return lambda bucket: bisect(bucket, key)

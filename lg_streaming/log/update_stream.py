@@ -11,7 +11,7 @@ from lg_streaming.log.run_state import LARGE_UPDATE, NEW_RUN, RECORD_BYTES, STAT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lg_streaming.log.base import Batch
+    from lg_streaming.log.base import Batch, Start
     from lg_streaming.settings import RetentionSettings
 
 __all__ = ["STREAM_BYTES", "UpdateStream"]
@@ -86,6 +86,7 @@ class UpdateStream:
         "expiry",
         "indexed_oldest",
         "indexed_owner",
+        "indexed_start",
         "inherited",
         "serial",
         "started_at",
@@ -118,6 +119,7 @@ class UpdateStream:
         # its keys in the log's indexes
         self.serial: int = 0
         self.indexed_owner: str | None = None
+        self.indexed_start: Start | None = None
         self.expiry: float | None = None
         self.indexed_oldest: float | None = None
 
@@ -142,6 +144,12 @@ class UpdateStream:
         """First sequence number that is kept; ``head + 1`` if none is."""
         contents = self.contents
         return contents.segment.base + contents.start + 1
+
+    @property
+    def run_started_at(self) -> float:
+        """Time at which the last run began; that of the first update if there was no run."""
+        start = self._contents[6].start
+        return self.started_at if start is None else start.timestamp
 
     @property
     def count(self) -> int:
@@ -208,6 +216,8 @@ class UpdateStream:
             final_seq=run.final.seq if run.final is not None else 0,
             progress_record=run.progress,
             start_record=run.start,
+            ended_at=run.ended_at,
+            usage=run.usage,
         )
         begin = max(start, seq - base)  # as `after` does
         return ReadResult(state, records[begin : min(begin + limit, head - base)])  # pyright: ignore[reportArgumentType]
@@ -238,7 +248,7 @@ class UpdateStream:
         seq, grown, before, repeated, epoch, ending = head, size, run, 0, self.epoch, self._ending
         added: list[StoredUpdate | None] = []
         for draft in drafts:
-            name, scope, priority, timestamp, body, key, _, _ = draft
+            name, scope, priority, timestamp, body, key, _, _, usage = draft
             if key is not None:
                 if self._has_key(key, added):
                     repeated += 1
@@ -252,7 +262,7 @@ class UpdateStream:
             memory = len(json)  # as `memory_of` does, too
             grown += memory + RECORD_BYTES if memory <= LARGE_UPDATE and key is None else memory_of(record)
             if name in STATE_TYPES or run.interrupted:
-                run = run.after(record)
+                run = run.after(record, usage)
         records += added
         if seq - segment.base - start > self._max_updates or grown + run.memory > self._max_bytes:
             start, grown = self._trim(segment, start, seq - segment.base - start, grown, run.memory)
@@ -371,6 +381,7 @@ class UpdateStream:
                 copy._store_key(again.key, again.seq)
             if again.type in STATE_TYPES or run.interrupted:
                 run = run.after(again)
+        run = RunState(run.state, run.final, run.progress, run.start, contents.run.usage)
         copy.contents = _Contents(
             _Segment(records, self.oldest - 1), 0, contents.head, size, run=run, owner=contents.owner
         )

@@ -9,6 +9,7 @@ from lg_streaming.errors import ForbiddenError, LogUnavailableError
 from lg_streaming.events import FINAL_TYPES, Position
 from lg_streaming.filters import UpdateFilter
 from lg_streaming.publisher import RunOutcome
+from lg_streaming.titles import graph_name, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +75,8 @@ class RunOpening:
             begun = hub.runs.begin_run(
                 run.execution_id,
                 name=request.graph_name,
+                graph=request.graph_name if request.is_registered else graph_name(request.graph_name),
+                title=title_of(request.input),
                 metadata=request.metadata,
                 owner=request.owner,
                 parent=request.parent,

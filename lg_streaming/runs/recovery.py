@@ -17,6 +17,7 @@ from lg_streaming.log.fleet import RUN_RELEASED
 from lg_streaming.runs.attempts import attempts_of
 from lg_streaming.runs.records import RecordStore, RunRecord, json_value
 from lg_streaming.runs.takeover import Takeover, at_breakpoint, persistent_checkpointer
+from lg_streaming.titles import title_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Iterable, Mapping
@@ -361,6 +362,8 @@ class RunRecovery:
                 execution_id,
                 owner=record.owner,
                 name=record.graph,
+                graph=record.graph,
+                title=title_of(snapshot.values),
                 metadata=record.metadata,
                 resumed_from=record.run_id,
             )

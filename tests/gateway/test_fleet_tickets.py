@@ -13,7 +13,7 @@ from lg_streaming.errors import BadRequestError, LogUnavailableError, Unauthoriz
 from lg_streaming.gateway import Gateway
 from lg_streaming.gateway.auth.policy import Policy
 from lg_streaming.gateway.auth.principal import Grant, Principal
-from lg_streaming.gateway.http.queries import Cursors
+from lg_streaming.gateway.http.executions import Cursors
 from lg_streaming.log.redis import RedisLog
 from lg_streaming.settings import AuthSettings
 from tests.gateway.site import make_app

@@ -48,7 +48,7 @@ class CountingLog(MemoryLog):
     """A log that notes the calls of readers."""
 
     calls: list[str]
-    _COUNTED = frozenset({"state", "read", "list_ids", "executions", "watch", "append"})
+    _COUNTED = frozenset({"state", "read", "list_ids", "list_newest", "executions", "watch", "append"})
 
     def __getattribute__(self, name: str) -> Any:
         if name in CountingLog._COUNTED:

@@ -9,7 +9,7 @@ from typing import Literal
 from lg_streaming.errors import LogUnavailableError, RunRefusedError
 from lg_streaming.events import Position
 from lg_streaming.log import Batch, LogState, MemoryLog, ReadResult, StoredUpdate
-from lg_streaming.log.base import PendingUpdate
+from lg_streaming.log.base import PendingUpdate, Start
 from lg_streaming.log.fleet import Fleet
 from tests.log.drafts import read_now
 
@@ -146,6 +146,12 @@ class FaultyLog:
     ) -> Sequence[str]:
         self._check()
         return await self.memory.list_ids(after=after, limit=limit, owner=owner, prefix=prefix)
+
+    async def list_newest(
+        self, *, before: Start | None = None, limit: int = 500, owner: str | None = None
+    ) -> Sequence[Start]:
+        self._check()
+        return await self.memory.list_newest(before=before, limit=limit, owner=owner)
 
     async def drop(self, execution_id: str) -> None:
         self._check()

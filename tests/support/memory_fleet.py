@@ -13,7 +13,7 @@ import orjson
 
 from lg_streaming.errors import LogUnavailableError, NoAnswerError
 from lg_streaming.log import Batch, LogState, MemoryLog, ReadResult
-from lg_streaming.log.base import Listener, PendingUpdate, PositionListener
+from lg_streaming.log.base import Listener, PendingUpdate, PositionListener, Start
 from lg_streaming.log.fleet import CountLimit, Fleet, MessageHandler, ProcessInfo, RateLimit, RequestHandler
 
 _OPEN = {"running", "interrupted"}
@@ -278,6 +278,11 @@ class SharedLog:
         self, *, after: str = "", limit: int = 500, owner: str | None = None, prefix: str = ""
     ) -> Sequence[str]:
         return await self._memory.list_ids(after=after, limit=limit, owner=owner, prefix=prefix)
+
+    async def list_newest(
+        self, *, before: Start | None = None, limit: int = 500, owner: str | None = None
+    ) -> Sequence[Start]:
+        return await self._memory.list_newest(before=before, limit=limit, owner=owner)
 
     async def drop(self, execution_id: str) -> None:
         await self._memory.drop(execution_id)

@@ -1,17 +1,14 @@
-"""Queries of the HTTP routes: pages of updates, and lists of executions."""
+"""Queries of the HTTP routes: pages of updates, and the processes."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from cryptography.fernet import Fernet, InvalidToken
 
-from lg_streaming.errors import BadRequestError
 from lg_streaming.events import Position
-from lg_streaming.gateway.auth.shared_secret import shared_secret
 from lg_streaming.gateway.http.endpoint import wait_disconnected
 from lg_streaming.gateway.session.session import attach, format_time
 from lg_streaming.hub import Page
@@ -21,21 +18,14 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive
 
-    from lg_streaming.gateway.protocol.http_models import HistoryQuery, ListQuery
+    from lg_streaming.gateway.protocol.http_models import HistoryQuery
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.hub import FleetStatistics, Gap, Subscription
-    from lg_streaming.log.base import EventLog, LogState, StoredUpdate
-    from lg_streaming.log.fleet import Fleet
+    from lg_streaming.log.base import LogState, StoredUpdate
 
-__all__ = ["Cursors", "HistoryPage", "HistoryReader", "execution_info", "fleet_info", "list_executions"]
+__all__ = ["HistoryPage", "HistoryReader", "fleet_info"]
 
 _PAGE_BYTES: Final = 1_048_576
-_MOST_LOOKED_AT: Final = 500
-_AT_ONCE: Final = 50
-"""Executions that are checked before other tasks of the event loop may run."""
-_PATIENCE: Final = 2.0
-"""Seconds; an application's `authorize` may be slow, and is called for each execution."""
-_CURSOR_KEY: Final = "cursor_key"
 
 
 # ---------------------------------------------------------------- updates
@@ -154,111 +144,7 @@ def _page_json(execution_id: str, page: HistoryPage) -> bytes:
     return b'%b,"updates":[%b]}' % (orjson.dumps(head)[:-1], b",".join([record.json for record in page.records]))
 
 
-# ---------------------------------------------------------------- executions
-class Cursors:
-    """Encryption of execution ids as cursors.
-
-    A page may end at an execution whose id its reader must not learn, so a cursor is encrypted. It is valid in all
-    processes that share the log.
-
-    Args:
-        fleet: The processes, which share the key; None for this process alone.
-    """
-
-    def __init__(self, fleet: Fleet | None = None) -> None:
-        self._fleet = fleet
-        self._fernet: Fernet | None = Fernet(Fernet.generate_key()) if fleet is None else None
-
-    async def _cipher(self) -> Fernet:
-        if self._fernet is None and self._fleet is not None:
-            self._fernet = Fernet(await shared_secret(self._fleet, _CURSOR_KEY))
-        return cast("Fernet", self._fernet)
-
-    async def encode(self, execution_id: str) -> str:
-        """Return the cursor of the end of a page. Raises LogUnavailableError, like `decode`."""
-        return (await self._cipher()).encrypt(execution_id.encode()).decode()
-
-    async def decode(self, cursor: str | None) -> str:
-        """Return the id after which the next page starts; an empty one is before all others.
-
-        Raises:
-            BadRequestError: If the cursor is not valid here.
-        """
-        if cursor is None:
-            return ""
-        try:
-            return (await self._cipher()).decrypt(cursor).decode()
-        except (InvalidToken, ValueError):
-            raise BadRequestError("this cursor is not known here: begin with the first page again") from None
-
-
-async def list_executions(session: Session, query: ListQuery, cursors: Cursors) -> dict[str, Any]:
-    """Return a page of the executions that the caller may read, in the order of their ids.
-
-    Candidates are executions that the caller owns or that its grants may name; all, if the application decides. A call
-    checks at most 500 candidates, for about two seconds: a page may be short or empty without being the last.
-
-    Raises:
-        BadRequestError: If the cursor is not valid here.
-        LogUnavailableError: If the log cannot be reached.
-    """
-    sources = session.policy.sources(session.principal, query.owner)
-    known, complete = await _next_ids(session.hub.log, sources, await cursors.decode(query.cursor))
-    until = session.context.clock.monotonic() + _PATIENCE
-    found: list[dict[str, Any]] = []
-    looked_at = 0
-    for execution_id in known:
-        if len(found) >= query.limit or (looked_at and session.context.clock.monotonic() > until):
-            break
-        looked_at += 1
-        if not looked_at % _AT_ONCE:
-            await asyncio.sleep(0)
-        state = await session.hub.describe(execution_id)
-        if state is None or not _matches(state, query):
-            continue
-        if await session.policy.allows(
-            session.principal, "read", execution_id, state.owner, address=session.peer.address
-        ):
-            found.append(execution_info(execution_id, state))
-    at_end = complete and looked_at == len(known)
-    return {
-        "executions": found,
-        "next_cursor": None if at_end else await cursors.encode(known[looked_at - 1]),
-    }
-
-
-async def _next_ids(log: EventLog, sources: Sequence[tuple[str | None, str]], after: str) -> tuple[list[str], bool]:
-    """Return up to 500 ids of all sources above `after`, in order, and whether these are the last."""
-    found: set[str] = set()
-    bound: str | None = None  # above it, a source may have ids that are not among the found ones
-    for owner, prefix in sources:
-        ids = await log.list_ids(after=after, limit=_MOST_LOOKED_AT, owner=owner, prefix=prefix)
-        if len(ids) == _MOST_LOOKED_AT:
-            bound = ids[-1] if bound is None else min(bound, ids[-1])
-        found.update(ids)
-    ordered = sorted(each for each in found if bound is None or each <= bound)
-    return ordered[:_MOST_LOOKED_AT], bound is None and len(ordered) <= _MOST_LOOKED_AT
-
-
-def _matches(state: LogState, query: ListQuery) -> bool:
-    return (not query.state or state.state in query.state) and query.owner in {None, state.owner}
-
-
-def execution_info(execution_id: str, state: LogState) -> dict[str, Any]:
-    """Return the description of an execution."""
-    return {
-        "execution_id": execution_id,
-        "state": state.state,
-        "owner": state.owner,
-        "position": f"{state.epoch}:{state.head}",
-        "oldest": state.oldest,
-        "started_at": format_time(state.started_at),
-        "updated_at": format_time(state.updated_at),
-        "progress": state.progress,
-        "metadata": state.metadata,
-    }
-
-
+# ---------------------------------------------------------------- processes
 def fleet_info(statistics: FleetStatistics) -> dict[str, Any]:
     """Return the description of the processes that share the log."""
     return {

@@ -16,7 +16,8 @@ from lg_streaming.gateway.http.endpoint import (
     execution_id_of,
     json_body,
 )
-from lg_streaming.gateway.http.queries import Cursors, HistoryReader, execution_info, fleet_info, list_executions
+from lg_streaming.gateway.http.executions import Cursors, execution_info, list_executions
+from lg_streaming.gateway.http.queries import HistoryReader, fleet_info
 from lg_streaming.gateway.http.query_params import query_payload
 from lg_streaming.gateway.http.state_routes import StateRoutes
 from lg_streaming.gateway.protocol.http_models import (
@@ -148,7 +149,9 @@ class RestRoutes:
         session = await self._enter(peer)
         if session.principal.source == "link":
             raise ForbiddenError("a link is for one execution, and not for the list")
-        payload = query_payload(request, lists={"state"}, texts={"owner", "cursor"}, numbers={"limit"})
+        payload = query_payload(
+            request, lists={"state"}, texts={"owner", "cursor", "order", "text"}, numbers={"limit"}, repeated={"id"}
+        )
         return json_response(await list_executions(session, parse(ListQuery, payload), self._cursors))
 
     async def _execution(self, request: Request, peer: Peer) -> Response:

@@ -39,6 +39,7 @@ __all__ = [
     "Ticket",
     "TicketRequest",
     "UpdatesPage",
+    "UsageInfo",
     "WatchLogin",
     "WatchSessionQuery",
 ]
@@ -95,9 +96,22 @@ class ListQuery(Inbound):
 
     state: Annotated[list[ExecutionState], Field(max_length=6)] | None = None
     owner: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    text: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Part of the id, the title, the owner or the graph's name, in upper or lower case."""
+    order: Literal["id", "newest"] = "id"
+    """`newest`: the last start of a run first."""
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     cursor: Annotated[str, Field(min_length=1, max_length=2_048)] | None = None
     """`next_cursor` of the page before."""
+    id: Annotated[list[ExecutionId], Field(min_length=1, max_length=50)] | None = None
+    """Only these executions, in this order; without `order`, `limit` and `cursor`."""
+
+    @model_validator(mode="after")
+    def _is_a_list_or_ids(self) -> Self:
+        if self.id is not None and (others := sorted(self.model_fields_set & {"order", "limit", "cursor"})):
+            reason = f"id does not go with {', '.join(others)}: it names all executions of the answer"
+            raise PydanticCustomError("id", "{reason}", {"reason": reason})
+        return self
 
 
 class PromptResponse(Inbound):
@@ -150,26 +164,45 @@ class ErrorResponse(Outbound):
     error: ErrorBody
 
 
+class UsageInfo(Outbound):
+    """The usage of models: tokens, and a cost in the currency of the program."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cost: float | None
+    """The sum of the known costs; null if none is known."""
+
+
 class ExecutionInfo(Outbound):
     """The state of an execution."""
 
     execution_id: str
     state: ExecutionState
+    title: str | None
+    """The first question of the last run, or the title that the program gave it."""
+    graph: str | None
+    """The name of the graph of the last run."""
     owner: str | None
     position: str
     """The position of its last update."""
     oldest: int
     """The first sequence number that is still kept."""
     started_at: str
+    """The start of the last run."""
     updated_at: str
+    ended_at: str | None
+    """The end of the last run; null while it is open."""
     progress: float | None
     """Progress of the last run, 0 to 100, if it reports any."""
+    usage: UsageInfo | None
+    """The usage of models in the last run so far; null if none is known."""
     metadata: dict[str, Any]
     """Metadata of the last run; often empty."""
 
 
 class Executions(Outbound):
-    """A page of executions, in the order of their ids."""
+    """A page of executions, in the order of their ids or the newest start first."""
 
     executions: list[ExecutionInfo]
     next_cursor: str | None

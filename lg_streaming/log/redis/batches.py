@@ -153,11 +153,13 @@ def segments(updates: Sequence[PendingUpdate]) -> list[str | bytes | int]:
             name, scope, priority, header = update.type, update.scope, update.priority, encode_header(update)
             kind, run = _KINDS.get(name, ""), scope.run_id or ""
         record = encode_record(update, header)
-        if plain and (kind or update.key is not None or run != plain_run or len(plain) == _PLAIN_UPDATES):
+        single = kind or update.key is not None or update.usage is not None
+        if plain and (single or run != plain_run or len(plain) == _PLAIN_UPDATES):
             arguments += (len(plain), "", "", plain_run, b"".join(plain))
             plain, size = [], 0
-        if kind or update.key is not None:
-            arguments += (1, _STARTS.get(update.opening, kind), update.key or "", run, record)
+        if single:
+            change = f"u{update.usage.text}" if update.usage is not None else _STARTS.get(update.opening, kind)
+            arguments += (1, change, update.key or "", run, record)
             continue
         plain.append(record)
         plain_run, size = run, size + len(record)

@@ -37,6 +37,8 @@ class Keys:
         """Sorted set of the ids of all executions, in their order."""
         self.due: str = f"{prefix}:due"
         """Sorted set of these ids, by the time at which the execution may have expired, in milliseconds."""
+        self.starts: str = f"{prefix}:starts"
+        """Sorted set of these ids, by the start of the last run in seconds since 1970."""
         self.owners: str = f"{prefix}:owners"
         """Hash of the owners of executions."""
 
@@ -48,3 +50,7 @@ class Keys:
     def owned(self, owner: str) -> str:
         """Return the sorted set of the ids of the executions of an owner."""
         return f"{self.prefix}:owned:{{{owner.translate(_BRACES)}}}"
+
+    def owned_starts(self, owner: str) -> str:
+        """Return the sorted set of these ids, by the start of the last run."""
+        return f"{self.prefix}:owned:{{{owner.translate(_BRACES)}}}:starts"

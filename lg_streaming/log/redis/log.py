@@ -13,6 +13,7 @@ from redis import exceptions
 
 from lg_streaming.errors import RunRefusedError
 from lg_streaming.fork import bury, new_lock, restart_after_fork
+from lg_streaming.log.base import Start
 from lg_streaming.log.redis.batches import OWNER_REFUSED, RUN_REFUSED, AppendCalls, last_change
 from lg_streaming.log.redis.connection import connect_async, connect_sync, to_unavailable
 from lg_streaming.log.redis.fleet import RedisFleet
@@ -172,8 +173,9 @@ class RedisLog:
         try:
             pipeline = cast("Any", self._sync_client().pipeline(transaction=False))
             known, unindexed = self._calls.acknowledged, self._unindexed
-            added = [each for batch in batches if (each := batch.execution_id) not in known or each in unindexed]
-            self._index.add_new(pipeline, added)
+            new = [batch for batch in batches if (each := batch.execution_id) not in known or each in unindexed]
+            added = [batch.execution_id for batch in new]
+            self._index.add_new(pipeline, [self._start_of(batch) for batch in new])
             begun, ended = self._runs.record(batches, process_id)
             for command in begun:
                 pipeline.execute_command(*command)
@@ -200,6 +202,13 @@ class RedisLog:
             self._io.spawn(self._runs.abandon_all([command[2] for command in begun], process_id))
         return [self._to_result(batch, answer) for batch, answer in zip(batches, answers, strict=True)]
 
+    def _start_of(self, batch: Batch) -> Start:
+        """Return the start of an execution that may be new with this batch."""
+        first = batch.updates[0] if batch.updates else None
+        if first is not None and first.type == "workflow_start":
+            return Start(first.timestamp, batch.execution_id)
+        return Start(self._clock(), batch.execution_id)
+
     def _use(self) -> None:
         """Connect, at the first use and at the first after `aclose`."""
         if self._closed:
@@ -214,7 +223,7 @@ class RedisLog:
         if isinstance(answer, Exception):
             return to_unavailable(answer)
         execution_id = batch.execution_id
-        status, epoch, head, repeated, other_process, other_run, appended = answer
+        status, epoch, head, repeated, other_process, other_run, appended, *began = answer
         if status in {RUN_REFUSED, OWNER_REFUSED}:
             self._runs.forget(execution_id)
         if status == RUN_REFUSED:
@@ -222,6 +231,9 @@ class RedisLog:
         if status == OWNER_REFUSED:
             return RunRefusedError("the execution has another owner: choose another id", execution_id=execution_id)
         self._acknowledge(batch, epoch.decode(), head)
+        if began:
+            owner = self._calls.acknowledged[execution_id].owner
+            self._io.spawn(self._index.note_start(Start(float(began[0]), execution_id), owner))
         if other_process:
             self._hand_over(execution_id, other_process.decode(), other_run.decode(), batch)
         if appended:
@@ -249,14 +261,16 @@ class RedisLog:
             self._io.spawn(self._add_owner(execution_id, now.owner))
 
     async def _add_to_index(self, execution_id: str, owner: str | None) -> None:
-        await self._index.add(execution_id)
+        found = await self.reader.fetch(execution_id, _FAR, 0)
+        started_at = found.state.run_started_at if found is not None else self._clock()
+        await self._index.add(Start(started_at, execution_id))
         if owner is not None:
             await self._add_owner(execution_id, owner)
 
     async def _add_owner(self, execution_id: str, owner: str) -> None:
-        found = await self.reader.fetch(execution_id, 0, 0)
+        found = await self.reader.fetch(execution_id, _FAR, 0)
         if found is not None and found.state.owner == owner:
-            await self._index.add_owner(execution_id, owner)
+            await self._index.add_owner(Start(found.state.run_started_at, execution_id), owner)
 
     # --- runs ---------------------------------------------------------------------------------------------------
 
@@ -412,6 +426,12 @@ class RedisLog:
     ) -> Sequence[str]:
         """See `EventLog.list_ids`. An execution that has expired may be listed for up to 30 seconds more."""
         return await self._io.run(self._index.list_ids(after=after, limit=limit, owner=owner, prefix=prefix))
+
+    async def list_newest(
+        self, *, before: Start | None = None, limit: int = 500, owner: str | None = None
+    ) -> Sequence[Start]:
+        """See `EventLog.list_newest`. A start of another process may be missing for a moment."""
+        return await self._io.run(self._index.list_newest(before=before, limit=limit, owner=owner))
 
     async def drop(self, execution_id: str) -> None:
         """See `EventLog.drop`."""

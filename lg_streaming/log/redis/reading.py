@@ -11,9 +11,10 @@ from lg_streaming.events import Position
 from lg_streaming.fork import bury, restart_after_fork
 from lg_streaming.log.base import LogState, ReadResult
 from lg_streaming.log.redis.rare_log import RareLog
-from lg_streaming.log.redis.records import decode_records
+from lg_streaming.log.redis.records import decode_records, get_timestamp
 from lg_streaming.log.redis.scripts import HEADS, READ
 from lg_streaming.log.redis.store import retrieve_error
+from lg_streaming.log.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,7 +132,22 @@ class Reader:
 
 def _parse_read(answer: Sequence[Any], after: int, limit: int) -> ReadResult:
     fields, has_stream, *chunks = answer
-    epoch_, head_, oldest_, owner, state, run, process, started, updated, final, final_record, start, progress = fields
+    (
+        epoch_,
+        head_,
+        oldest_,
+        owner,
+        state,
+        run,
+        process,
+        started,
+        updated,
+        final,
+        final_record,
+        start,
+        progress,
+        usage,
+    ) = fields
     epoch, head, oldest, final_seq = epoch_.decode(), int(head_), int(oldest_), int(final)
     records: list[StoredUpdate] = []
     if not has_stream:
@@ -161,9 +177,15 @@ def _parse_read(answer: Sequence[Any], after: int, limit: int) -> ReadResult:
             progress_record=_parse_record(progress, epoch) if progress else None,
             start_record=_parse_record(start, epoch) if start else None,
             process=process.decode() if open_run and process else None,
+            ended_at=_time_of(final_record) if final_record and state not in {b"running", b"interrupted"} else None,
+            usage=Usage.parse(usage.decode()) if usage else None,
         ),
         records,
     )
+
+
+def _time_of(stored: bytes) -> float:
+    return get_timestamp(stored.partition(b" ")[2])
 
 
 def _parse_record(stored: bytes, epoch: str) -> StoredUpdate:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.events import Priority
 
-__all__ = ["decode_records", "encode_header", "encode_record"]
+__all__ = ["decode_records", "encode_header", "encode_record", "get_timestamp"]
 
 _FIXED: Final = struct.Struct("<dHHI")
 """Timestamp in seconds since 1970, then bytes of the header, the key and the body. Large headers use the escape."""
@@ -49,6 +49,11 @@ def encode_record(update: PendingUpdate, header: bytes | None = None) -> bytes:
     else:
         fixed = _pack(update.timestamp, len(header), len(key), len(update.body))
     return b"%b%b%b%b" % (fixed, header, key, update.body)
+
+
+def get_timestamp(record: bytes) -> float:
+    """Return the time of the update in a record, in seconds since 1970."""
+    return _FIXED.unpack_from(record)[0]
 
 
 _headers: Final[dict[bytes, _Header]] = {}

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lg_streaming.log.base import StoredUpdate
+    from lg_streaming.log.usage import Usage
 
 __all__ = ["Tail"]
 
@@ -66,8 +67,16 @@ class Tail:
         begin = max(0, after - base, state.oldest - 1 - base)  # the tail may have evicted ones
         return ReadResult(state, records[begin : min(begin + limit, state.head - base)])
 
-    def extend(self, records: Sequence[StoredUpdate], *, oldest: int, owner: str | None, process: str | None) -> None:
-        """Append records that follow the head."""
+    def extend(
+        self,
+        records: Sequence[StoredUpdate],
+        *,
+        oldest: int,
+        owner: str | None,
+        process: str | None,
+        usage: Usage | None,
+    ) -> None:
+        """Append records that follow the head, after which the last run has ``usage``."""
         state, kept, base = self._view
         if not records:
             return
@@ -94,6 +103,8 @@ class Tail:
                 progress_record=run.progress,
                 start_record=run.start,
                 process=process,
+                ended_at=run.ended_at if run.final is not None or run.state != state.state else state.ended_at,
+                usage=usage,
             ),
             kept,
             base,

@@ -9,6 +9,7 @@ from lg_streaming.log.base import LogState
 from lg_streaming.log.redis.rare_log import RareLog
 from lg_streaming.log.redis.records import decode_records
 from lg_streaming.log.redis.tail import Tail
+from lg_streaming.log.usage import Usage
 
 if TYPE_CHECKING:
     import asyncio
@@ -111,7 +112,7 @@ class Watch:
             self.drop_tail()
 
     def _extend(self, tail: Tail | None, message: bytes) -> None:
-        epoch_, before, head, oldest, process, started, size, inline, rest = message.split(b" ", 8)
+        epoch_, before, head, oldest, process, started, usage, size, inline, rest = message.split(b" ", 9)
         epoch = epoch_.decode()
         if tail is None:
             tail = Tail(_first_state(epoch, float(started)), ())
@@ -127,7 +128,13 @@ class Watch:
             return
         records = decode_records(rest[owner_size:], state.head + 1, state.epoch)
         owner = rest[:owner_size].decode() or None
-        tail.extend(records, oldest=int(oldest), owner=owner, process=None if process == b"-" else process.decode())
+        tail.extend(
+            records,
+            oldest=int(oldest),
+            owner=owner,
+            process=None if process == b"-" else process.decode(),
+            usage=None if usage == b"-" else Usage.parse(usage.decode()),
+        )
         self.tail = tail
 
 

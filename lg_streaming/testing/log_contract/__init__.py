@@ -11,7 +11,8 @@ class TestMyLog(LogContract):
 - `harness`: `LogHarness`, the part that its user writes.
 - `producer`: batches to append, numbered as a producer must.
 - `base`: the base of the cases, which runs each in an event loop.
-- `append_cases`, `read_cases`, `retention_cases`, `state_cases`, `listener_cases`, `fleet_cases`: the cases by topic.
+- `append_cases`, `read_cases`, `retention_cases`, `state_cases`, `newest_cases`, `listener_cases`, `fleet_cases`: the
+  cases by topic.
 - `machine`: the state machine of the random test.
 """
 

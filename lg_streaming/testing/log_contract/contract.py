@@ -8,6 +8,7 @@ from lg_streaming.testing.log_contract.append_cases import AppendCases
 from lg_streaming.testing.log_contract.fleet_cases import FleetCases
 from lg_streaming.testing.log_contract.listener_cases import ListenerCases
 from lg_streaming.testing.log_contract.machine import check_random_steps
+from lg_streaming.testing.log_contract.newest_cases import NewestCases
 from lg_streaming.testing.log_contract.read_cases import ReadCases
 from lg_streaming.testing.log_contract.retention_cases import RetentionCases
 from lg_streaming.testing.log_contract.state_cases import StateCases
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["LogContract"]
 
 
-class LogContract(AppendCases, ReadCases, RetentionCases, StateCases, ListenerCases, FleetCases):
+class LogContract(AppendCases, ReadCases, RetentionCases, StateCases, NewestCases, ListenerCases, FleetCases):
     """Contract of `EventLog` as a class of tests: derive a class of tests, and override the fixture `harness`.
 
     A derived class may have more cases: an ``async def test_…`` needs no plugin. Cases that need a second process, an

@@ -11,18 +11,20 @@
 --       from 22 on, five of each segment: count, kind, idempotency key, run, records
 -- A segment is one update, or several plain ones. Kinds: '' plain, 's' start, 'S' start of a run with a participant,
 -- 'X' exclusive start of such a run, 'o' start of the first run, 'i' interrupted, 'h' prompt or answer, 'w' progress of
--- the workflow, 'p' progress, 'f<state>' final.
+-- the workflow, 'p' progress, 'f<state>' final, 'u<usage>' an update that adds to the usage of the run.
+-- A usage is 'input tokens,output tokens,total tokens,cost', with '-' for an unknown cost.
 --
 -- Fields of the state: e epoch, h head, l oldest, q last of the oldest chunk, b bytes, o owner, t started at,
 -- u updated at, w time of the last extension of the expiry by the short way, s state, r run, p process that holds it,
 -- f last final, fr sr pr records of final, start and progress, pt type of pr, n:<producer> its last batch, nc number of
--- these, g:<run> guests, k '1' with idempotency keys, a '1' if the run stays open without its process,
+-- these, us usage of the run, g:<run> guests, k '1' with idempotency keys, a '1' if the run stays open without its process,
 -- 't' if it does not and was taken.
 --
 -- Modes: 'end' ends a run. 'release' ends it, or leaves it open without a process if it is interrupted or kept. 'keep'
 -- marks a run as kept. 'take' makes this process the holder of a run that is interrupted or kept.
 --
--- Returns {status, epoch, head, repeated, former process, former run, appended}; after 'take' the run. Status: 0 appended, 1 known already,
+-- Returns {status, epoch, head, repeated, former process, former run, appended, time of the last start that was appended};
+-- after 'take' the run. The last one is missing where no run began. Status: 0 appended, 1 known already,
 -- 2 the run is refused, 3 the owner is refused, 4 the condition of the mode does not hold.
 
 local stream, hash, idempotency = KEYS[1], KEYS[2], KEYS[3]
@@ -30,11 +32,11 @@ local producer, number, me = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local mode = ARGV[18]
 local call = redis.call
 
-local function notify(epoch, before, head, oldest, holder, started, owner, records)
+local function notify(epoch, before, head, oldest, holder, started, usage, owner, records)
   local inline = records and #records <= tonumber(ARGV[17])
   local where = epoch .. ' ' .. before .. ' ' .. head .. ' '
   call('SPUBLISH', ARGV[14], where .. oldest .. ' ' .. (holder == '' and '-' or holder) .. ' ' .. started .. ' ' ..
-    #owner .. ' ' .. (inline and '1 ' or '0 ') .. owner .. (inline and records or ''))
+    ((usage or '') == '' and '-' or usage) .. ' ' .. #owner .. ' ' .. (inline and '1 ' or '0 ') .. owner .. (inline and records or ''))
   call('PUBLISH', ARGV[15], where .. ARGV[16])
 end
 
@@ -46,8 +48,8 @@ end
 
 -- The short way of most batches: plain updates of the open run, within the limits. Where it ends, nothing was written.
 if #ARGV == 26 and ARGV[23] == '' and ARGV[24] == '' and mode == '' then
-  local e, h, l, b, s, r, p, n, t, o, w = unpack(call('HMGET', hash, 'e', 'h', 'l', 'b', 's', 'r', 'p',
-    'n:' .. producer, 't', 'o', 'w'))
+  local e, h, l, b, s, r, p, n, t, o, w, us = unpack(call('HMGET', hash, 'e', 'h', 'l', 'b', 's', 'r', 'p',
+    'n:' .. producer, 't', 'o', 'w', 'us'))
   if e and s == 'running' and r == ARGV[25] and (r == '' or p == me) and n and (o or ARGV[5] == '')
     and not (ARGV[12] == e and lost(tonumber(h), n)) then
     if number <= tonumber(string.match(n, '^%d+')) then return {1, e, tonumber(h), 0, '', '', 0} end
@@ -63,14 +65,14 @@ if #ARGV == 26 and ARGV[23] == '' and ARGV[24] == '' and mode == '' then
         w = ARGV[7]
       end
       call('HSET', hash, 'h', head, 'b', bytes, 'u', ARGV[6], 'w', w, 'n:' .. producer, number .. ':' .. head)
-      notify(e, h, head, l, p or '', t, o or '', records)
+      notify(e, h, head, l, p or '', t, us, o or '', records)
       return {0, e, head, 0, '', '', count}
     end
   end
 end
 
 local x = {}
-local names = {'e', 'h', 'l', 'q', 'b', 'o', 's', 'r', 'p', 'f', 'pt', 'k', 'nc', 't', 'a', 'n:' .. producer}
+local names = {'e', 'h', 'l', 'q', 'b', 'o', 's', 'r', 'p', 'f', 'pt', 'k', 'nc', 't', 'a', 'us', 'n:' .. producer}
 local values = call('HMGET', hash, unpack(names))
 for i, name in ipairs(names) do x[name] = values[i] end
 local last = x['n:' .. producer]
@@ -126,9 +128,26 @@ local function is_guest(id)
   return guests[id] or call('HEXISTS', hash, 'g:' .. id) == 1
 end
 
+-- Return the sum of two usages.
+local function add_usage(one, other)
+  local sum, cost = {}, nil
+  for _, each in ipairs({one, other}) do
+    local at = 0
+    for number in string.gmatch(each, '[^,]+') do
+      at = at + 1
+      if at < 4 then
+        sum[at] = (sum[at] or 0) + tonumber(number)
+      elseif number ~= '-' then
+        cost = (cost or 0) + tonumber(number)
+      end
+    end
+  end
+  return string.format('%.0f,%.0f,%.0f,%s', sum[1], sum[2], sum[3], cost and string.format('%.17g', cost) or '-')
+end
+
 local entries, chunk, count, size, repeated, kept = {}, {}, 0, 0, 0, 0
 local keys, seen, records, pt = {}, {}, {}, x.pt
-local final = tonumber(x.f or '0')
+local final, usage, began = tonumber(x.f or '0'), x.us or '', nil
 local function close_chunk()
   if count > 0 then
     entries[#entries + 1] = {head, count, table.concat(chunk)}
@@ -218,6 +237,7 @@ for i = 22, #ARGV, 5 do
     chunk[#chunk + 1], count, size = blob, count + n, size + #blob
     if first == 's' or first == 'S' then
       state, pt, records.sr, records.pr = 'running', false, head .. ' ' .. blob, ''
+      usage, began = '', string.format('%.17g', (struct.unpack('<d', blob)))
     elseif first == 'f' then
       state, final, records.fr = string.sub(kind, 2), head, head .. ' ' .. blob
       holder, former_process = '', ''
@@ -226,6 +246,7 @@ for i = 22, #ARGV, 5 do
     elseif state == 'interrupted' and n > 0 and first ~= 'h' and first ~= 'w' then
       state = 'running'
     end
+    if first == 'u' then usage = usage == '' and string.sub(kind, 2) or add_usage(usage, string.sub(kind, 2)) end
     if first == 'w' or (first == 'p' and pt ~= 'w') then
       records.pr, pt = head .. ' ' .. blob, first
     end
@@ -290,6 +311,7 @@ local set = {'e', x.e, 'h', head, 'l', oldest, 'q', oldest_chunk, 'b', bytes, 's
 local function put(name, value) set[#set + 1], set[#set + 2] = name, value end
 if not exists then put('t', x.t) end
 put('w', 0)
+if usage ~= (x.us or '') then put('us', usage) end
 if kept > 0 then put('u', ARGV[6]) end
 if owner ~= '' then put('o', owner) end
 if x.a then put('a', x.a) end
@@ -334,6 +356,6 @@ end
 if head > before then
   local text = {}
   for _, entry in ipairs(entries) do text[#text + 1] = entry[3] end
-  notify(x.e, before, head, oldest, holder, x.t, x.o or owner, table.concat(text))
+  notify(x.e, before, head, oldest, holder, x.t, usage, x.o or owner, table.concat(text))
 end
-return {0, x.e, head, repeated, former_process, former_run, kept}
+return {0, x.e, head, repeated, former_process, former_run, kept, began}

@@ -6,7 +6,7 @@
 --       2 most updates  3 most bytes of chunks
 -- Returns {} for an unknown execution, else {state fields, whether the stream exists, id, count, records, id, …}.
 
-local state = redis.call('HMGET', KEYS[2], 'e', 'h', 'l', 'o', 's', 'r', 'p', 't', 'u', 'f', 'fr', 'sr', 'pr')
+local state = redis.call('HMGET', KEYS[2], 'e', 'h', 'l', 'o', 's', 'r', 'p', 't', 'u', 'f', 'fr', 'sr', 'pr', 'us')
 if not state[1] then return {} end
 local result = {state, redis.call('EXISTS', KEYS[1])}
 local head, after, limit, room = tonumber(state[2]), tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from lg_streaming.cli.prompt_view import PromptView
-from lg_streaming.cli.run_view import NodeView, Progress, RunView
 from lg_streaming.escaping import escape_line
+from lg_streaming.folding.prompt_view import PromptView
+from lg_streaming.folding.run_view import NodeView, Progress, RunView
 
 _MINUTE = 60
 _SHOWN_WITH_TENTHS = 10

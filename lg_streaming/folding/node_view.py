@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lg_streaming.cli.prompt_view import PromptView
+from lg_streaming.folding.prompt_view import PromptView
 
 __all__ = ["NodeView", "Progress", "State", "TextPart", "ToolPart", "is_same_node"]
 

@@ -1,0 +1,108 @@
+"""Usage of the model calls of a run, each counted once."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import orjson
+
+from lg_streaming.codec import Encoded
+from lg_streaming.log.usage import NO_USAGE, Usage
+
+if TYPE_CHECKING:
+    from lg_streaming.events import Scope
+
+__all__ = ["USAGE_TYPES", "CallUsage"]
+
+USAGE_TYPES: Final = frozenset({"usage", "llm_complete"})
+"""Types of updates that have the usage of a model call."""
+_MAX_CALLS: Final = 1_000
+_MOST: Final = 2**53
+
+_Call = tuple[str, "int | None"]
+_Place = tuple["str | None", "str | None", Usage]
+
+
+class CallUsage:
+    """Usage of the calls of one run, as its updates report it.
+
+    A call may report its usage several times: so far, at its end, and by ``usage`` as well as by ``llm_complete``. A
+    call is known by its request or its message, and by its attempt. Of each call the last report counts. A program may
+    report a message's usage by `Emitter.end` and by `Emitter.usage`, which names no message: the numbers match them.
+    """
+
+    __slots__ = ("_calls", "_unmatched")
+
+    def __init__(self) -> None:
+        self._calls: dict[_Call, tuple[Usage, bool]] = {}
+        """Last report of each of the newest 1,000 calls, and whether it was that of the call's end."""
+        self._unmatched: Counter[tuple[str, _Place]] = Counter()
+
+    def note(self, type: str, data: object, scope: Scope) -> Usage | None:
+        """Return what an update of one of `USAGE_TYPES` adds to the usage of its run; None if nothing."""
+        usage = _usage_in(type, data)
+        if usage is None:
+            return None
+        name = scope.request_id or scope.message_id
+        ends = type == "llm_complete"
+        if scope.request_id is None and (ends or name is None) and self._is_matched(type, usage, scope):
+            return None
+        if name is None:
+            return usage
+        call = (name, scope.attempt)
+        before, ended = self._calls.pop(call, (NO_USAGE, False))
+        if ended and ends:
+            before = NO_USAGE  # another call under the same id
+        self._calls[call] = (usage, ends or ended)
+        if len(self._calls) > _MAX_CALLS:
+            del self._calls[next(iter(self._calls))]
+        added = usage.minus(before)
+        return added if any(added) else None
+
+    def _is_matched(self, type: str, usage: Usage, scope: Scope) -> bool:
+        """Return whether the other kind of update has reported the same usage of this node."""
+        place = (scope.node_id, scope.namespace, usage._replace(cost=None))
+        other = ("usage" if type == "llm_complete" else "llm_complete", place)
+        if self._unmatched[other] > 0:
+            self._unmatched[other] -= 1
+            return True
+        if len(self._unmatched) > _MAX_CALLS:
+            self._unmatched.clear()
+        self._unmatched[type, place] += 1
+        return False
+
+
+def _usage_in(type: str, data: object) -> Usage | None:
+    if isinstance(data, Encoded):
+        data = orjson.loads(data.json)
+    elif isinstance(data, orjson.Fragment):  # a node with `@stream_event` has its events encoded already
+        data = orjson.loads(orjson.dumps(data))
+    if type == "llm_complete" and isinstance(data, Mapping):
+        data = cast("Mapping[str, Any]", data).get("usage")
+    if not isinstance(data, Mapping):
+        return None
+    fields = cast("Mapping[str, Any]", data)
+    read = _count(fields, "input_tokens", "prompt_tokens")
+    written = _count(fields, "output_tokens", "completion_tokens")
+    total, cost = _count(fields, "total_tokens"), _amount(fields.get("cost"))
+    if read is written is total is cost is None:
+        return None
+    read, written = read or 0, written or 0
+    return Usage(read, written, read + written if total is None else total, cost)
+
+
+def _count(fields: Mapping[str, Any], *names: str) -> int | None:
+    for name in names:
+        number = _amount(fields.get(name))
+        if number is not None:
+            return int(number)
+    return None
+
+
+def _amount(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if math.isfinite(value) and 0 <= value < _MOST else None
