@@ -1,5 +1,6 @@
 // A text that grows, as Markdown or plain. Of a text that grew only its last block is parsed again.
 
+import { plain } from "../dom.js";
 import { copyText } from "./copy.js";
 import { linesOf, parseBlocks } from "./blocks.js";
 import { patch } from "./tree.js";
@@ -48,7 +49,8 @@ export class Prose {
 
   #showPlain(text) {
     const node = this.element.firstChild ?? this.element.appendChild(new Text());
-    node.appendData(text.slice(node.length));
+    node.appendData(plain(text.slice(this.#settled.characters)));
+    this.#settled.characters = text.length;
   }
 
   #showBlocks(text) {
