@@ -50,7 +50,8 @@ export class Prose {
 
   #showPlain(text) {
     const node = this.element.firstChild ?? this.element.appendChild(new Text());
-    node.appendData(text.slice(node.length));
+    node.appendData(plain(text.slice(this.#settled.characters)));
+    this.#settled.characters = text.length;
   }
 
   #showBlocks(text) {
