@@ -112,7 +112,7 @@ def start(site: StartSite, graph: str, input: Any = None, *, execution_id: str |
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command in a process of its own."""
+    """A command in a separate process."""
 
     process: warm.Program | subprocess.Popen[str]
 
