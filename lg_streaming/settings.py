@@ -568,6 +568,10 @@ def _check_log_url(url: str) -> LogUrl:
     return LogUrl(url)
 
 
+_CLIENT_TOKEN: Final = "TOKEN"
+"""Variable ``LG_STREAMING_TOKEN``: the token of the command line's clients, and no setting."""
+
+
 class StreamingSettings(BaseSettings):
     """Settings of a module, a hub and a gateway. Unknown names are refused, so that no misspelt one goes unnoticed."""
 
@@ -615,7 +619,7 @@ class StreamingSettings(BaseSettings):
         prefix = cls.model_config.get("env_prefix", "")
         for name in os.environ:
             before, _, rest = name.upper().partition(prefix)
-            if not before and rest.partition("__")[0].lower() not in cls.model_fields:
+            if not before and rest != _CLIENT_TOKEN and rest.partition("__")[0].lower() not in cls.model_fields:
                 raise ValueError(f"the environment variable {name} is none of the settings: correct or unset it")
         return values
 

@@ -1,8 +1,8 @@
-"""Print the types of updates for TypeScript, made from the JSON Schema of the wire.
+"""Print the types of updates for TypeScript, made from the schemas of the wire: JSON Schema and OpenAPI.
 
     tools/update-types
 
-The schema has the shapes, and docstrings have the comments. The script `tools/update-types` puts the output in its
+The schemas have the shapes, and docstrings have the comments. The script `tools/update-types` puts the output in its
 place.
 """
 
@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from lg_streaming import payloads
 from lg_streaming.events import StreamEventType, types
-from lg_streaming.gateway.protocol import outbound
+from lg_streaming.gateway.http.openapi import openapi_schema
+from lg_streaming.gateway.protocol import http_models, outbound, state_models
 from lg_streaming.gateway.protocol.registry import json_schema
 
 Schema = Mapping[str, Any]
@@ -25,8 +26,8 @@ Schema = Mapping[str, Any]
 _WIDTH: Final = 118
 _INDENT: Final = "  "
 _HEAD: Final = """\
-// The types of updates, and of the other messages of the server. Made by tools/update-types from the JSON Schema of the
-// wire: a change belongs there.
+// The types of updates, of the other messages of the server, and of its answers. Made by tools/update-types from the
+// schemas of the wire: a change belongs there.
 
 import type { TypedUpdate, Update } from "../lg-streaming.js";
 """
@@ -37,6 +38,9 @@ _SIMPLE: Final[Mapping[str | None, str]] = {
     "boolean": "boolean",
     "null": "null",
 }
+_ANSWERS: Final = ("ExecutionInfo", "Executions", "ExecutionGraphInfo", "States")
+"""Answers to HTTP requests, by the names of their models."""
+
 _NEVER_NULL: Final = frozenset({"Metadata"})
 """Definitions whose fields are absent in place of null."""
 
@@ -44,10 +48,16 @@ _NEVER_NULL: Final = frozenset({"Metadata"})
 def render() -> str:
     """Return the text of `updates.d.ts`."""
     schema = json_schema()
+    definitions = {**openapi_schema()["components"]["schemas"], **schema["$defs"]}
     data: dict[str, Schema] = {name: schema["data"].get(name, {}) for name in [*StreamEventType, *schema["data"]]}
     messages: dict[str, Schema] = schema["server_to_client"]
-    shapes = _reachable([*data.values(), *messages.values()], schema["$defs"])
-    comments = {**_comments(payloads), **_comments(outbound)}
+    answers = [{"$ref": f"#/$defs/{name}"} for name in _ANSWERS]
+    shapes = _reachable([*data.values(), *messages.values(), *answers], definitions)
+    comments = {
+        owner: fields
+        for module in (payloads, outbound, http_models, state_models)
+        for owner, fields in _comments(module).items()
+    }
     parts = [
         _HEAD,
         *(_definition(name, shapes[name], comments) for name in sorted(shapes) if name != "Update"),
@@ -73,7 +83,7 @@ def _reachable(roots: Iterable[Schema], definitions: Mapping[str, Schema]) -> di
     found: dict[str, Schema] = {}
     waiting = list(roots)
     while waiting:
-        for name in re.findall(r'"\$ref": "#/\$defs/(\w+)"', json.dumps(waiting.pop())):
+        for name in re.findall(r'"\$ref": "#/[$\w/]+/(\w+)"', json.dumps(waiting.pop())):
             if name not in found:
                 found[name] = definitions[name]
                 waiting.append(definitions[name])

@@ -102,15 +102,6 @@ LogLevel = Annotated[
 GraphName = Annotated[str, typer.Argument(help="Name of the graph on the server.", metavar="GRAPH", show_default=False)]
 Input = Annotated[str, typer.Option(help="The graph's input as JSON; - reads the standard input.", metavar="JSON")]
 Url = Annotated[str, typer.Option(help="Address of the server, with its prefix where it has one.")]
-Token = Annotated[
-    str | None,
-    typer.Option(
-        help="Token for the server. Other users of the machine see arguments; they do not see your environment.",
-        envvar="STREAMING_TOKEN",
-        metavar="TEXT",
-        show_default=False,
-    ),
-]
 ExecutionId = Annotated[
     str | None, typer.Option(help="The execution. (default: a new one)", metavar="ID", show_default=False)
 ]

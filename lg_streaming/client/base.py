@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from typing_extensions import Unpack
 
@@ -224,7 +224,14 @@ class StreamClient(ABC):
 
     # ------------------------------------------------------------ requests
     async def executions(
-        self, *, state: Iterable[str] = (), owner: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        state: Iterable[str] = (),
+        owner: str | None = None,
+        text: str | None = None,
+        order: Literal["id", "newest"] = "id",
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> dict[str, Any]:
         """Return a page of the executions that the caller may read.
 
@@ -233,13 +240,22 @@ class StreamClient(ABC):
         Args:
             state: Only executions in one of these states.
             owner: Only executions of this owner.
+            text: Part of the id, the title, the owner or the graph's name, in upper or lower case.
+            order: ``"newest"``: the last start of a run first.
             limit: Largest number of executions, 1 to 200.
             cursor: `next_cursor` of the previous page.
 
         Raises:
             StreamingError: If the server refuses the request or does not answer.
         """
-        query = {"state": ",".join(state), "owner": owner or "", "cursor": cursor or "", "limit": str(limit)}
+        query = {
+            "state": ",".join(state),
+            "owner": owner or "",
+            "text": text or "",
+            "order": order,
+            "cursor": cursor or "",
+            "limit": str(limit),
+        }
         return await self._rest.request(
             "GET", "/executions", query={name: value for name, value in query.items() if value}
         )

@@ -178,8 +178,8 @@ class RunView:
         if kind in ("token", "thinking"):
             self._add_token(node, kind, data, metadata, at)
         elif kind in _NODE_END:
-            node.end(_NODE_END[kind], at, data.get("duration_s"))
-            node.error = _error_message(data) if kind == "node_error" else None
+            node.end("cancelled" if _is_cancel(data) else _NODE_END[kind], at, data.get("duration_s"))
+            node.error = _error_message(data) if node.state == "failed" else None
         elif kind == "progress":
             if "progress" in data:
                 node.progress = Progress(percent=data["progress"], eta=data.get("eta_s"), at=at)
@@ -299,9 +299,9 @@ def _update_tool(part: ToolPart, kind: str, data: Mapping[str, Any], at: float) 
     if kind == "tool_start":
         part.state, part.started_at, part.question = "running", at, None
         return
-    part.state = _TOOL_END[kind]
+    part.state = "cancelled" if _is_cancel(data) else _TOOL_END[kind]
     part.duration = data.get("duration_s", at - (part.started_at or at))
-    part.error = _error_message(data) if kind == "tool_error" else None
+    part.error = _error_message(data) if part.state == "failed" else None
     questions = _get_questions(data)
     part.question = questions[0] if len(questions) == 1 else questions or None
 
@@ -328,6 +328,12 @@ def _get_questions(data: Mapping[str, Any]) -> list[Any]:
 
 def _node_key(metadata: Mapping[str, Any]) -> str:
     return metadata.get("namespace") or metadata.get("node_id") or ""
+
+
+def _is_cancel(data: Mapping[str, Any]) -> bool:
+    """Return whether a node or a tool ended with a cancel. An error of the program has a type."""
+    error = as_mapping(data.get("error"))
+    return error.get("code") == "cancelled" and "type" not in error
 
 
 def _error_message(data: Mapping[str, Any]) -> str:

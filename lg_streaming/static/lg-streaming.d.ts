@@ -1,6 +1,6 @@
 // The types of lg-streaming.js. All times are in milliseconds.
 
-import type { Metadata, UpdateData } from "./lg-streaming/updates.js";
+import type { ExecutionGraphInfo, ExecutionInfo, Metadata, UpdateData } from "./lg-streaming/updates.js";
 
 export * from "./lg-streaming/updates.js";
 
@@ -270,29 +270,76 @@ export interface Graph {
   context_schema?: any;
 }
 
-/** State of an execution. */
-export interface Execution {
-  execution_id: string;
-  state: string;
-  owner: string | null;
-  /** Position of its last update. */
-  position: string;
-  /** First sequence number that is kept. */
-  oldest: number;
-  started_at: string;
-  updated_at: string;
-  /** 0 to 100, of the last run, if it reports any. */
-  progress: number | null;
-  metadata: Record<string, unknown>;
+export type ExecutionState = "running" | "interrupted" | "completed" | "failed" | "cancelled" | "abandoned";
+
+/** Filters of lists of executions. */
+export interface ExecutionFilters {
+  state?: ExecutionState[];
+  owner?: string;
+  /** Part of the id, the title, the owner or the graph's name, in upper or lower case. */
+  text?: string;
+  /** Aborts the request, or closes the watch. */
+  signal?: AbortSignal;
+}
+
+export interface ExecutionsOptions extends ExecutionFilters {
+  /** "newest": the last start of a run first. Default: "id". */
+  order?: "id" | "newest";
+  /** 1 to 200. Default: 50. */
+  limit?: number;
+  /** `next_cursor` of the page before. */
+  cursor?: string;
+  /** Only these executions, up to 50; without `order`, `limit` and `cursor`. */
+  ids?: string[];
+}
+
+/** A page of executions. It may be short, or empty, without being the last. */
+export interface ExecutionsPage {
+  executions: ExecutionInfo[];
+  /** null on the last page. */
+  next_cursor: string | null;
+}
+
+export interface WatchExecutionsOptions extends ExecutionFilters {
+  /** Globs over execution ids: "*" within a "/" segment, "**" across. Default: all. */
+  executions?: string[];
+  /** Returns the executions that are read again after a lost connection, and while the client polls. */
+  shown?(): Iterable<string>;
+  /** Shortest time between two requests. Default: 1,000. */
+  interval?: number;
+  /**
+   * Called with executions that have changed or are new, and with the ids of changed ones that do not match the filters
+   * or may not be read any more.
+   */
+  onChange?(executions: ExecutionInfo[], gone: string[]): void;
+  onState?(state: State, detail: StateDetail): void;
+  /** Called with errors that do not end the watch, and with the error of a failed one. */
+  onError?(error: StreamingError): void;
+}
+
+/** A watch of the executions that the page may read. */
+export interface ExecutionWatch {
+  readonly state: State;
+  /** Closes the watch. Idempotent. */
+  close(): void;
 }
 
 export interface Client {
   /** Starts a run of a graph that the server has registered. Rejects with a StreamingError. */
   start(graph: string, input: unknown, options?: StartOptions): Promise<StartedRun>;
   /** Returns the state of an execution. Rejects with a StreamingError. */
-  execution(executionId: string): Promise<Execution>;
+  execution(executionId: string): Promise<ExecutionInfo>;
+  /** Returns the nodes and edges of the graph of an execution's last run. Rejects with a StreamingError. */
+  graph(executionId: string): Promise<ExecutionGraphInfo>;
   /** Returns the graphs that the page may start. Rejects with a StreamingError. */
   graphs(): Promise<Graph[]>;
+  /** Returns a page of the executions that the page may read. Rejects with a StreamingError. */
+  executions(options?: ExecutionsOptions): Promise<ExecutionsPage>;
+  /**
+   * Watches the executions that the page may read, over a WebSocket or else by polling. Throws a TypeError for an
+   * unknown option.
+   */
+  watchExecutions(options?: WatchExecutionsOptions): ExecutionWatch;
   /** Subscribes to an execution. Throws a TypeError for an unknown option. */
   subscribe(executionId: string, options?: SubscribeOptions): Subscription;
   /** Answers a prompt. Rejects with a StreamingError. */

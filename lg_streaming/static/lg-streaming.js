@@ -4,8 +4,11 @@
 
 import { StreamingError, refused } from "./lg-streaming/errors.js";
 import { EventSourceTransport } from "./lg-streaming/event-source.js";
+import { ExecutionWatch } from "./lg-streaming/executions.js";
 import { Link } from "./lg-streaming/link.js";
-import { BACKOFF_OPTIONS, CLIENT_OPTIONS, SUBSCRIBE_OPTIONS, checked, checkedId, startFields } from "./lg-streaming/options.js";
+import {
+  BACKOFF_OPTIONS, CLIENT_OPTIONS, SUBSCRIBE_OPTIONS, WATCH_OPTIONS, checked, checkedId, listQuery, startFields,
+} from "./lg-streaming/options.js";
 import { PollingTransport } from "./lg-streaming/polling.js";
 import { SocketIoTransport } from "./lg-streaming/socketio.js";
 import { Subscription } from "./lg-streaming/subscription.js";
@@ -32,18 +35,30 @@ class Client {
   #stopListening = null;
 
   constructor(options) {
-    const { socket, backoff = {}, maxAttempts = Infinity, upgradeInterval = 60_000 } = options;
+    const { socket, backoff = {}, maxAttempts = Infinity, pollInterval = 1000, upgradeInterval = 60_000 } = options;
     this.#link = new Link(options);
     this.transports = transportsOf(this.#link, options);
     this.backoff = checked(backoff, BACKOFF_OPTIONS, "backoff");
-    Object.assign(this, { maxAttempts, upgradeInterval, storage: storageOf(options.storage) });
+    Object.assign(this, { maxAttempts, pollInterval, upgradeInterval, storage: storageOf(options.storage) });
     this.renews = this.#link.renews || socket !== undefined;
     this.url = this.#link.addressOf("").replace(/\/$/, "");
   }
 
   subscribe(executionId, options = {}) {
     const wanted = checked(options, SUBSCRIBE_OPTIONS, "subscribe");
-    const subscription = new Subscription(this, checkedId(executionId), wanted);
+    return this.#begin(new Subscription(this, checkedId(executionId), wanted));
+  }
+
+  // Returns a page of the executions that the page may read.
+  async executions(options = {}) {
+    return this.#link.json(this.#link.addressOf("executions", listQuery(options)), { signal: options.signal });
+  }
+
+  watchExecutions(options = {}) {
+    return this.#begin(new ExecutionWatch(this, checked(options, WATCH_OPTIONS, "watchExecutions")));
+  }
+
+  #begin(subscription) {
     this.#subscriptions.add(subscription);
     this.#stopListening ??= this.#listen();
     queueMicrotask(() => subscription.begin()); // so that the page has the subscription before its callbacks are called

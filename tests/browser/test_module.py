@@ -147,6 +147,21 @@ def test_the_module_exports_what_the_types_say() -> None:
     assert set(json.loads(done.stdout)) == values
 
 
+def test_the_types_have_every_method_of_a_client() -> None:
+    types = (STATIC / "lg-streaming.d.ts").read_text(encoding="utf-8")
+    declared = re.findall(
+        r"^  (\w+)\(", types.partition("export interface Client {")[2].partition("\n}")[0], re.MULTILINE
+    )
+    script = (
+        f"import('{(STATIC / 'lg-streaming.js').as_uri()}').then(({{ createClient }}) => console.log(JSON.stringify("
+        "Object.getOwnPropertyNames(Object.getPrototypeOf(createClient({ url: 'http://localhost' }))))))"
+    )
+    done = subprocess.run(
+        [node_executable(), "-e", script], capture_output=True, text=True, timeout=TIMEOUT, check=True
+    )
+    assert {*declared, "constructor", "forget"} == set(json.loads(done.stdout))
+
+
 # ---------------------------------------------------------------- as it is served
 @pytest.fixture(scope="module")
 def locked() -> Generator[Site]:

@@ -168,7 +168,7 @@ def _of_executions(inbound: _Json) -> _Json:
     return {
         "/executions": {
             "get": _operation(
-                "The executions the caller may see, in the order of their ids.",
+                "The executions the caller may see, in the order of their ids or the newest start first.",
                 {200: Executions},
                 _parameters(lists, lists),
             ),
@@ -330,7 +330,7 @@ def _parameter(name: str, schema: _Json) -> _Json:
     if "description" in schema:
         parameter["description"] = schema["description"]
     if plain.get("type") == "array":
-        parameter |= {"style": "form", "explode": False}
+        parameter |= {"style": "form", "explode": name == "id"}  # an id may have a comma
     return parameter
 
 

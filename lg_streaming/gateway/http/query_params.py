@@ -27,6 +27,7 @@ def query_payload(
     texts: Collection[str] = (),
     flags: Collection[str] = (),
     numbers: Collection[str] = (),
+    repeated: Collection[str] = (),
     ignore_others: bool = False,
 ) -> dict[str, object]:
     """Return the query's options, by name.
@@ -38,6 +39,7 @@ def query_payload(
             last event id counts as `after`.
         flags: Options with `true` or `false`.
         numbers: Options with a number, whole or with a decimal point.
+        repeated: Options that may be repeated; a comma is part of a value.
         ignore_others: Whether other options are ignored.
 
     Raises:
@@ -50,6 +52,8 @@ def query_payload(
             continue  # it replaces `after` below
         if name in lists:
             payload[name] = [part for value in values for part in value.split(",")]
+        elif name in repeated:
+            payload[name] = values
         elif name in texts:
             payload[name] = values[-1]
         elif name in flags:

@@ -149,7 +149,9 @@ class RestRoutes:
         session = await self._enter(peer)
         if session.principal.source == "link":
             raise ForbiddenError("a link is for one execution, and not for the list")
-        payload = query_payload(request, lists={"state"}, texts={"owner", "cursor", "order", "text"}, numbers={"limit"})
+        payload = query_payload(
+            request, lists={"state"}, texts={"owner", "cursor", "order", "text"}, numbers={"limit"}, repeated={"id"}
+        )
         return json_response(await list_executions(session, parse(ListQuery, payload), self._cursors))
 
     async def _execution(self, request: Request, peer: Peer) -> Response:

@@ -103,6 +103,15 @@ class ListQuery(Inbound):
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     cursor: Annotated[str, Field(min_length=1, max_length=2_048)] | None = None
     """`next_cursor` of the page before."""
+    id: Annotated[list[ExecutionId], Field(min_length=1, max_length=50)] | None = None
+    """Only these executions, in this order; without `order`, `limit` and `cursor`."""
+
+    @model_validator(mode="after")
+    def _is_a_list_or_ids(self) -> Self:
+        if self.id is not None and (others := sorted(self.model_fields_set & {"order", "limit", "cursor"})):
+            reason = f"id does not go with {', '.join(others)}: it names all executions of the answer"
+            raise PydanticCustomError("id", "{reason}", {"reason": reason})
+        return self
 
 
 class PromptResponse(Inbound):

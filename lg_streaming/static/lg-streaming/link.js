@@ -26,8 +26,9 @@ export class Link {
     return `${this.#base}/executions/${encodeURIComponent(executionId)}${last && `/${last}`}${search}`;
   }
 
-  addressOf(resource) {
-    return `${this.#base}/${resource}`;
+  addressOf(resource, query = []) {
+    const wanted = query.filter(([, value]) => value !== undefined);
+    return `${this.#base}/${resource}${wanted.length ? `?${new URLSearchParams(wanted)}` : ""}`;
   }
 
   socketAddress(ticket) {
@@ -56,7 +57,7 @@ export class Link {
   // Returns whether the server answers, with any status.
   async isThere(executionId, signal) {
     try {
-      await this.request(this.address(executionId), { signal });
+      await this.request(executionId === null ? this.addressOf("graphs") : this.address(executionId), { signal });
       return true;
     } catch (error) {
       return error.status !== undefined;

@@ -66,6 +66,39 @@ export const SUBSCRIBE_OPTIONS = {
   onError: FUNCTION,
 };
 
+// Filters of a list, also of a watch of executions.
+const LISTED = {
+  state: LIST,
+  owner: kind("string"),
+  text: kind("string"),
+  signal: ["an AbortSignal", (value) => typeof value?.addEventListener === "function"],
+};
+
+export const LIST_OPTIONS = {
+  ...LISTED,
+  order: anyOf("id", "newest"),
+  limit: COUNT,
+  cursor: kind("string"),
+  ids: LIST,
+};
+
+export const WATCH_OPTIONS = {
+  ...LISTED,
+  executions: LIST,
+  shown: FUNCTION,
+  interval: DURATION,
+  onChange: FUNCTION,
+  onState: FUNCTION,
+  onError: FUNCTION,
+};
+
+// Returns the options of a list as the pairs of its query. An empty owner or text does not filter.
+export function listQuery(options) {
+  const { state = [], ids = [], signal: _, ...others } = checked(options, LIST_OPTIONS, "executions");
+  const plain = Object.entries(others).filter(([, value]) => value !== "");
+  return [...plain, ...(state.length ? [["state", state.join(",")]] : []), ...ids.map((id) => ["id", checkedId(id)])];
+}
+
 // Options of a start: the name on the wire, and the valid values.
 const STARTS = {
   executionId: ["execution_id", kind("string")],

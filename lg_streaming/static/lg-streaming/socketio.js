@@ -32,6 +32,18 @@ export class SocketIoTransport extends Watches {
     return line;
   }
 
+  openEvents(order, sink) {
+    if (this.events !== null) {
+      const message = "a socket watches all executions once: give the second watch a socket of its own";
+      queueMicrotask(() => sink.lost(refusal("watched_already", message)));
+      return { close() {} };
+    }
+    if (!this.#isListening) this.#listen();
+    const line = this.watchEvents(order, sink);
+    if (!this.#socket.active) this.#socket.connect();
+    return line;
+  }
+
   ask(type, payload, answer) {
     this.#socket.emit(type, payload, answer);
   }
@@ -61,7 +73,7 @@ export class SocketIoTransport extends Watches {
   #hears = {
     connect: () => {
       this.#serverError = undefined;
-      for (const watch of this.watching.values()) this.subscribe(watch);
+      this.subscribeAll();
     },
     disconnect: (reason) => {
       if (reason === "io server disconnect") this.forgetAll((sink) => sink.lost(this.#serverError ?? lost()));
@@ -73,8 +85,10 @@ export class SocketIoTransport extends Watches {
       else this.forgetAll((sink) => sink.lost(failure));
     },
     error: (payload) => {
-      if (payload?.execution_id === undefined) this.#serverError = new StreamingError(payload);
-      else this.take("error", payload);
+      if (payload?.execution_id === undefined) {
+        this.#serverError = new StreamingError(payload);
+        this.events?.sink.trouble(this.#serverError);
+      } else this.take("error", payload);
     },
     updates: (payload) => this.take("updates", payload),
     gap: (payload) => this.take("gap", payload),
@@ -84,5 +98,6 @@ export class SocketIoTransport extends Watches {
 
   #pause(error) {
     for (const watch of this.watching.values()) watch.sink.paused(error);
+    this.events?.sink.paused(error);
   }
 }

@@ -1,5 +1,5 @@
-// The types of updates, and of the other messages of the server. Made by tools/update-types from the JSON Schema of the
-// wire: a change belongs there.
+// The types of updates, of the other messages of the server, and of its answers. Made by tools/update-types from the
+// schemas of the wire: a change belongs there.
 
 import type { TypedUpdate, Update } from "../lg-streaming.js";
 
@@ -83,6 +83,55 @@ export interface ErrorData {
   [field: string]: unknown;
 }
 
+/** Nodes and edges of the graph of an execution's last run. */
+export interface ExecutionGraphInfo {
+  name: string;
+  nodes: GraphNode[];
+  edges: GraphEdge[];
+  /** True for an `@entrypoint`, whose tasks are known only when they begin. */
+  functional: boolean;
+}
+
+/** The state of an execution. */
+export interface ExecutionInfo {
+  execution_id: string;
+  state: "running" | "interrupted" | "completed" | "failed" | "cancelled" | "abandoned";
+  /** The first question of the last run, or the title that the program gave it. */
+  title: string | null;
+  /** The name of the graph of the last run. */
+  graph: string | null;
+  owner: string | null;
+  /** The position of its last update. */
+  position: string;
+  /** The first sequence number that is still kept. */
+  oldest: number;
+  /** The start of the last run. */
+  started_at: string;
+  updated_at: string;
+  /** The end of the last run; null while it is open. */
+  ended_at: string | null;
+  /** Progress of the last run, 0 to 100, if it reports any. */
+  progress: number | null;
+  /** The usage of models in the last run so far; null if none is known. */
+  usage: UsageInfo | null;
+  /** Metadata of the last run; often empty. */
+  metadata: Record<string, unknown>;
+}
+
+/** A page of executions, in the order of their ids or the newest start first. */
+export interface Executions {
+  executions: ExecutionInfo[];
+  /** Start of the next page; null on the last one. A page before it may be short, or empty. */
+  next_cursor: string | null;
+}
+
+/** Execution and checkpoint from which a run goes on in a new execution. */
+export interface ForkedFrom {
+  execution_id: string;
+  checkpoint_id: string;
+  [field: string]: unknown;
+}
+
 /** Data of `gap`: updates that the log no longer keeps. */
 export interface GapData {
   from?: number | null;
@@ -97,6 +146,26 @@ export interface GapMessage {
   from: number;
   to: number | null;
   reason: "evicted" | "epoch_changed" | "future_position";
+}
+
+/** An edge of a graph. */
+export interface GraphEdge {
+  source: string;
+  target: string;
+  /** True for one of several alternatives, which a router chooses. */
+  conditional: boolean;
+  /** The router's answer, where it is not the target's name. */
+  label?: string | null;
+}
+
+/** A node of a graph. */
+export interface GraphNode {
+  /** Its name, behind those of the nodes that it is inside of: `research:search`. */
+  id: string;
+  name: string;
+  kind: "node" | "start" | "end" | "subgraph";
+  /** The node of the subgraph that it is part of; absent: none. */
+  parent?: string | null;
 }
 
 /** `heartbeat`: the head of each execution this connection watches. */
@@ -305,6 +374,36 @@ export interface StateData {
   [field: string]: unknown;
 }
 
+/** The state of a graph after a step, redacted. */
+export interface StateInfo {
+  checkpoint_id: string;
+  parent_checkpoint_id: string | null;
+  checkpoint: Record<string, unknown>;
+  parent_checkpoint: Record<string, unknown> | null;
+  created_at: string | null;
+  values: unknown;
+  /** The nodes of the next step; empty at the end. */
+  next: string[];
+  /** The nodes of the next step: `id`, `name`, `error`, `interrupts`, `result`. */
+  tasks: Record<string, unknown>[];
+  interrupts: Record<string, unknown>[];
+  /** `source`, `step`, `parents`, `run_id`. */
+  metadata: Record<string, unknown>;
+  /** True if a node of the next step has failed. */
+  has_errors: boolean;
+  /** The bytes of the fields that were cut; absent: none. The route of one state returns it whole. */
+  truncated?: Record<string, number> | null;
+}
+
+/** A page of the states of an execution's thread, newest first. */
+export interface States {
+  execution_id: string;
+  graph: string;
+  states: StateInfo[];
+  /** The value of `before` for the next page; null on the last one. */
+  next: string | null;
+}
+
 /** Data of `status`. */
 export interface StatusData {
   status: string;
@@ -397,11 +496,24 @@ export interface UsageData {
   [field: string]: unknown;
 }
 
+/** The usage of models: tokens, and a cost in the currency of the program. */
+export interface UsageInfo {
+  input_tokens: number;
+  output_tokens: number;
+  total_tokens: number;
+  /** The sum of the known costs; null if none is known. */
+  cost: number | null;
+}
+
 /** Data of `workflow_start` and of the types that end or interrupt a run. */
 export interface WorkflowData {
   /** Id of the run, at its start. */
   run_id?: string | null;
   name?: string | null;
+  /** Name of the graph, at the start of a run. */
+  graph?: string | null;
+  /** First question of the run in one line, or the title in its metadata; at its start. */
+  title?: string | null;
   metadata?: Record<string, unknown> | null;
   /** Result, in `workflow_complete`. */
   result?: unknown;
@@ -416,6 +528,10 @@ export interface WorkflowData {
   prompts?: HumanPromptData[] | null;
   /** Place of the start, if it is inside another execution. */
   parent?: Parent | null;
+  /** LangGraph's thread, at the start, where it is not the execution's id. */
+  thread_id?: string | null;
+  /** Origin of a run that goes on from a checkpoint of another execution, at its start. */
+  forked_from?: ForkedFrom | null;
   [field: string]: unknown;
 }
 

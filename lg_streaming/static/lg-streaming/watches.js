@@ -5,6 +5,7 @@ const MIN_RENEWAL = 250;
 // Subscriptions that share one connection. Subclasses implement the transport.
 export class Watches {
   watching = new Map(); // execution id -> {order, sink, isLive}
+  events = null; // {order, sink, isLive}: the subscription to all executions
   #renewal;
 
   watches(executionId) {
@@ -34,9 +35,37 @@ export class Watches {
     });
   }
 
+  watchEvents(order, sink) {
+    const events = (this.events = { order, sink, isLive: false });
+    if (this.isOpen) this.subscribeEvents();
+    return { close: () => this.#unwatchEvents(events) };
+  }
+
+  subscribeEvents() {
+    const { events } = this;
+    this.ask("subscribe_events", { ...events.order, batch: true }, (answer) => {
+      if (this.events !== events) return;
+      if (answer?.ok) {
+        events.isLive = true;
+        events.sink.opened();
+      } else this.#forgetEvents(events, (sink) => sink.lost(refused(answer)));
+    });
+  }
+
+  // Subscribes anew, on a connection that is open again.
+  subscribeAll() {
+    for (const watch of this.watching.values()) this.subscribe(watch);
+    if (this.events !== null) this.subscribeEvents();
+  }
+
+  get isEmpty() {
+    return this.watching.size === 0 && this.events === null;
+  }
+
   take(type, payload) {
     const watch = this.watching.get(payload?.execution_id);
     if (type === "auth_expiring") this.#renewLater(payload.in_s);
+    else if (watch === undefined && this.events?.isLive) this.#takeEvent(type, payload, this.events.sink);
     else if (!watch?.isLive) return;
     else if (type === "updates") watch.sink.updates(payload.updates);
     else if (type === "gap") watch.sink.gap(payload);
@@ -46,6 +75,12 @@ export class Watches {
 
   forgetAll(notify) {
     for (const watch of [...this.watching.values()]) this.#forget(watch, notify);
+    if (this.events !== null) this.#forgetEvents(this.events, notify);
+  }
+
+  #takeEvent(type, payload, sink) {
+    if (type === "updates") sink.updates(payload.execution_id, payload.updates);
+    else if (type === "gap") sink.gap(payload);
   }
 
   // Waits half of the remaining time, so that short-lived tokens are not renewed without a pause.
@@ -72,7 +107,18 @@ export class Watches {
     if (this.watching.get(watch.order.executionId) !== watch) return;
     this.watching.delete(watch.order.executionId);
     notify(watch.sink);
-    if (this.watching.size > 0) return;
+    this.#leaveIfEmpty();
+  }
+
+  #forgetEvents(events, notify) {
+    if (this.events !== events) return;
+    this.events = null;
+    notify(events.sink);
+    this.#leaveIfEmpty();
+  }
+
+  #leaveIfEmpty() {
+    if (!this.isEmpty) return;
     clearTimeout(this.#renewal);
     this.left();
   }
@@ -80,6 +126,12 @@ export class Watches {
   #unwatch(watch) {
     this.#forget(watch, () => {
       if (this.isOpen) this.ask("unsubscribe_execution", { execution_id: watch.order.executionId }, () => {});
+    });
+  }
+
+  #unwatchEvents(events) {
+    this.#forgetEvents(events, () => {
+      if (this.isOpen) this.ask("unsubscribe_events", {}, () => {});
     });
   }
 }

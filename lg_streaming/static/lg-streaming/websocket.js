@@ -28,6 +28,17 @@ export class WebSocketTransport {
     return wire.watch(order, sink);
   }
 
+  // Subscribes to all executions. A ticket of the page's function is for one execution, so it is not used.
+  openEvents(order, sink) {
+    let wire = [...this.#wires].find((one) => one.events === null && this.#link.ticket === undefined);
+    if (wire === undefined) {
+      wire = new Wire(this.#link, () => this.#wires.delete(wire));
+      this.#wires.add(wire);
+      wire.start(null).catch((error) => wire.lost(asError(error)));
+    }
+    return wire.watchEvents(order, sink);
+  }
+
   // Sends a message over an open connection; returns undefined without one.
   send(type, payload) {
     return [...this.#wires].find((wire) => wire.isOpen)?.send(type, payload);
@@ -59,7 +70,7 @@ class Wire extends Watches {
     this.#executionId = executionId;
     const { WebSocket, openTimeout } = this.link;
     if (WebSocket === undefined) throw noTransport("WebSocket");
-    const own = await this.link.ownTicket(executionId);
+    const own = executionId === null ? undefined : await this.link.ownTicket(executionId);
     if (this.#over) return;
     this.#timer = setTimeout(() => this.lost(blocked("the WebSocket")), openTimeout);
     this.#socket = new WebSocket(this.link.socketAddress(own));
@@ -132,8 +143,10 @@ class Wire extends Watches {
       answer?.(payload);
     } else if (type === "connection_status") this.#greeted(payload);
     else if (type === "server_restart") this.#wait = payload.retry_ms;
-    else if (type === "error" && payload.execution_id === undefined) this.#serverError = new StreamingError(payload);
-    else this.take(type, payload);
+    else if (type === "error" && payload.execution_id === undefined) {
+      this.#serverError = new StreamingError(payload);
+      this.events?.sink.trouble(this.#serverError); // the server has ended the subscription to all, or the connection
+    } else this.take(type, payload);
   }
 
   async #greeted(status) {
@@ -149,7 +162,7 @@ class Wire extends Watches {
     if (this.#over) return;
     this.isOpen = true;
     this.#listen();
-    for (const watch of this.watching.values()) this.subscribe(watch);
+    this.subscribeAll();
   }
 
   async #authenticate() {

@@ -1,5 +1,6 @@
 // Uses the types of updates. It is compiled, and never run; wrong.ts has lines that must not compile.
 import {
+  createClient,
   subscribe,
   type AnyUpdate,
   type CustomUpdate,
@@ -66,3 +67,12 @@ export const gap: ServerMessages["gap"]["reason"] = "evicted";
 export const names: (keyof UpdateData)[] = ["token", "agent:log:warn", "invoice"];
 type NodeId = Extract<Update, { type: "node_start" }>["data"]["node_id"];
 export const node: NodeId = "write";
+
+// Answers of the server.
+export async function totals(): Promise<number> {
+  const client = createClient();
+  const { title, usage, ended_at: end } = await client.execution("exec-1");
+  const { nodes, edges } = await client.graph("exec-1");
+  const inside = nodes.filter(({ kind, parent }) => kind === "node" && parent !== undefined);
+  return (title ?? end ?? "").length + (usage?.total_tokens ?? 0) + inside.length + edges.filter(({ conditional }) => conditional).length;
+}

@@ -1,8 +1,11 @@
 // Which text of a run is its answer.
 //
 // While it runs: the last message of the newest top-level node that writes. Messages that call tools are none, nor what
-// a tool's own agent writes, nor what parallel branches write. At the end the run's
-// result decides: a text, the last of its messages, or the longest text in its state that a node wrote.
+// a tool's own agent writes, nor what parallel branches write. A text far shorter than an earlier one is a remark about
+// it, such as a verdict, and no answer. At the end the run's result decides: a text, the last of its messages, or the
+// texts in its state that nodes wrote, by the same rule.
+
+const REMARK = 0.25; // share of the longest text below which a later one is a remark
 
 // Returns {text, node, part, isFinal}; null without an answer. The node is null if no node streamed the text.
 export function answerOf(run) {
@@ -10,7 +13,7 @@ export function answerOf(run) {
   if (run.state === "complete") {
     const text = textOf(run.result);
     const texts = text === null ? valuesOf(run.result) : [text];
-    const found = longest(written.filter(({ part }) => texts.includes(part.text.trim())));
+    const found = newestOf(written.filter(({ part }) => texts.includes(part.text.trim())));
     if (found !== null) return { ...found, text: found.part.text, isFinal: true };
     if (text !== null) return { text, node: null, part: null, isFinal: true };
   }
@@ -30,15 +33,13 @@ function rootOf(node) {
 }
 
 function newestOf(written) {
+  const enough = REMARK * written.reduce((most, { part }) => Math.max(most, part.text.length), 0);
   let newest = null;
-  for (const one of written) if (newest === null || rootOf(one.node).order >= rootOf(newest.node).order) newest = one;
+  for (const one of written) {
+    if (one.part.text.length < enough) continue;
+    if (newest === null || rootOf(one.node).order >= rootOf(newest.node).order) newest = one;
+  }
   return newest;
-}
-
-function longest(written) {
-  let found = null;
-  for (const one of written) if (found === null || one.part.text.length >= found.part.text.length) found = one;
-  return found;
 }
 
 // The text of a result: itself, or the last message of a model in it.

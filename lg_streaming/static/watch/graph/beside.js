@@ -23,6 +23,9 @@ export function showGraphBeside(host, store) {
     host.append(aside);
     return aside.firstChild.redraw();
   };
+  // It stands below the bar on top.
+  const bar = document.querySelector(".bar");
+  new ResizeObserver(() => aside.style.setProperty("--bar", `${bar.offsetHeight}px`)).observe(bar);
   wide.addEventListener("change", change);
   change();
 }

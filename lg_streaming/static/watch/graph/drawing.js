@@ -8,10 +8,10 @@ const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   idle: "○", running: "▶", complete: "✓", failed: "✕", interrupted: "❚❚", cached: "⟲", cancelled: "⊘", abandoned: "⊘",
 };
-const NODE = { least: 150, most: 260, height: 50, margin: 52 };
+const NODE = { least: 172, most: 260, height: 50, margin: 52 };
 const TERMINAL = { width: 68, height: 30 };
 const TERMINALS = { start: "Start", end: "End" };
-const LABEL = { height: 18, most: 28, count: 34 }; // pixels, characters, pixels
+const LABEL = { height: 18, most: 28, count: 34, font: "500 12px" }; // pixels, characters, pixels
 
 export class Drawing {
   #elements = new Map(); // id of a node -> its parts
@@ -33,7 +33,7 @@ export class Drawing {
   show({ nodes, edges }, { boxes, collapsed, direction }) {
     const focused = document.activeElement?.closest?.(".graph-canvas") === this.element ? document.activeElement.dataset : null;
     this.#measure ??= measurer(this.element);
-    const labelSizeOf = ({ label }) => (label ? { width: this.#measure(short(label), "500 12px") + LABEL.count, height: LABEL.height } : null);
+    const labelSizeOf = ({ label }) => (label ? { width: this.#measure(short(label), LABEL.font) + LABEL.count, height: LABEL.height } : null);
     const placed = layout({ nodes, edges }, { direction, sizeOf: (node) => this.#sizeOf(node), labelSizeOf });
     this.size = { width: placed.width, height: placed.height };
     this.svg.setAttribute("width", placed.width);
@@ -79,7 +79,12 @@ export class Drawing {
     if (!parts) return;
     const state = count === 0 ? "idle" : isActive ? "active" : "taken";
     if (parts.group.dataset.state !== state) parts.group.dataset.state = state;
-    setText(parts.text, [label ? short(label) : "", count > 1 ? `×${count}` : ""].filter(Boolean).join(" "));
+    const text = [label ? short(label) : "", count > 1 ? `×${count}` : ""].filter(Boolean).join(" ");
+    if (parts.text.textContent === text) return;
+    parts.text.textContent = text;
+    const width = label ? this.#measure(text, LABEL.font) + 8 : 0; // a count alone stands beside the line
+    parts.ground.setAttribute("width", width);
+    parts.ground.setAttribute("x", parts.x - width / 2);
   }
 
   #sizeOf({ kind, name }) {
@@ -97,10 +102,11 @@ export class Drawing {
     const arrow = svg("path", { class: "graph-arrow", d: "M 0 0 l -8 -4.5 v 9 z", transform: `translate(${x2} ${y2}) rotate(${angle})` });
     const [dx, dy] = label ? [0, 4] : isRight ? [0, -6] : [14, 4]; // a count stands beside the line
     const text = svg("text", { x: at.x + dx, y: at.y + dy, "text-anchor": "middle" });
-    group.append(line, arrow, text);
+    const ground = svg("rect", { x: at.x, y: at.y - LABEL.height / 2, width: 0, height: LABEL.height, rx: 4 });
+    group.append(line, arrow, ground, text);
     if (label) group.append(Object.assign(svg("title", {}), { textContent: label }));
     this.svg.append(group);
-    this.#links.set(key, { group, text });
+    this.#links.set(key, { group, text, ground, x: at.x });
   }
 
   #drawNode(node, rect, canExpand, isCollapsed) {

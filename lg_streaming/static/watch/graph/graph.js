@@ -139,7 +139,7 @@ export class GraphPanel extends Panel {
     this.#table.draw(this.#graph, spans, now);
     if (this.#sheet.id !== null) this.#sheet.draw(conditionOf(spans.byPath.get(this.#sheet.id)), spans.byPath.get(this.#sheet.id), now);
     const newest = spans.nodes.at(-1);
-    if (spans.root.endedAt !== null || newest === this.#followed) return;
+    if (spans.root.state === "complete" || newest === this.#followed) return;
     this.#followed = newest;
     if (newest) this.#zoom.follow(this.#shownElement(newest.path));
   }

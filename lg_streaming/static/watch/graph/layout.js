@@ -115,8 +115,8 @@ function placeAcross(ranks) {
   for (const row of ranks) settle(row, ({ up, down }) => [...up, ...down]);
   const items = ranks.flat();
   const first = items.reduce((least, { at, room }) => Math.min(least, at - room / 2), Infinity);
-  for (const item of items) item.at = Math.round(item.at - first);
-  return items.reduce((most, { at, room }) => Math.max(most, at + room / 2), 0) + 1;
+  for (const item of items) item.at = Math.ceil(item.at - first);
+  return Math.ceil(items.reduce((most, { at, room }) => Math.max(most, at + room / 2), 0));
 }
 
 // Moves the items of a rank as near to their neighbours as the gaps allow: isotonic regression by pooling adjacent

@@ -52,7 +52,7 @@ export class RunGraph {
   }
 
   #begin(span) {
-    this.#addPath(span.path);
+    this.#addNames(span.names);
     const level = this.#levelOf(span);
     level.step = Math.max(level.step, span.step);
     this.#follow(span.path, level, span.step);
@@ -101,9 +101,9 @@ export class RunGraph {
     if (level.owner.state === "complete" && this.nodes.has(end)) this.#follow(end, level, level.step + 1);
   }
 
-  #addPath(path) {
+  #addNames(names) {
     let parent = null;
-    for (const name of path.split("/")) {
+    for (const name of names) {
       const id = join(parent, name);
       if (!this.nodes.has(id)) this.#addNode(parent, name, "node", true);
       parent = id;

@@ -164,7 +164,8 @@ export class NodeCard {
     const { state, startedAt, duration, willRetry } = this.#node;
     const took = state === "running" ? (now - startedAt) / 1000 : duration;
     const text = state === "failed" && willRetry ? "failed, tries again" : state;
-    setText(this.state, state === "cached" ? "cached" : `${text} · ${seconds(Math.max(0, took))}`);
+    const isTimeless = state === "cached" || state === "interrupted"; // a wait for a person is no work
+    setText(this.state, isTimeless ? (state === "cached" ? "cached" : "waits for an answer") : `${text} · ${seconds(Math.max(0, took))}`);
   }
 
   #drawProgress(now) {

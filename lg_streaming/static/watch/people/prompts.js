@@ -39,7 +39,8 @@ export class PromptCard {
     this.outcome.dir = "auto";
     this.error = make("p", "error");
     this.error.setAttribute("role", "alert");
-    const head = make("p", "eyebrow", prompt.node ? `${prompt.node} asks` : "The run asks");
+    const head = make("p", "eyebrow");
+    head.append(make("bdi", "", prompt.node ?? "The run"), " asks");
     this.element.append(head, this.text, value, this.form, this.hint, this.error, this.outcome);
     this.#fail(prompt.error);
   }
@@ -120,9 +121,10 @@ export class PromptCard {
   async #send(answer) {
     this.#isMine = true;
     this.#fail("");
-    this.#enable(false);
     try {
-      await this.#respond(this.#prompt.id, answer());
+      const value = answer(); // of fields that are still enabled: only those are checked
+      this.#enable(false);
+      await this.#respond(this.#prompt.id, value);
     } catch (error) {
       this.#isMine = false;
       this.#isForbidden = error.code === FORBIDDEN;

@@ -1,6 +1,6 @@
 // Header of a run's page: question, state, figures, progress, open questions, and what a caller may do with the run.
 
-import { gist, money, seconds, setText, showText } from "../dom.js";
+import { gist, money, seconds, setParts, setText, showText } from "../dom.js";
 import { failureElement } from "../nodes/failure.js";
 import { copyText } from "../text/copy.js";
 import { Run } from "./run.js";
@@ -103,7 +103,7 @@ export class RunHeader {
       this.#facts?.owner ? `by ${this.#facts.owner}` : null,
       usage.modelText || null,
     ];
-    showText(this.#parts.facts, facts.filter(Boolean).join(" · "));
+    setParts(this.#parts.facts, facts.filter(Boolean));
   }
 
   #drawConnection() {
@@ -157,7 +157,7 @@ export class RunHeader {
     if (links.length === open.length && links.every((link, index) => link.prompt === open[index])) return;
     questions.replaceChildren(...open.map((prompt) => {
       const link = this.#document.createElement("a");
-      link.textContent = `Waits for you: ${gist(prompt.text)}`;
+      link.append(this.#caller.may("control") ? "Waits for you: " : "Waits for an answer: ", make("bdi", "", gist(prompt.text)));
       link.href = `#prompt-${prompt.number}`;
       return Object.assign(link, { prompt });
     }));

@@ -102,9 +102,10 @@ export function addTool(type, data, metadata, node, at) {
   if (type === "tool_start") Object.assign(part, { state: "running", startedAt: at, question: null });
   else if (type in TOOL_STATES) {
     const questions = questionsOf(data);
+    const state = isCancel(data) ? "cancelled" : TOOL_STATES[type];
     Object.assign(part, {
-      state: TOOL_STATES[type], question: questions.length > 1 ? questions : (questions[0] ?? null),
-      duration: data.duration_s ?? (at - part.startedAt) / 1000, error: type === "tool_error" ? messageOf(data) : null,
+      state, question: questions.length > 1 ? questions : (questions[0] ?? null),
+      duration: data.duration_s ?? (at - part.startedAt) / 1000, error: state === "failed" ? messageOf(data) : null,
     });
   }
   return part;
@@ -142,6 +143,11 @@ export function messageOf(data) {
 }
 
 // The error of an update: {message, type?, code?, causes?, errors?, stack?}.
+// Returns whether a node or a tool was stopped by a cancel of its run.
+export function isCancel(data) {
+  return data?.error?.code === "cancelled" && data.error.type === undefined;
+}
+
 export function failureOf(data) {
   const error = data?.error;
   return error !== null && typeof error === "object" ? { ...error, message: messageOf(data) } : { message: messageOf(data) };

@@ -1,7 +1,7 @@
 // State of a run, folded from the updates of its execution into nodes.
 // No DOM. The same updates always give the same state.
 
-import { addNote, addText, addTool, announcedIn, beginAgain, blank, end, failureOf, giveUp, messageOf, takeBack } from "./parts.js";
+import { addNote, addText, addTool, announcedIn, beginAgain, blank, end, failureOf, giveUp, isCancel, messageOf, takeBack } from "./parts.js";
 import { isBelow, keyOf, messageIdOf, pathOf } from "./places.js";
 import { promptFrom, promptsOf } from "./questions.js";
 
@@ -309,7 +309,7 @@ export class Run {
     if (type === "token" || type === "thinking" || type === "message") return this.#token(type, data, metadata, node, at);
     if (type in NODE_STATES) {
       const failure = type === "node_error" ? failureOf(data) : null;
-      this.#end(node, failure?.code === "cancelled" ? "cancelled" : NODE_STATES[type], at, data?.duration_s);
+      this.#end(node, isCancel(data) ? "cancelled" : NODE_STATES[type], at, data?.duration_s);
       node.failure = node.state === "cancelled" ? null : failure;
       node.error = node.failure === null ? null : messageOf(data);
       node.willRetry = data?.will_retry === true;

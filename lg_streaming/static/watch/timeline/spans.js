@@ -37,6 +37,7 @@ export class Spans {
     this.#calls = new Map();
     this.#waits = new Map();
     this.#levels = new Map();
+    this.#open = new Set();
   }
 
   #spent; // milliseconds of each kind
@@ -45,6 +46,8 @@ export class Spans {
   #calls; // "node key, id of the message or tool call" -> the newest span
   #waits; // id of a prompt, or the kind of a wait -> the open span
   #levels; // key of the enclosing node -> {step, open}: LangGraph's step there, and its spans
+
+  #open; // all open spans
 
   // Number of steps of the graph itself.
   get steps() {
@@ -74,12 +77,18 @@ export class Spans {
     if (isOver) this.#reset();
     this.#advance(Math.max(at, this.newestAt ?? at));
     this.root ??= this.#begin({ kind: "run", name: "Run", parent: null });
-    if (type in FINAL_STATES) this.#end(this.root, FINAL_STATES[type]);
+    if (type in FINAL_STATES) this.#finishRun(FINAL_STATES[type]);
     else if (type === "workflow_interrupted") this.#interrupt(data ?? {});
     else if (type === "human_prompt") this.#ask(data ?? {}, update.metadata);
     else if (type === "human_response") this.#endWait(data?.prompt_id, "answered", data?.responded_by);
     else if (update.metadata.node_id !== undefined || update.metadata.namespace !== undefined) this.#inNode(update);
     else if (type === "status") this.#status(data?.status);
+  }
+
+  // Ends what is open, also what runs detached.
+  #finishRun(state) {
+    this.#end(this.root, state);
+    for (const span of this.#open) this.#end(span, restOf(span, state));
   }
 
   #advance(at) {
@@ -116,6 +125,7 @@ export class Spans {
   #enter(span) {
     span.state = "running";
     span.endedAt = null;
+    this.#open.add(span);
     span.segments.push({ startedAt: this.newestAt, endedAt: null, state: "running" });
     if (span.kind in this.#active) this.#active[span.kind] += 1;
     if (span.parent && span.parent.endedAt !== null) span.isDetached = true;
@@ -132,10 +142,11 @@ export class Spans {
   }
 
   #end(span, state) {
-    for (const child of span.children) if (child.endedAt === null) this.#end(child, state === "complete" ? child.restState ?? "complete" : state);
+    for (const child of span.children) if (child.endedAt === null) this.#end(child, restOf(child, state));
     if (span.endedAt !== null) return;
     this.#leave(span, state);
     span.endedAt = this.newestAt;
+    this.#open.delete(span);
     if (span.kind === "wait") this.#waits.delete(span.waitId);
   }
 
@@ -164,7 +175,7 @@ export class Spans {
   #wait(id, fields) {
     const known = this.#waits.get(id);
     if (known) return known;
-    const span = this.#begin({ kind: "wait", parent: this.root, pauses: true, waitId: id, restState: "closed", ...fields });
+    const span = this.#begin({ kind: "wait", parent: this.root, pauses: true, waitId: id, ...fields });
     this.#waits.set(id, span);
     return span;
   }
@@ -224,11 +235,12 @@ export class Spans {
     const { node_id: id = "", attempt = 1, agent_type: agent, tool_call_id: call } = metadata;
     const outer = enclosing(key).map((one) => this.#current.get(one)).find(Boolean) ?? null;
     const parent = (outer && call && this.#calls.get(`${outer.key}\n${call}`)) || outer || this.root;
-    const path = metadata.namespace ? nodePath(metadata.namespace) : id;
+    const names = metadata.namespace ? nodePath(metadata.namespace).split("/") : [id];
+    const path = names.join("/");
     if (!this.byPath.has(path)) this.byPath.set(path, []);
     const same = this.byPath.get(path);
     const node = this.#begin({
-      kind: "node", name: data.node_name ?? (id || "run"), nodeId: id, key, path, agent, attempt, parent, number: same.length + 1,
+      kind: "node", name: data.node_name ?? (id || "run"), nodeId: id, key, names, path, agent, attempt, parent, number: same.length + 1,
     });
     node.level = outer?.key ?? "";
     node.step = this.#stepOf(node);
@@ -311,6 +323,11 @@ export class Spans {
 // Returns the milliseconds that a span was at work.
 export function workOf(span, now) {
   return span.segments.reduce((sum, { startedAt, endedAt }) => sum + Math.max(0, (endedAt ?? now) - startedAt), 0);
+}
+
+// The state of a span that ends because the one around it does.
+function restOf({ kind }, state) {
+  return kind === "wait" ? "closed" : state;
 }
 
 function keyOf(metadata) {

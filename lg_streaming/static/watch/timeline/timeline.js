@@ -269,7 +269,9 @@ export class TimelinePanel extends Panel {
     if (top < scrollTop) this.#grid.scrollTop = top;
     else if (top + ROW > scrollTop + clientHeight - head) this.#grid.scrollTop = top + ROW - clientHeight + head;
     this.#drawRows();
-    this.#rows.rowOf(span)?.focus({ preventScroll: true });
+    const row = this.#rows.rowOf(span);
+    row.focus({ preventScroll: true });
+    row.scrollIntoView({ block: "nearest" });
   }
 
   #onWheel(event) {
