@@ -25,6 +25,7 @@ LOWEST := .venv-lowest
 LOWEST_TESTS := tests/capture tests/gateway tests/vocabulary tests/hub tests/log tests/platforms
 DEV := $(VENV)/.installed-dev
 NODE := $(JS)/node_modules/.installed
+PACKAGE := packages/js/node_modules/.installed
 # The clients of other systems that tests drive: one folder for each protocol.
 CLIENTS := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/wires/*/js/package.json))
 
@@ -75,7 +76,7 @@ bench: $(DEV) $(NODE) ## measure, one line of JSON each (ARGS="name" picks one)
 
 # With ARGS only some checks run: the page keeps its tables.
 wires: tools $(DEV) $(NODE) $(CLIENTS) ## every version of the other systems' clients: writes docs/guide/front-ends/tested-clients.md
-	$(PYTHON) -m pytest -q -m "wires or tested" -o faulthandler_timeout=1200 tests/wires --tested-clients=$(if $(ARGS),- $(ARGS),$(TESTED) -n 2 --dist loadfile)
+	$(PYTHON) -m pytest -q -m "wires or tested" -o faulthandler_timeout=1200 tests/wires tests/npm --tested-clients=$(if $(ARGS),- $(ARGS),$(TESTED) -n 2 --dist loadfile)
 
 path: $(DEV) ## list the functions on a token's way, from the model's callback to the server's socket
 	@$(PYTHON) -m tests.bench.path
@@ -95,15 +96,16 @@ js: $(NODE) $(CLIENTS) ## the JavaScript packages that tests drive
 tools: ## the programs that tests need: redis-server, postgres, chromium, node, npm, curl, nginx, haproxy
 	@tools/system-packages redis-server postgres chromium node npm curl nginx haproxy
 
-dist: $(DEV) ## the wheel and the source archive in dist/
+dist: $(DEV) $(PACKAGE) ## the wheel, the source archive and the npm package in dist/
 	$(PYTHON) -m build --outdir dist
+	cd packages/js && npm pack --pack-destination ../../dist
 
 clean: ## remove what was built, and caches
-	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache test-results
+	rm -rf build dist site packages/js/dist packages/js/LICENSE .pytest_cache .ruff_cache .hypothesis .import_linter_cache test-results
 	find . -path ./$(VENV) -prune -o -path ./$(LOWEST) -prune -o -path '*/node_modules' -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 distclean: clean ## and the virtual environment and the JavaScript packages
-	rm -rf $(VENV) $(LOWEST) .venv-langgraph-dev $(JS)/node_modules tests/wires/*/js/node_modules tests/wires/pages/build
+	rm -rf $(VENV) $(LOWEST) .venv-langgraph-dev $(JS)/node_modules packages/js/node_modules tests/wires/*/js/node_modules tests/wires/pages/build
 
 $(RUN): pyproject.toml tools/virtual-environment
 	@tools/virtual-environment $(VENV) --editable '.[demo]'

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-__all__ = ["LineFormatter", "OneLineFilter", "escape_controls", "escape_line", "guard_loggers"]
+__all__ = ["LineFormatter", "OneLineFilter", "escape_controls", "escape_json", "escape_line", "guard_loggers"]
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -26,6 +26,7 @@ _CONTROLS: Final = (
     r"\ud800-\udfff"  # lone surrogates, which cannot be written to a terminal
 )
 _HIDDEN: Final = re.compile(f"[{_CONTROLS}]")
+_BEYOND_ASCII: Final = re.compile(r"[^\x20-\x7e]")
 _HIDDEN_OR_BREAK: Final = re.compile(f"[\t\n{_CONTROLS}]")
 
 
@@ -44,6 +45,23 @@ def escape_controls(text: str) -> str:
 def escape_line(text: str) -> str:
     r"""Return ``text`` as `escape_controls` does, and also write ``\t`` and ``\n`` for tabs and line breaks."""
     return _HIDDEN_OR_BREAK.sub(_escape, text)
+
+
+def escape_json(text: str, *, encoding: str = "utf-8") -> str:
+    r"""Return JSON with every control code as an escape of JSON, such as ``\u009b``. The values stay the same.
+
+    Args:
+        text: The JSON, on one line.
+        encoding: Encoding of the output; characters that it lacks are escaped too.
+    """
+    if encoding.lower().replace("-", "") not in {"utf8", "utf16", "utf32"}:
+        return _BEYOND_ASCII.sub(_escape_in_json, text)
+    return _HIDDEN.sub(_escape_in_json, text)
+
+
+def _escape_in_json(found: re.Match[str]) -> str:
+    units = found.group().encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -25,8 +26,10 @@ from lg_streaming.errors import GraphCancelledError, StreamingConfigError
 from lg_streaming.eventloop import running_task
 from lg_streaming.events import check_execution_id, parse_priority, run_metadata
 from lg_streaming.gateway import Gateway, InitialData
+from lg_streaming.gateway.auth.principal import Grant, Principal
 from lg_streaming.hub import StreamHub
 from lg_streaming.hub.open_options import owner_text
+from lg_streaming.notebook import RunDisplay
 from lg_streaming.publisher import RunOutcome, new_id, publishers
 from lg_streaming.runs import GraphRegistry, GraphRunner, RemoteRunner
 from lg_streaming.settings import StreamingSettings, settings_from
@@ -269,6 +272,17 @@ class StreamingModule:
         app.router.lifespan_context = _with_lifespan(app.router.lifespan_context, self.hub, gateway)
         self._gateway = gateway
 
+    def show(self, execution_id: str) -> RunDisplay:
+        """Return the picture of an execution's last run for a notebook.
+
+        As the last expression of a cell it shows the run as it is now; ``await streaming.show("exec-1")`` shows it live
+        until it ends. Outside of a notebook both are text.
+
+        Raises:
+            BadRequestError: If the id cannot name an execution.
+        """
+        return RunDisplay(self.hub, check_execution_id(execution_id))
+
     def _start_sweeping(self) -> None:
         self._sweeping = asyncio.create_task(self._sweep(), name="lg-streaming sweep")
         self.runs.recovery.start()
@@ -301,6 +315,31 @@ class StreamingModule:
         if self._gateway is None:
             raise StreamingConfigError("there is nothing to revoke: install the module in an app first")
         self._gateway.policy.revoke(jti=jti, subject=owner_text(subject), expires_at=expires_at)
+
+    async def link(self, execution_id: str, *, expires_in: float = 3600.0, subject: Owner | None = None) -> str:
+        """Return a read-only credential for one execution, which many readers may use until its end.
+
+        A client sends the link where it sends a token. The watch page takes it in its address:
+        ``/watch/exec-1#link=…``.
+
+        Args:
+            execution_id: The execution. It may start later.
+            expires_in: Seconds until the link's end; at most ``auth.max_link_age``.
+            subject: The account whose right to read the link has; the execution's owner when not given. A link to an
+                execution without an owner has a right of its own. ``revoke(subject=…)`` voids the links of a subject.
+
+        Raises:
+            StreamingConfigError: If the module is not installed in an app.
+            ForbiddenError: If authentication is off, or there are no links.
+            BadRequestError: If the id cannot name an execution, or the time is too long.
+            LogUnavailableError: If the log cannot be reached.
+        """
+        check_execution_id(execution_id)
+        state = await self.hub.describe(execution_id)
+        holder = owner_text(subject) or (state.owner if state is not None else None)
+        grants = (Grant(actions=frozenset({"read"}), executions=(execution_id,)),) if holder is None else ()
+        principal = Principal(subject=holder, grants=grants, claims={"iat": time.time()})
+        return (await self.gateway.policy.issue_link(principal, execution_id, expires_in=expires_in)).text
 
     async def _sweep(self) -> None:
         while True:

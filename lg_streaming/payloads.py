@@ -1,7 +1,6 @@
 """Shapes of the ``data`` of the canonical update types, for the OpenAPI document.
 
-Published data is not checked against them. The data of other types is any JSON value. The data of `source_documents`,
-`used_tools` and `artifacts` is a list.
+Published data is not checked against them. The data of other types is any JSON value.
 """
 
 from __future__ import annotations
@@ -10,7 +9,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from lg_streaming.types import GapReason
 
 __all__ = ["PAYLOADS"]
 
@@ -74,6 +75,16 @@ class MessageData(Payload):
     content: Any
     created_at: str | None = None
     item: Any = None
+
+
+class MessagesData(Payload):
+    """Data of ``messages``: the messages that a node returned."""
+
+    messages: list[Any]
+
+
+class ListData(RootModel[list[Any]]):
+    """Data of ``source_documents``, ``used_tools`` and ``artifacts``: a list."""
 
 
 class LogData(Payload):
@@ -157,6 +168,13 @@ class Parent(Payload):
     tool_call_id: str | None = None
 
 
+class ForkedFrom(Payload):
+    """Execution and checkpoint from which a run goes on in a new execution."""
+
+    execution_id: str
+    checkpoint_id: str
+
+
 class WorkflowData(Payload):
     """Data of ``workflow_start`` and of the types that end or interrupt a run."""
 
@@ -181,6 +199,10 @@ class WorkflowData(Payload):
     """Open prompts, in ``workflow_interrupted``."""
     parent: Parent | None = None
     """Place of the start, if it is inside another execution."""
+    thread_id: str | None = None
+    """LangGraph's thread, at the start, where it is not the execution's id."""
+    forked_from: ForkedFrom | None = None
+    """Origin of a run that goes on from a checkpoint of another execution, at its start."""
 
 
 class NodeData(Payload):
@@ -195,6 +217,8 @@ class NodeData(Payload):
     """Number of the try, from 1, in ``node_start`` and ``node_error``."""
     will_retry: bool | None = None
     """True if LangGraph's retry policy of the node makes another try, in ``node_error``."""
+    input: Any = None
+    """Input of the node, in ``node_error`` and with the setting ``debug``; up to 16 KiB of it."""
 
 
 class ToolData(Payload):
@@ -275,6 +299,21 @@ class StateData(Payload):
     """Origin of the checkpoint: ``input`` (the input waits to be applied), ``loop``, ``update`` or ``fork``."""
     step: int | None = None
     """Number of the step; -1 for the input."""
+
+
+class UpdatesLostData(Payload):
+    """Data of ``updates_lost``: updates that a producer dropped before they reached the log."""
+
+    count: int
+    reason: str
+
+
+class GapData(Payload):
+    """Data of ``gap``: updates that the log no longer keeps."""
+
+    from_: int | None = Field(default=None, alias="from")
+    to: int | None = None
+    reason: GapReason
 
 
 class TaskData(Payload):
@@ -360,7 +399,7 @@ _AGENT_STEPS: Final = (
     "health",
 )
 
-PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
+PAYLOADS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
     {
         **dict.fromkeys(("token", "thinking"), TokenData),
         "progress": ProgressData,
@@ -381,6 +420,8 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
             WorkflowData,
         ),
         "message": MessageData,
+        "messages": MessagesData,
+        **dict.fromkeys(("source_documents", "used_tools", "artifacts"), ListData),
         "log": LogData,
         "status": StatusData,
         "custom": CustomData,
@@ -390,6 +431,8 @@ PAYLOADS: Final[Mapping[str, type[Payload]]] = MappingProxyType(
         "human_response": HumanResponseData,
         "input_injected": InputInjectedData,
         "state": StateData,
+        "updates_lost": UpdatesLostData,
+        "gap": GapData,
         **{f"task:{step}": TaskData for step in _TASK_STEPS},
         **{f"agent:{step}": AgentData for step in _AGENT_STEPS},
     }

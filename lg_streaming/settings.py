@@ -95,7 +95,9 @@ class AuthSettings(_Section):
     """Cookie that may carry the token; ``None``: cookies are ignored."""
     headers: tuple[HeaderName, ...] = ("x-api-key",)
     """Request headers that may carry the token if ``Authorization`` does not, with or without ``Bearer`` before it.
-    A value that has not the form of a JWT is ignored here, and ``authenticate`` may read it. Empty: none."""
+    A value that has not the form of a JWT or a link is ignored here, and ``authenticate`` may read it. Empty: none."""
+    max_link_age: Annotated[float | None, option(seconds(zero="makes none", none="for no limit"))] = 604_800.0
+    """Most seconds that a read-only link to one execution lasts. 0: there are no links."""
 
     @field_validator("headers")
     @classmethod
@@ -217,6 +219,9 @@ class GatewaySettings(_Section):
     """Seconds that a peer may take to answer a ping before it counts as dead."""
     ui: bool = False
     """Serve the watch page: ``/watch/`` lists executions, ``/watch/{execution_id}`` shows one."""
+    login_url: Annotated[str, Field(pattern=r"^(/([!-.0-\[\]-~][!-~]*)?|https?://[!-~]+)$")] | None = None
+    """Address of the application's own login, to which the watch page links. ``{next}`` in it becomes the path of the
+    page, percent-encoded."""
     metrics: bool | None = None
     """Serve ``GET /metrics``. ``None``: if the extra ``metrics`` is installed."""
     compression: CompressionSettings = CompressionSettings()
@@ -563,6 +568,10 @@ def _check_log_url(url: str) -> LogUrl:
     return LogUrl(url)
 
 
+_CLIENT_TOKEN: Final = "TOKEN"
+"""Variable ``LG_STREAMING_TOKEN``: the token of the command line's clients, and no setting."""
+
+
 class StreamingSettings(BaseSettings):
     """Settings of a module, a hub and a gateway. Unknown names are refused, so that no misspelt one goes unnoticed."""
 
@@ -610,7 +619,7 @@ class StreamingSettings(BaseSettings):
         prefix = cls.model_config.get("env_prefix", "")
         for name in os.environ:
             before, _, rest = name.upper().partition(prefix)
-            if not before and rest.partition("__")[0].lower() not in cls.model_fields:
+            if not before and rest != _CLIENT_TOKEN and rest.partition("__")[0].lower() not in cls.model_fields:
                 raise ValueError(f"the environment variable {name} is none of the settings: correct or unset it")
         return values
 

@@ -1,8 +1,8 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "react";
 import type { FormEvent, ReactNode } from "react";
 import type { Branch } from "lg-streaming";
-import { useStreaming } from "./useStreaming.js";
-import type { NodeView, Prompt, RunStatus, Streaming } from "./useStreaming.js";
+import { useStreaming } from "lg-streaming/react";
+import type { NodeView, Prompt, RunStatus, Streaming } from "lg-streaming/react";
 
 const STATUS: Record<RunStatus, string> = {
   unknown: "waiting",

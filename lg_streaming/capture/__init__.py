@@ -8,7 +8,8 @@
 - `node_result`: messages and text in a node's result; `outcome`: the meaning of an error that ends it.
 - `yields`: items that a generator node yields; `tool_call`: one call of a tool.
 - `model_call`: one call of a model; `message_parts`: the content of its messages and chunks.
-- `graph_call`: one call of a graph, and its run; `graph`: the trackers that find such calls.
+- `graph_call`: one call of a graph, and its run; `graph`: the trackers that find such calls; `called_graphs`: the
+  graphs that were called, by execution.
 - `run_registry`: LangChain's runs, each a `run`; `place`: the node or call that each belongs to.
 - `run_follower`, `callbacks`: callback handlers for runs, tools and models.
 - `canceller`, `cancel_gate`, `cancelled`, `thread_work`: cancels of graph calls and blocks.
@@ -17,9 +18,16 @@
 
 from langchain_core.runnables import RunnableConfig
 
+from lg_streaming.capture.called_graphs import CALLED_GRAPHS
 from lg_streaming.capture.cancel_gate import install_gate
 from lg_streaming.capture.canceller import BlockCanceller
-from lg_streaming.capture.decorated_graph import decorate_graph, get_graph_plan, has_decorated_nodes, is_graph
+from lg_streaming.capture.decorated_graph import (
+    decorate_graph,
+    get_graph_plan,
+    has_decorated_nodes,
+    is_graph,
+    shows_nodes,
+)
 from lg_streaming.capture.graph import configured_execution_id, current_call, graph_config, options_in
 from lg_streaming.capture.graph_call import CallOptions
 from lg_streaming.capture.held_functions import get_held_function, replace_held_function
@@ -34,6 +42,7 @@ from lg_streaming.capture.run_registry import running_node
 from lg_streaming.capture.wrap import StreamedRunnable, unwrap_node, wrap_node
 
 __all__ = [
+    "CALLED_GRAPHS",
     "BlockCanceller",
     "CallOptions",
     "Ending",
@@ -57,6 +66,7 @@ __all__ = [
     "options_in",
     "replace_held_function",
     "running_node",
+    "shows_nodes",
     "surrounding_namespace",
     "unwrap_node",
     "wrap_node",

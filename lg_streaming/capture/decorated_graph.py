@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lg_streaming.capture.run import Run
 
-__all__ = ["decorate_graph", "get_graph_plan", "get_node_options", "has_decorated_nodes", "is_graph"]
+__all__ = ["decorate_graph", "get_graph_plan", "get_node_options", "has_decorated_nodes", "is_graph", "shows_nodes"]
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -80,6 +80,12 @@ def has_decorated_nodes(graph: object) -> bool:
     if get_graph_plan(graph) is not None:
         return True
     return any(get_node_options(node.bound) is not None for node in cast("AnyGraph", graph).nodes.values())
+
+
+def shows_nodes(graph: object) -> bool:
+    """Return whether readers may see nodes of a graph: its decorators select some, or it has no decorators."""
+    plan = get_graph_plan(graph)
+    return plan is None or any(each.nodes is None or each.nodes for each in plan.selections)
 
 
 def _get_follower(graph: object) -> GraphFollower | None:

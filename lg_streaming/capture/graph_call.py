@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lg_streaming.capture.called_graphs import CALLED_GRAPHS, CalledGraph
 from lg_streaming.capture.outcome import classify_ending, describe_failure
 from lg_streaming.context import ExecutionContext
 from lg_streaming.errors import StreamingError
@@ -17,6 +19,8 @@ from lg_streaming.titles import title_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
+
+    from langgraph.pregel import Pregel
 
     from lg_streaming.capture.node_observer import NodeObserver
     from lg_streaming.capture.plan import GraphPlan
@@ -126,6 +130,7 @@ class GraphCall:
         self._started = time.perf_counter()
         self._lock = threading.Lock()  # parallel sync nodes enter on several threads
         self._context: ExecutionContext | None = None
+        self._graph: CalledGraph | None = None
         self._was_asked = self._begun = False
         self.canceller: CallCanceller | None = None
         """Canceller of the call, from its start on."""
@@ -189,9 +194,26 @@ class GraphCall:
                 )
                 self._inputs = None
                 joined = self._context = ExecutionContext(self._publisher, execution_id, run_id)
-        if joined is not None and self.canceller is not None:
-            self.canceller.join(joined)
+        if joined is not None:
+            self._joined(joined)
         return self._context
+
+    def _joined(self, context: ExecutionContext) -> None:
+        if self._graph is not None:
+            CALLED_GRAPHS.note(context, self._graph)
+        if self.canceller is not None:
+            self.canceller.join(context)
+
+    @property
+    def has_graph(self) -> bool:
+        """True if its graph is known."""
+        return self._graph is not None
+
+    def note_graph(self, graph: Pregel[Any, Any, Any, Any], thread_id: object) -> None:
+        """Record the graph that is called, and its thread, for readers of the execution."""
+        self._graph = CalledGraph(weakref.ref(graph), None if thread_id is None else str(thread_id))
+        if self._context is not None:
+            CALLED_GRAPHS.note(self._context, self._graph)
 
     @property
     def _default_execution_id(self) -> str:
@@ -202,8 +224,7 @@ class GraphCall:
         if run_id is not None:
             self._was_asked = True
             self._context = ExecutionContext(publisher, execution_id, run_id)
-            if self.canceller is not None:
-                self.canceller.join(self._context)
+            self._joined(self._context)
 
     # --- its outcome -----------------------------------------------------------------------------------------
 

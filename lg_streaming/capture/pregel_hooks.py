@@ -18,6 +18,7 @@ from langgraph.pregel import _loop, _retry
 from langgraph.runtime import Runtime
 
 from lg_streaming.capture.callbacks import TAP
+from lg_streaming.capture.called_graphs import calling_graph
 from lg_streaming.capture.decorated_graph import get_node_options
 from lg_streaming.capture.graph import ListeningTracker, configured_execution_id
 from lg_streaming.capture.node import agent_name
@@ -81,6 +82,16 @@ def _note_execution(loop: Any) -> None:
     run = _run_of(loop)
     if run is not None and run.call is not None and run.call.configured_execution is None:
         run.call.configured_execution = configured_execution_id(loop.config)
+
+
+def _note_graph(loop: Any) -> None:
+    """Record which graph is called: readers of the execution may ask for its nodes and its states."""
+    run = _run_of(loop)
+    if run is None or run.call is None or run.call.has_graph:
+        return
+    graph = calling_graph()
+    if graph is not None:
+        run.call.note_graph(graph, loop.config["configurable"].get("thread_id"))
 
 
 def _note_decorated_nodes(loop: Any) -> None:
@@ -171,6 +182,7 @@ def _after_init(original: Any) -> Any:
         original(self, *args, **kwargs)
         _note_execution(self)
         _start_graph(self)
+        _note_graph(self)
         _note_decorated_nodes(self)
         _replace_finished_trackers(self)
         _wrap_stream_writer(self)

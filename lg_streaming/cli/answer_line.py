@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from lg_streaming.cli.prompt_view import AnswerError
 from lg_streaming.errors import StreamingError
+from lg_streaming.folding.prompt_view import AnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from lg_streaming.cli.prompt_view import PromptView
-    from lg_streaming.cli.run_view import RunView
+    from lg_streaming.folding.prompt_view import PromptView
+    from lg_streaming.folding.run_view import RunView
 
 __all__ = ["AnswerLine"]
 

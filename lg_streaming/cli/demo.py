@@ -19,11 +19,9 @@ from fastapi import FastAPI
 from rich.console import Console
 
 from lg_streaming import StreamingModule
-from lg_streaming.cli import formatting
 from lg_streaming.cli.answer_line import AnswerLine
 from lg_streaming.cli.keyboard import has_keyboard, read_keys
 from lg_streaming.cli.render import Renderer, make_renderer
-from lg_streaming.cli.run_view import RunView
 from lg_streaming.cli.signals import signal_handlers
 from lg_streaming.client import ClientSubscription, SocketIOClient
 from lg_streaming.demo.graph import build_graph
@@ -33,6 +31,8 @@ from lg_streaming.demo.server import run_server
 from lg_streaming.demo.tools import demo_tools
 from lg_streaming.errors import RunCancelledError, StreamingError
 from lg_streaming.escaping import escape_controls
+from lg_streaming.folding import formatting
+from lg_streaming.folding.run_view import RunView
 from lg_streaming.serving.listener import AddressInUseError
 from lg_streaming.settings import AuthSettings, RunSettings, StreamingSettings
 

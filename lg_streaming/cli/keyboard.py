@@ -6,11 +6,12 @@ import asyncio
 import codecs
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Generator
 from typing import Final
 
-__all__ = ["has_keyboard", "read_keys"]
+__all__ = ["has_keyboard", "read_keys", "read_line"]
 
 _MOST_BYTES: Final = 1024
 
@@ -52,3 +53,18 @@ def read_keys(on_keys: Callable[[str], object]) -> Generator[None]:
         loop.remove_reader(descriptor)
         with contextlib.suppress(termios.error):
             termios.tcsetattr(descriptor, termios.TCSADRAIN, settings)
+
+
+def read_line(question: str) -> str | None:
+    """Print a question, and return the line that follows on the standard input; None at its end.
+
+    Blocks the event loop, and Ctrl-C raises KeyboardInterrupt at once: asyncio would wait for the end of the line.
+    Needs the main thread.
+    """
+    print(question, end="", flush=True)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        line = sys.stdin.readline()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    return line.strip() if line else None

@@ -11,7 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lg_streaming.cli import options
+from lg_streaming.cli import client_commands, client_options, options
+from lg_streaming.cli.client_commands import print_error
+from lg_streaming.cli.outcome import EXIT_INTERRUPTED, EXIT_USAGE, run_command
 from lg_streaming.escaping import escape_controls
 
 app: typer.Typer = typer.Typer(
@@ -23,11 +25,6 @@ app: typer.Typer = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-_EXIT_INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C ended."""
-_EXIT_USAGE = 2
-"""Exit code of a program with invalid arguments."""
 
 
 @app.command()
@@ -63,10 +60,10 @@ def demo(
     try:
         asyncio.run(run_demo(demo_options, console))
     except DemoError as error:
-        raise _print_error(error) from error
+        raise print_error(error) from error
     except (KeyboardInterrupt, DemoStoppedError):
         console.print("Stopped.")
-        raise typer.Exit(_EXIT_INTERRUPTED) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         sys.stdout = None  # the reader has closed the pipe: nothing more can be written, not even at exit
         raise typer.Exit(1) from None
@@ -119,9 +116,9 @@ def serve(
             raise typer.Exit(run_workers(AppTarget(target, factory=factory), serve_options, workers, _print_line))
         raise typer.Exit(run_server(load_app(target, factory=factory), serve_options, _print_line))
     except (CertificateError, TargetError, _OptionsError) as error:
-        raise _print_error(error, code=_EXIT_USAGE) from error
+        raise print_error(error, code=EXIT_USAGE) from error
     except (AddressInUseError, MissingExtraError) as error:
-        raise _print_error(error) from error
+        raise print_error(error) from error
 
 
 class _OptionsError(Exception):
@@ -146,12 +143,56 @@ def _print_line(line: str) -> None:
 
 
 @app.command()
+def replay(
+    file: options.RecordingFile,
+    *,
+    speed: options.ReplaySpeed = "1",
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    loop: options.Loop = False,
+    execution_id: options.ReplayedExecutions = None,
+    pause_at_prompts: options.PauseAtPrompts = False,
+    origin: options.Origins = None,
+    open_page: options.OpenPage = False,
+) -> None:
+    """Serve a recorded run over every wire, so that front ends are built and tested without a model.
+
+    Readers get the recorded updates with their pauses. Each start of a run, on any wire, replays the recording in a
+    new run, so that stock front ends get their answer.
+
+    - `lg-streaming replay run.jsonl --speed 4 --open`
+    - `lg-streaming replay run.jsonl.gz --origin http://localhost:5173 --pause-at-prompts`
+    - `zcat run.jsonl.gz | lg-streaming replay - --speed max --port 0`
+    """
+    from lg_streaming.cli.replay import ReplayError, ReplayOptions, parse_speed, run_replay
+    from lg_streaming.serving.listener import AddressInUseError
+
+    try:
+        replay_options = ReplayOptions(
+            path=file,
+            host=host,
+            port=port,
+            speed=parse_speed(speed),
+            executions=execution_id or (),
+            loop=loop,
+            pause_at_prompts=pause_at_prompts,
+            origins=origin or (),
+            open_page=open_page,
+        )
+        raise typer.Exit(run_replay(replay_options, _print_line))
+    except (ReplayError, AddressInUseError) as error:
+        raise print_error(error) from error
+
+
+@app.command()
 def start(
     graph: options.GraphName,
     *,
     input: options.Input = "{}",
     url: options.Url = "http://127.0.0.1:8000",
-    token: options.Token = None,
+    token: client_options.Token = None,
+    token_file: client_options.TokenFile = None,
+    ca: client_options.Ca = None,
     execution_id: options.ExecutionId = None,
     thread_id: options.ThreadId = None,
     config: options.RunConfig = None,
@@ -159,25 +200,20 @@ def start(
 ) -> None:
     """Start a run of a graph on a server, and watch it in the terminal.
 
-    The exit code is 0 if the run completes, 1 if it fails or is cancelled, and 3 if it waits for a human. After Ctrl-C
-    the run goes on.
+    The exit code is 0 if the run completes, 1 if it fails, and 4 if it is cancelled. It is 3 if the run waits for a
+    human. After Ctrl-C the run goes on.
     """
-    from lg_streaming.cli.start import StartError, StartRequest, parse_json, start_run
-    from lg_streaming.errors import MissingExtraError
+    from lg_streaming.cli.access import Access
+    from lg_streaming.cli.start import StartRequest, parse_json, start_run
 
     texts = {"execution_id": execution_id, "thread_id": thread_id}
     values = {"config": config, "context": context}
-    console = Console(highlight=False)
-    try:
+    with client_commands.exit_on_errors("Stopped watching; the run goes on."):
         given: Any = {name: text for name, text in texts.items() if text is not None}
         given |= {name: parse_json(f"--{name}", text) for name, text in values.items() if text is not None}
-        request = StartRequest(url=url, token=token, graph=graph, input=parse_json("--input", input), options=given)
-        raise typer.Exit(asyncio.run(start_run(request, console)))
-    except (StartError, MissingExtraError) as error:
-        raise _print_error(error) from error
-    except KeyboardInterrupt:
-        console.print("Stopped watching; the run goes on.")
-        raise typer.Exit(_EXIT_INTERRUPTED) from None
+        access = Access.of(url, token=token, token_file=token_file, ca=ca)
+        request = StartRequest(access=access, graph=graph, input=parse_json("--input", input), options=given)
+        raise typer.Exit(run_command(start_run(request, Console(highlight=False))))
 
 
 @app.command()
@@ -236,7 +272,7 @@ def token(
         )
         typer.echo(make_token(request))
     except TokenError as error:
-        raise _print_error(error) from error
+        raise print_error(error) from error
 
 
 def _secret_from_environment() -> str | None:
@@ -268,9 +304,9 @@ def doctor(
             return
         raise typer.Exit(run_doctor(doctor_options, Console(highlight=False)))
     except DoctorError as error:
-        raise _print_error(error, code=_EXIT_USAGE) from error
+        raise print_error(error, code=EXIT_USAGE) from error
     except MissingExtraError as error:
-        raise _print_error(error) from error
+        raise print_error(error) from error
 
 
 @app.command()
@@ -281,11 +317,5 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def _print_error(error: Exception, *, code: int = 1) -> typer.Exit:
-    """Print an error on stderr, and return the exception that ends the program.
-
-    Control codes are escaped: the error may hold text of a server or a model.
-    """
-    message = escape_controls(f"Error: {error}")
-    Console(stderr=True, highlight=False).print(message, style="red", markup=False, soft_wrap=True)
-    return typer.Exit(code)
+for _command in client_commands.COMMANDS:
+    app.command(_command.__name__.removesuffix("_"))(_command)

@@ -102,15 +102,6 @@ LogLevel = Annotated[
 GraphName = Annotated[str, typer.Argument(help="Name of the graph on the server.", metavar="GRAPH", show_default=False)]
 Input = Annotated[str, typer.Option(help="The graph's input as JSON; - reads the standard input.", metavar="JSON")]
 Url = Annotated[str, typer.Option(help="Address of the server, with its prefix where it has one.")]
-Token = Annotated[
-    str | None,
-    typer.Option(
-        help="Token for the server. Other users of the machine see arguments; they do not see your environment.",
-        envvar="STREAMING_TOKEN",
-        metavar="TEXT",
-        show_default=False,
-    ),
-]
 ExecutionId = Annotated[
     str | None, typer.Option(help="The execution. (default: a new one)", metavar="ID", show_default=False)
 ]
@@ -215,3 +206,45 @@ Prefix = Annotated[
     str | None,
     typer.Option(help="Prefix of the keys. (default: $LG_STREAMING_REDIS__PREFIX, or lg)", show_default=False),
 ]
+
+# ---------------------------------------------------------------- replay
+RecordingFile = Annotated[
+    str,
+    typer.Argument(
+        help="File that a JsonLinesSink has written, or a page has downloaded; also compressed with gzip. - reads the "
+        "standard input.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+ReplaySpeed = Annotated[
+    str, typer.Option(help="Factor on the recorded pace: 4 is four times as fast; max makes no pauses.", metavar="N")
+]
+ReplayedExecutions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--execution-id",
+        help="Execution of the file to replay. Repeatable. (default: all)",
+        metavar="ID",
+        show_default=False,
+    ),
+]
+Loop = Annotated[bool, typer.Option("--loop", help="Begin again a second after the end, as a further run.")]
+PauseAtPrompts = Annotated[
+    bool,
+    typer.Option(
+        "--pause-at-prompts",
+        help="Wait at each prompt for an answer. Without it the recorded answer comes at its time, unless a reader "
+        "is faster.",
+    ),
+]
+Origins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--origin",
+        help="Origin of a page that another server serves, such as http://localhost:5173. Repeatable.",
+        metavar="ORIGIN",
+        show_default=False,
+    ),
+]
+OpenPage = Annotated[bool, typer.Option("--open", help="Open the page of the run in a browser.")]

@@ -12,14 +12,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lg_streaming.cli import formatting
-from lg_streaming.cli.run_view import NodeView, Progress, RunView, TextPart, ToolPart
 from lg_streaming.escaping import escape_controls, escape_line
+from lg_streaming.folding import formatting
+from lg_streaming.folding.run_view import NodeView, Progress, RunView, TextPart, ToolPart
 
 if TYPE_CHECKING:
     from lg_streaming.cli.answer_line import AnswerLine
 
-_COLORS = {
+COLORS = {
     "waiting": "bright_black",
     "queued": "yellow",
     "paused": "yellow",
@@ -60,8 +60,8 @@ def footer(run: RunView, *, now: float, address: str | None, width: int, answers
     """Return the open prompts, the state of the run, and the address for a browser: in one line if it fits."""
     elapsed = formatting.format_seconds(formatting.elapsed(run, now=now))
     figures = Text.assemble(
-        (f" {_spinner(now)} " if run.ended_at is None else " ", _COLORS[run.state]),
-        (formatting.run_state(run), f"bold {_COLORS[run.state]}"),
+        (f" {_spinner(now)} " if run.ended_at is None else " ", COLORS[run.state]),
+        (formatting.run_state(run), f"bold {COLORS[run.state]}"),
         f"  {run.tokens:,} tokens · {run.updates:,} updates · {elapsed}",
     )
     if run.progress is not None and run.state == "running":
@@ -81,7 +81,7 @@ def _question_lines(run: RunView, *, now: float, answers: AnswerLine | None) -> 
             continue
         left = "" if prompt.expires_at is None else formatting.format_seconds(max(0.0, prompt.expires_at - now))
         fallback = f"  {formatting.shorten(prompt.default)} in {left}" if left and prompt.default is not None else ""
-        question = (f" ‖ {formatting.question(prompt)}", f"bold {_COLORS['interrupted']}")
+        question = (f" ‖ {formatting.question(prompt)}", f"bold {COLORS['interrupted']}")
         yield Text.assemble(question, (fallback, "bright_black"))
         if answers is not None and prompt is answers.prompt:
             hint = (f"  {escape_line(answers.error)}", "red") if answers.error else ("  Enter answers", "bright_black")
@@ -96,7 +96,7 @@ def _panel(node: NodeView, *, console: Console, now: float, width: int, height: 
     body: list[RenderableType] = [*lines]
     if node.progress is not None and node.state == "running":
         body.append(_progress_bar(node.progress, now=now))
-    color = _COLORS[node.state]
+    color = COLORS[node.state]
     return Panel(
         Group(*body),
         title=Text(f" {formatting.label(node)} ", style="bold"),
@@ -110,7 +110,7 @@ def _panel(node: NodeView, *, console: Console, now: float, width: int, height: 
 
 
 def _subtitle(node: NodeView, *, now: float) -> Text:
-    color = _COLORS[node.state]
+    color = COLORS[node.state]
     if node.state == "running":
         return Text(f" {_spinner(now)} {formatting.format_seconds(max(0.0, now - node.started_at))} ", style=color)
     return Text(f" {_MARKS[node.state]} {_end_text(node)} ", style=color)
@@ -155,7 +155,7 @@ def _inner_rows(rows: Sequence[Sequence[NodeView]], *, console: Console, width: 
 
 def _inner_node_lines(node: NodeView, *, console: Console, width: int, now: float) -> Iterator[Text]:
     """Yield the lines of an inner node: its name and state, then its text."""
-    color = _COLORS[node.state]
+    color = COLORS[node.state]
     running = node.state == "running"
     mark = _spinner(now) if running else _MARKS[node.state]
     duration = formatting.format_seconds(max(0.0, now - node.started_at) if running else node.duration)
@@ -178,7 +178,7 @@ def _wrap_text(part: TextPart, *, console: Console, width: int) -> Iterator[Text
 
 
 def _tool_line(part: ToolPart, *, width: int, now: float) -> Text:
-    color = _COLORS[part.state]
+    color = COLORS[part.state]
     mark = _MARKS[part.state] if part.is_done else _spinner(now) if part.state == "running" else "·"
     duration = f"  {formatting.format_seconds(part.duration)}" if part.is_done else ""
     detail = escape_line(part.error) if part.error else formatting.shorten(part.arguments)

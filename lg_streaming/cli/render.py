@@ -9,14 +9,14 @@ from typing import IO, TYPE_CHECKING, Protocol, Self
 from rich.console import Console, Group
 from rich.live import Live
 
-from lg_streaming.cli import formatting
 from lg_streaming.cli.panels import footer, row_panels
-from lg_streaming.cli.run_view import NodeView, RunView, TextPart, ToolPart
 from lg_streaming.escaping import escape_controls, escape_line
+from lg_streaming.folding import formatting
+from lg_streaming.folding.run_view import NodeView, RunView, TextPart, ToolPart
 
 if TYPE_CHECKING:
     from lg_streaming.cli.answer_line import AnswerLine
-    from lg_streaming.cli.prompt_view import PromptView
+    from lg_streaming.folding.prompt_view import PromptView
 
 _FOOTER_HEIGHT = 4
 """Lines of the terminal that the panels leave free."""

@@ -4,6 +4,7 @@
 from folders below it in this list:
 
 - `dialects`: formats and routes of other systems' clients.
+- `watch`: the pages that show runs, and their login.
 - `http`: event streams, REST, metrics, the JavaScript client, OpenAPI.
 - `transports`: Socket.IO and `/ws`; a `connection` carries messages both ways.
 - `session`: rules of one connection: login, messages, subscriptions, rooms, timers.

@@ -64,6 +64,10 @@ class OpenOptions:
     """The execution, run, node and tool call in which the graph was called."""
     resumed_from: str | None = None
     """The run that it continues, which the log does not have any more."""
+    thread_id: str | None = None
+    """LangGraph's thread, where it is not the execution's id."""
+    forked_from: Mapping[str, Any] | None = None
+    """The execution and the checkpoint from which the run goes on in a new execution."""
     priority: Priority | None = None
     """The execution's priority; None leaves it unchanged."""
     idle_timeout: IdleTimeout = "default"
@@ -78,6 +82,8 @@ class OpenOptions:
     """Id of the run that begins; None for a new one."""
     unless_ended: bool = False
     """True if the log refuses the run after an earlier one that has ended."""
+    recorded: Mapping[str, Any] | None = None
+    """Data of the `workflow_start` of a recorded run that is replayed; None for any other run."""
 
     @classmethod
     def from_arguments(
@@ -112,6 +118,8 @@ class OpenOptions:
     @property
     def data(self) -> dict[str, Any]:
         """The part of them that the run's `workflow_start` contains."""
+        if self.recorded is not None:
+            return {name: value for name, value in self.recorded.items() if name != "run_id"}
         fields = {
             "metadata": dict(self.metadata),
             "name": self.name,
@@ -119,5 +127,7 @@ class OpenOptions:
             "title": line_of(self.metadata.get("title")) or self.title,
             "parent": self.parent,
             "resumed_from": self.resumed_from,
+            "thread_id": self.thread_id,
+            "forked_from": self.forked_from,
         }
         return {name: value for name, value in fields.items() if value}

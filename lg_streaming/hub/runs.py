@@ -139,6 +139,8 @@ class RunManager:
         metadata: Mapping[str, Any] | None = None,
         parent: Mapping[str, Any] | None = None,
         resumed_from: str | None = None,
+        thread_id: str | None = None,
+        forked_from: Mapping[str, Any] | None = None,
         run_id: str | None = None,
         exclusive: bool = False,
     ) -> str | None:
@@ -153,6 +155,8 @@ class RunManager:
             metadata: See `open`.
             parent: The node in which the run is started.
             resumed_from: The run that it continues, which the log does not have any more.
+            thread_id: LangGraph's thread, where it is not the execution's id.
+            forked_from: The execution and the checkpoint from which it goes on.
             run_id: The run's id; None for a new one.
             exclusive: Whether the log refuses the run while another process has an open one. A log of several
                 processes then closes the run here, and calls its handlers of `on_cancel`.
@@ -165,6 +169,8 @@ class RunManager:
             metadata=dict(metadata or {}),
             parent=parent,
             resumed_from=resumed_from,
+            thread_id=thread_id,
+            forked_from=forked_from,
             join=True,
             fresh=True,
             run_id=run_id,

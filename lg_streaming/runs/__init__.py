@@ -17,23 +17,30 @@
 - `partial_answers`: answers to some of the prompts of a pause.
 - `remote`: starts for callers on the network; `schemas`: checks of what they send; `threads`: states of threads.
 - `states`: publishes the state after each step.
+- `execution_graphs`: the graph of an execution; `description`: its nodes and edges, for people; `branches`: the copied
+  thread of a fork.
 """
 
 from lg_streaming.runs.asking import human_prompt, human_prompt_sync
+from lg_streaming.runs.description import describe_graph
+from lg_streaming.runs.execution_graphs import ExecutionGraph
 from lg_streaming.runs.registry import GraphRegistry
-from lg_streaming.runs.remote import RemoteCommand, RemoteConfig, RemoteRunner, RemoteStart
+from lg_streaming.runs.remote import RemoteCommand, RemoteConfig, RemoteFork, RemoteRunner, RemoteStart
 from lg_streaming.runs.run import GraphRun, RunStatus
 from lg_streaming.runs.runner import GraphRunner
 
 __all__ = [
+    "ExecutionGraph",
     "GraphRegistry",
     "GraphRun",
     "GraphRunner",
     "RemoteCommand",
     "RemoteConfig",
+    "RemoteFork",
     "RemoteRunner",
     "RemoteStart",
     "RunStatus",
+    "describe_graph",
     "human_prompt",
     "human_prompt_sync",
 ]

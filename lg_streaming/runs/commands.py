@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from langchain_core.messages import BaseMessage
 
-from lg_streaming.errors import BadRequestError, ExecutionNotFoundError, GraphNotFoundError, TransitionError
+from lg_streaming.errors import BadRequestError, ExecutionNotFoundError, TransitionError
 from lg_streaming.fork import restart_after_fork
+from lg_streaming.runs.execution_graphs import ExecutionGraphs
 from lg_streaming.runs.order import RunOrder
+from lg_streaming.runs.records import RunRecord, json_config
 from lg_streaming.runs.schemas import GraphSchemas
 from lg_streaming.runs.steering import Injection, check_fields, check_node, update_state
 
@@ -49,6 +51,28 @@ class GraphThread(NamedTuple):
         return {"thread_id": self.thread_id, "checkpoint_ns": "", "checkpoint_id": checkpoint_id}
 
 
+class RunOrigin(NamedTuple):
+    """Values with which a run was started, and which a fork of it takes over."""
+
+    config: Mapping[str, Any] = MappingProxyType({})
+    context: Any = None
+
+    @classmethod
+    def of(cls, driver: RunDriver) -> RunOrigin:
+        """Return the values of a driver's run."""
+        return cls(json_config(driver.request.config), driver.request.context)
+
+    def merge(self, config: RunnableConfig | None, begin: RunnableConfig) -> RunnableConfig:
+        """Return the config of a fork: the given one, with the run's ``configurable`` values as defaults.
+
+        It names the checkpoint to begin at, although the thread has no newer one. LangGraph then gives subgraphs their
+        state of that time, and asks people again.
+        """
+        given: RunnableConfig = config or {}
+        values = {**self.config.get("configurable", {}), **given.get("configurable", {})}
+        return {**given, "configurable": {**values, **begin.get("configurable", {})}}
+
+
 class RunCommands:
     """Commands to the runs of a hub. With a log of several processes they reach a run in any of them.
 
@@ -61,6 +85,8 @@ class RunCommands:
         self._hub = hub
         self._graphs = graphs
         self._order = RunOrder()
+        self.execution_graphs: ExecutionGraphs = ExecutionGraphs(hub, graphs, self._open_driver)
+        """Finder of the graphs of executions."""
         self._start_empty()
         restart_after_fork(self)
         if hub.log.fleet is not None:
@@ -72,8 +98,8 @@ class RunCommands:
         return self._hub
 
     def _start_empty(self) -> None:
-        self._threads: OrderedDict[str, tuple[weakref.ref[AnyGraph], str]] = OrderedDict()
-        """Graphs and threads of the newest runs that have ended, by execution. Graphs may be made for each run."""
+        self._origins: OrderedDict[str, RunOrigin] = OrderedDict()
+        """Origins of the newest runs that have ended, by execution."""
 
     def after_fork(self) -> None:
         """Drop the runs of the parent process, which go on there."""
@@ -86,10 +112,19 @@ class RunCommands:
 
     def _remember(self, driver: RunDriver) -> None:
         execution_id = driver.run.execution_id
-        self._threads[execution_id] = weakref.ref(driver.graph), driver.run.thread_id
-        self._threads.move_to_end(execution_id)
-        if len(self._threads) > _MAX_THREADS:
-            self._threads.popitem(last=False)
+        self._origins[execution_id] = RunOrigin.of(driver)
+        self._origins.move_to_end(execution_id)
+        if len(self._origins) > _MAX_THREADS:
+            self._origins.popitem(last=False)
+
+    def _origin_of(self, execution_id: str, metadata: Mapping[str, Any]) -> RunOrigin:
+        """Return the values of the last run of an execution, known here or from the metadata of its checkpoint."""
+        driver = self._open_driver(execution_id)
+        if driver is not None:
+            return RunOrigin.of(driver)
+        record = RunRecord.from_checkpoint(metadata)
+        stored = RunOrigin() if record is None else RunOrigin(record.config, record.context)
+        return self._origins.get(execution_id, stored)
 
     # --- open runs ------------------------------------------------------------------------------------------
 
@@ -165,21 +200,21 @@ class RunCommands:
 
         Args:
             execution_id: The execution.
-            graph: The graph; when not given, that of the execution's run in this process.
+            graph: The graph; when not given, that of the execution's last run, if this process knows it.
             checkpoint_id: The checkpoint; the newest one when not given.
 
         Raises:
             GraphNotFoundError: If ``graph`` is needed, or is not registered.
             TransitionError: If the graph has no checkpointer.
         """
-        thread = self._thread(execution_id, graph)
+        thread = await self._thread(execution_id, graph)
         return await thread.graph.aget_state(thread.config_at(checkpoint_id), subgraphs=True)
 
     async def history(
         self, execution_id: str, *, graph: AnyGraph | str | None = None, limit: int | None = None
     ) -> AsyncIterator[StateSnapshot]:
         """Return the states of an execution's thread, newest first. Takes and raises the same as `state`."""
-        thread = self._thread(execution_id, graph)
+        thread = await self._thread(execution_id, graph)
         async for snapshot in thread.graph.aget_state_history(thread.config_at(None), limit=limit):
             yield snapshot
 
@@ -198,7 +233,7 @@ class RunCommands:
             execution_id: The execution.
             values: The update, as a node returns it.
             as_node: Node that seems to have made the update.
-            graph: The graph; when not given, that of the execution's run in this process.
+            graph: The graph; when not given, that of the execution's last run, if this process knows it.
             checkpoint_id: The checkpoint that is changed; the newest one when not given.
 
         Raises:
@@ -207,7 +242,7 @@ class RunCommands:
             BadRequestError: If the graph does not take the update, or the thread has no such checkpoint.
             GraphNotFoundError: If ``graph`` is needed, or is not registered.
         """
-        thread = self._thread(execution_id, graph)
+        thread = await self._thread(execution_id, graph)
         driver, state = self._open_driver(execution_id), await self._hub.describe(execution_id)
         is_open = state is not None and state.state in _OPEN
         if not driver.steps.paused if driver is not None else is_open:
@@ -222,19 +257,12 @@ class RunCommands:
         config = await update_state(thread.graph, thread.config_at(checkpoint_id), Injection(values, as_node))
         return str(config.get("configurable", {}).get("checkpoint_id"))
 
-    def _thread(self, execution_id: str, graph: AnyGraph | str | None) -> GraphThread:
-        driver = self._open_driver(execution_id)
-        reference, thread_id = self._threads.get(execution_id, (None, execution_id))
-        found = reference() if reference is not None else None
-        if driver is not None:
-            found, thread_id = driver.graph, driver.run.thread_id
-        if graph is not None:
+    async def _thread(self, execution_id: str, graph: AnyGraph | str | None) -> GraphThread:
+        if graph is None:
+            _, found, thread_id, _ = await self.execution_graphs.find(execution_id)
+        else:
             _, found, _ = self._graphs.find(graph)
-        if found is None:
-            raise GraphNotFoundError(
-                f"this process has no graph of execution {execution_id!r:.80}: pass graph=",
-                execution_id=execution_id,
-            )
+            thread_id = await self.execution_graphs.thread_of(execution_id)
         if found.checkpointer is None:
             raise TransitionError(
                 "the graph has no checkpointer, so it keeps no state: pass one to compile(), such as InMemorySaver()",

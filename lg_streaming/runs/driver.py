@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from langgraph.errors import GraphDrained
 from langgraph.types import Command
 
-from lg_streaming.capture import describe_failure
+from lg_streaming.capture import describe_failure, shows_nodes
 from lg_streaming.errors import (
     DeadlineError,
     LogUnavailableError,
@@ -329,7 +329,8 @@ class RunDriver:
             raise asyncio.CancelledError
         if not self.is_open:
             await self._open_in_order()
-        self._progress.start()
+        if shows_nodes(self.request.graph):
+            self._progress.start()
         return await self._run_steps()
 
     async def _open_in_order(self) -> None:

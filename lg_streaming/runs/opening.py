@@ -80,6 +80,8 @@ class RunOpening:
                 metadata=request.metadata,
                 owner=request.owner,
                 parent=request.parent,
+                thread_id=None if request.thread_id == run.execution_id else request.thread_id,
+                forked_from=request.forked_from,
                 run_id=run.run_id,
                 exclusive=True,
             )

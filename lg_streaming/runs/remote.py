@@ -17,11 +17,12 @@ from lg_streaming.runs.threads import RemoteThreads
 
 if TYPE_CHECKING:
     from lg_streaming.capture import RunnableConfig
+    from lg_streaming.runs.execution_graphs import ExecutionGraph
     from lg_streaming.runs.registry import AnyGraph, GraphRegistry
     from lg_streaming.runs.run import GraphRun
     from lg_streaming.runs.runner import GraphRunner
 
-__all__ = ["RemoteCommand", "RemoteConfig", "RemoteRunner", "RemoteStart"]
+__all__ = ["RemoteCommand", "RemoteConfig", "RemoteFork", "RemoteRunner", "RemoteStart"]
 
 _RETRY_AFTER: Final = 1.0
 """Seconds after which a full queue may have room."""
@@ -76,6 +77,21 @@ class RemoteStart:
     """Command in place of ``input``."""
     call_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """See `GraphRunner.start`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFork:
+    """Arguments of a fork, as a caller sent them; see `GraphRunner.fork`."""
+
+    execution_id: str
+    """The original."""
+    checkpoint_id: str
+    values: object = None
+    as_node: str | None = None
+    new_execution_id: str | None = None
+    config: RemoteConfig | None = None
+    only_input: bool = False
+    """True if the values have to fit the graph's input schema, with messages of the user only."""
 
 
 class RemoteRunner:
@@ -142,6 +158,34 @@ class RemoteRunner:
         except ExecutionLimitError as error:
             error.retry_after = error.retry_after or _RETRY_AFTER
             raise
+
+    async def fork(self, request: RemoteFork, source: ExecutionGraph, owner: str | None) -> GraphRun:
+        """Check the arguments, and start a run of ``owner`` that goes on from a checkpoint.
+
+        Args:
+            request: The arguments.
+            source: The registered graph of the original execution.
+            owner: The caller.
+
+        Raises:
+            BadRequestError: If an argument does not fit the graph, or may not be set over the network.
+            StreamingError: If `GraphRunner.fork` raises it.
+        """
+        schemas = self.schemas(source.name)
+        values = request.values
+        if request.only_input and values is not None:
+            values = schemas.check_input(values)
+            check_messages(values)
+        return await self.runner.fork(
+            request.execution_id,
+            request.checkpoint_id,
+            values=values,
+            as_node=request.as_node,
+            graph=source.name,
+            new_execution_id=request.new_execution_id,
+            owner=owner,
+            config=None if request.config is None else self._config(request.config, schemas),
+        )
 
     async def edit(
         self,

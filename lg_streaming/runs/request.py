@@ -44,6 +44,8 @@ class RunRequest:
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     parent: Mapping[str, Any] | None = None
     """Node or block in which the run is started, for its ``workflow_start``."""
+    forked_from: Mapping[str, Any] | None = None
+    """Execution and checkpoint from which the run goes on, for its ``workflow_start``."""
     if_running: IfRunning = "reject"
     on_disconnect: OnDisconnect = "continue"
     deadline: float | None = None

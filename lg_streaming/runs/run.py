@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import Unpack
 
+from lg_streaming.notebook import RunDisplay
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
@@ -102,6 +104,10 @@ class GraphRun:
             self._result.set_result(result)
         else:
             self._result.set_exception(error)
+
+    def _repr_html_(self) -> str:
+        """Return a picture of the run as it is now, for a notebook."""
+        return RunDisplay(self._hub, self.execution_id, self.run_id)._repr_html_()  # pyright: ignore[reportPrivateUsage]
 
     def __repr__(self) -> str:
         """Return ids and status."""

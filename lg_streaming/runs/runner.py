@@ -14,8 +14,9 @@ from lg_streaming.events import check_execution_id, run_metadata
 from lg_streaming.hub.open_options import owner_text
 from lg_streaming.hub.statistics import RunCounts
 from lg_streaming.publisher import new_id
+from lg_streaming.runs.branches import check_fork, copy_branch, saver_of
 from lg_streaming.runs.call_config import configured_thread, detached_context, parent_place, root_config
-from lg_streaming.runs.commands import RunCommands, check_checkpoint
+from lg_streaming.runs.commands import GraphThread, RunCommands
 from lg_streaming.runs.disconnect import DisconnectWatch
 from lg_streaming.runs.driver import RunDriver, driver_var
 from lg_streaming.runs.history import RunHistory
@@ -29,6 +30,7 @@ from lg_streaming.runs.rollback import checkpoint_before
 from lg_streaming.runs.run import GraphRun
 from lg_streaming.runs.shutdown import RunShutdown
 from lg_streaming.runs.start_keys import StartKeys
+from lg_streaming.runs.steering import Injection, update_state
 from lg_streaming.runs.tickets import new_ticket
 
 if TYPE_CHECKING:
@@ -112,6 +114,7 @@ class GraphRunner(RunCommands):
         idempotency_key: str | None = None,
         call_options: Mapping[str, Any] | None = None,
         on_abandoned: OnAbandoned | None = None,
+        forked_from: Mapping[str, str] | None = None,
     ) -> GraphRun:
         """Start a run of a graph in the background, and return its handle.
 
@@ -144,6 +147,8 @@ class GraphRunner(RunCommands):
                 ``workflow_abandoned``. ``"resume"``: another process goes on from the last checkpoint. That takes a
                 graph in ``streaming.graphs``, a persistent checkpointer, and a log of several processes, or `recover`.
                 None: ``runs.on_abandoned``. A run that waits for a human goes on in either case.
+            forked_from: ``execution_id`` and ``checkpoint_id`` from which the run goes on, for its ``workflow_start``;
+                see `fork`.
 
         Raises:
             GraphNotFoundError: If no graph has this name.
@@ -171,6 +176,7 @@ class GraphRunner(RunCommands):
             deadline=deadline,
             call_options=call_options,
             on_abandoned=on_abandoned or self._hub.settings.runs.on_abandoned,
+            forked_from=forked_from,
         )
         self.recovery.start()
         if idempotency_key is None:
@@ -201,34 +207,58 @@ class GraphRunner(RunCommands):
         values: Any = None,
         as_node: str | None = None,
         graph: AnyGraph | str | None = None,
+        new_execution_id: str | None = None,
         **options: Any,
     ) -> GraphRun:
-        """Start a new run of the execution's graph from an earlier checkpoint, with a changed state if you like.
+        """Start a new execution that goes on from a checkpoint of another one, with a changed state if you like.
 
-        The thread keeps both branches; the new one is its newest state. `history` returns the ids of checkpoints.
+        The original does not change, and may be at work. The new execution has a separate thread, with a copy of the
+        state and of up to 100 states before it. Its ``workflow_start`` has ``forked_from``. `history` returns the ids
+        of checkpoints.
 
         Args:
-            execution_id: The execution. It must have no open run.
+            execution_id: The original.
             checkpoint_id: The checkpoint to begin at.
             values: Update of its state, as a node returns it; None for none.
             as_node: Node that seems to have made the update.
-            graph: The graph; when not given, that of the execution's run in this process.
-            options: Options of `GraphRunner.start`.
+            graph: The graph; when not given, that of the original's last run, if this process knows it.
+            new_execution_id: The new execution, which has no thread yet; when not given, a new UUID.
+            options: Options of `GraphRunner.start`, but no idempotency key. The default of ``owner`` is the original's.
+                That of ``context``, and of the ``configurable`` values, are those of its last run, if they are known.
 
         Raises:
-            BadRequestError: If the thread has no such checkpoint.
-            StreamingError: If `state`, `edit` or `GraphRunner.start` raises it.
+            BadRequestError: If the thread has no such checkpoint, or the graph does not take the update.
+            GraphNotFoundError: If ``graph`` is needed, or is not registered.
+            TransitionError: If the graph has no checkpointer, or the new execution's thread exists.
+            StreamingError: If `GraphRunner.start` raises it.
         """
-        thread = self._thread(execution_id, graph)
-        await check_checkpoint(thread, checkpoint_id)
-        if values is not None:
-            checkpoint_id = await self.edit(
-                execution_id, values, as_node=as_node, graph=thread.graph, checkpoint_id=checkpoint_id
+        thread = await self._thread(execution_id, graph)
+        check_fork(thread.graph, values, as_node, options)
+        fork_id = check_execution_id(new_id() if new_execution_id is None else new_execution_id)
+        if await self._hub.describe(fork_id) is not None:
+            raise TransitionError(f"the execution {fork_id!r:.80} exists: choose another id for the fork")
+        if "owner" not in options:
+            state = await self._hub.describe(execution_id)
+            options["owner"] = state.owner if state is not None else None
+        source = await copy_branch(thread.graph, thread.thread_id, checkpoint_id, fork_id)
+        origin = self._origin_of(execution_id, source.metadata)
+        begin = GraphThread(thread.graph, fork_id).config_at(checkpoint_id)
+        try:
+            if values is not None or as_node is not None:
+                begin = await update_state(thread.graph, begin, Injection(values, as_node))
+            return await self.start(
+                thread.graph,
+                None,
+                execution_id=fork_id,
+                thread_id=fork_id,
+                config=origin.merge(options.pop("config", None), begin),
+                context=options.pop("context", None) or origin.context,
+                forked_from={"execution_id": execution_id, "checkpoint_id": checkpoint_id},
+                **options,
             )
-        given: RunnableConfig = options.pop("config", None) or {}
-        configurable = {**given.get("configurable", {}), **thread.configurable_at(checkpoint_id)}
-        config: RunnableConfig = {**given, "configurable": configurable}
-        return await self.start(thread.graph, None, execution_id=execution_id, config=config, **options)
+        except BaseException:
+            await saver_of(thread.graph).adelete_thread(fork_id)
+            raise
 
     def get(self, execution_id: str) -> GraphRun | None:
         """Return the open run of an execution in this process, or the one that opens next; None without one."""
@@ -251,6 +281,7 @@ class GraphRunner(RunCommands):
         deadline: float | None,
         call_options: Mapping[str, Any] | None,
         on_abandoned: OnAbandoned,
+        forked_from: Mapping[str, str] | None,
     ) -> RunRequest:
         name, found, is_registered = self._graphs.find(graph)
         if on_abandoned not in get_args(OnAbandoned):
@@ -291,6 +322,7 @@ class GraphRunner(RunCommands):
             call_options=call_options or {},
             is_registered=is_registered,
             on_abandoned=on_abandoned,
+            forked_from=forked_from,
         )
         if if_running == "rollback" and request.checkpointer is None:
             raise BadRequestError(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from langgraph.graph import StateGraph
 
-__all__ = ["Edge", "GraphStructure"]
+__all__ = ["Edge", "GraphStructure", "labelled_edges"]
 
 _START: Final = "__start__"
 _END: Final = "__end__"
@@ -61,7 +61,7 @@ class GraphStructure:
         if not isinstance(graph, CompiledStateGraph):
             return cls(nodes=tuple(graph.nodes), is_functional=True)
         builder: StateGraph[Any, Any, Any, Any] = graph.builder
-        return cls(nodes=tuple(builder.nodes), edges=tuple(sorted(set(_edges(builder)))))
+        return cls(nodes=tuple(builder.nodes), edges=tuple(sorted({edge for edge, _ in labelled_edges(builder)})))
 
     @property
     def fingerprint(self) -> str:
@@ -91,17 +91,27 @@ class GraphStructure:
         return expected
 
 
-def _edges(builder: StateGraph[Any, Any, Any, Any]) -> Iterator[Edge]:
-    for source, target in builder.edges:
-        yield Edge(source, target)
-    for sources, target in builder.waiting_edges:
-        yield from (Edge(source, target) for source in sources)
+def labelled_edges(builder: StateGraph[Any, Any, Any, Any]) -> Iterator[tuple[Edge, str | None]]:
+    """Return the edges with the answers of their routers; None for an edge without an own answer."""
+    for source, target in sorted(builder.edges):
+        yield Edge(source, target), None
+    for sources, target in sorted(builder.waiting_edges):
+        yield from ((Edge(source, target), None) for source in sources)
     for source, branches in builder.branches.items():
         for branch in branches.values():
-            targets = branch.ends.values() if branch.ends is not None else (*builder.nodes, _END)
-            yield from (Edge(source, target, conditional=True) for target in targets)
+            ends: Mapping[Any, str] = (
+                branch.ends if branch.ends is not None else {each: each for each in (*builder.nodes, _END)}
+            )
+            for answer, target in ends.items():
+                yield Edge(source, target, conditional=True), _label(answer, target)
     for source, node in builder.nodes.items():
-        yield from (Edge(source, target, conditional=True) for target in node.ends or ())
+        labels = node.ends if isinstance(node.ends, dict) else dict.fromkeys(node.ends or ())
+        for target, label in labels.items():
+            yield Edge(source, target, conditional=True), _label(label, target)
+
+
+def _label(answer: object, target: str) -> str | None:
+    return None if answer is None or str(answer) == target else str(answer)
 
 
 def _sort(edges: Sequence[Edge]) -> tuple[tuple[str, ...], Mapping[str, Sequence[Edge]]]:

@@ -37,9 +37,12 @@ class RemoteThreads:
         self._hub = hub
         self._graphs = graphs
 
+    def _thread(self, graph: AnyGraph | str, thread_id: str) -> GraphThread:
+        return GraphThread(self._graphs.find(graph)[1], thread_id)
+
     async def state(
         self,
-        graph: str,
+        graph: AnyGraph | str,
         thread_id: str,
         checkpoint_id: str | None = None,
         *,
@@ -50,7 +53,7 @@ class RemoteThreads:
         """Return the state of a thread at a checkpoint, by default the newest; None if the thread has none.
 
         Args:
-            graph: Name of the graph.
+            graph: The graph, or its name.
             thread_id: The thread.
             checkpoint_id: The checkpoint.
             subgraphs: Whether tasks have the states of the subgraphs that wait.
@@ -62,7 +65,7 @@ class RemoteThreads:
             BadRequestError: If the thread has no such checkpoint.
             TransitionError: If a checkpoint is named, and the graph has no checkpointer.
         """
-        thread = GraphThread(self._graphs[graph], thread_id)
+        thread = self._thread(graph, thread_id)
         if checkpoint_id is not None and not namespace:
             await check_checkpoint(thread, checkpoint_id)
         if thread.graph.checkpointer is None:
@@ -73,7 +76,7 @@ class RemoteThreads:
 
     async def history(
         self,
-        graph: str,
+        graph: AnyGraph | str,
         thread_id: str,
         *,
         limit: int | None = None,
@@ -84,7 +87,7 @@ class RemoteThreads:
         """Return the states of a thread, newest first.
 
         Args:
-            graph: Name of the graph.
+            graph: The graph, or its name.
             thread_id: The thread.
             limit: Most states; None for no limit.
             before: Checkpoint; only older ones are returned.
@@ -94,7 +97,7 @@ class RemoteThreads:
         Raises:
             GraphNotFoundError: If the graph is not registered.
         """
-        thread = GraphThread(self._graphs[graph], thread_id)
+        thread = self._thread(graph, thread_id)
         if thread.graph.checkpointer is None:
             return
         states = thread.graph.aget_state_history(
@@ -115,7 +118,7 @@ class RemoteThreads:
         Raises:
             GraphNotFoundError: If the graph is not registered.
         """
-        thread = GraphThread(self._graphs[graph], thread_id)
+        thread = self._thread(graph, thread_id)
         if thread.graph.checkpointer is None:
             return None
         first: str | None = None
@@ -134,11 +137,11 @@ class RemoteThreads:
         Raises:
             GraphNotFoundError: If the graph is not registered.
         """
-        return GraphThread(self._graphs[graph], "").graph.checkpointer is not None
+        return self._graphs[graph].checkpointer is not None
 
     async def open_calls(self, graph: str, thread_id: str) -> list[str]:
         """Return the ids of the tool calls at the end of a thread's messages that have no result."""
-        thread = GraphThread(self._graphs[graph], thread_id)
+        thread = self._thread(graph, thread_id)
         if thread.graph.checkpointer is None:
             return []
         values = (await thread.graph.aget_state(thread.config_at(None))).values
@@ -154,7 +157,7 @@ class RemoteThreads:
 
     async def message_ids(self, graph: str, thread_id: str) -> list[str]:
         """Return the ids of the messages in the newest state, in order."""
-        thread = GraphThread(self._graphs[graph], thread_id)
+        thread = self._thread(graph, thread_id)
         if thread.graph.checkpointer is None:
             return []
         return _message_ids((await thread.graph.aget_state(thread.config_at(None))).values)
@@ -171,7 +174,7 @@ class RemoteThreads:
             GraphNotFoundError: If the graph is not registered.
             TransitionError: If the graph has no checkpointer.
         """
-        thread = GraphThread(self._graphs[graph], thread_id)
+        thread = self._thread(graph, thread_id)
         saver = _saver(thread.graph)
         if saver is None:
             raise TransitionError("the graph has no checkpointer, so that no state can be taken back")

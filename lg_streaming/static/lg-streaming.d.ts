@@ -1,37 +1,50 @@
 // The types of lg-streaming.js. All times are in milliseconds.
 
-/** One update of an execution. */
-export interface Update<D = any> {
+import type { ExecutionGraphInfo, ExecutionInfo, Executions, Metadata, UpdateData } from "./lg-streaming/updates.js";
+
+export * from "./lg-streaming/updates.js";
+
+/** An update of a type that `UpdateData` declares. */
+export interface TypedUpdate<T extends keyof UpdateData> {
+  type: T;
+  data: UpdateData[T];
+  metadata: Metadata;
+}
+
+/** A type of updates that `UpdateData` does not declare: a string that is equal to no declared type. */
+declare enum UndeclaredType {
+  name = "a name that UpdateData does not declare",
+}
+
+/** An update of another type. */
+export interface OtherUpdate {
+  type: UndeclaredType;
+  data: any;
+  metadata: Metadata;
+}
+
+/** An update of any type: without a comparison of its type, `data` is a `D`. */
+export interface AnyUpdate<D = any> {
   type: string;
   data: D;
   metadata: Metadata;
 }
 
-export interface Metadata {
-  /** UTC, such as "2026-11-20T20:00:00.123Z". */
-  timestamp: string;
-  execution_id: string;
-  /** 1, 2, 3 … without gaps. */
-  sequence_number: number;
-  /** Epoch of the log that the number belongs to. */
-  epoch: string;
-  run_id?: string;
-  node_id?: string;
-  namespace?: string;
-  /** Number of the node's attempt. */
-  attempt?: number;
-  agent_type?: string;
-  task_id?: string;
-  request_id?: string;
-  tool_call_id?: string;
-  message_id?: string;
-  category?: string;
-  priority?: "low" | "high" | "critical";
-  traceparent?: string;
-  /** The first number that a merged update covers. */
-  merged_from?: number;
-  [key: string]: unknown;
-}
+/**
+ * One update of an execution. A comparison of `type` narrows `data` to the type's shape. The types of a program's own
+ * updates are declared by merging:
+ *
+ *     declare module "lg-streaming" {
+ *       interface UpdateData {
+ *         invoice: { total: number };
+ *       }
+ *     }
+ *
+ * With a type argument it is an `AnyUpdate`.
+ */
+export type Update<D = never> = [D] extends [never]
+  ? { [T in keyof UpdateData]: TypedUpdate<T> }[keyof UpdateData] | OtherUpdate
+  : AnyUpdate<D>;
 
 /** Missing updates. */
 export interface Gap {
@@ -105,38 +118,38 @@ export class StreamingError extends Error {
 /** Filters; an update has to match all of them. */
 export interface FilterOptions {
   /** Kinds, types and globs such as "task:*", of which one has to match. Default: all. */
-  events?: string[];
+  events?: string[] | undefined;
   /** Nodes: names, and globs such as "review*". */
-  nodeIds?: string[];
+  nodeIds?: string[] | undefined;
   /** Agents: names, and globs. */
-  agentTypes?: string[];
+  agentTypes?: string[] | undefined;
   /** Node paths such as "supervisor/researcher", and globs over them: "*" within a segment, "**" across. */
-  namespaces?: string[];
-  categories?: string[];
-  minPriority?: "low" | "medium" | "high" | "critical";
+  namespaces?: string[] | undefined;
+  categories?: string[] | undefined;
+  minPriority?: "low" | "medium" | "high" | "critical" | undefined;
   /** Updates at or after this time, such as "2026-11-20T20:00:00Z". */
-  since?: string;
+  since?: string | undefined;
   /** Updates at or before this time; or "interrupted": the subscription ends when the run waits for a human. */
-  until?: string;
+  until?: string | undefined;
 }
 
 export interface SubscribeOptions extends FilterOptions {
   /** Position to begin after; or "latest": begin with new updates. Default: the start. */
-  after?: string | "latest";
+  after?: string | "latest" | undefined;
   /** true: continue with the next run. */
-  follow?: boolean;
+  follow?: boolean | undefined;
   /** true: the server may merge token deltas and progress while this page lags. */
-  merge?: boolean;
+  merge?: boolean | undefined;
   /** After a gap continue at the "oldest" update that is kept (the default), at the "tail", or "fail". */
-  gap?: "oldest" | "tail" | "fail";
+  gap?: "oldest" | "tail" | "fail" | undefined;
   /**
    * true or a name: keep messages and position in `storage` over a reload of the page. The key is the given name, or
    * is made of the execution. After a reload `onUpdate` receives only new updates, and `messages` has the whole text.
    * A state of more than a million characters is not kept, and all updates arrive again. Default: false.
    */
-  resume?: boolean | string;
+  resume?: boolean | string | undefined;
   /** Closes the subscription. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Called with each update, once, in order. */
   onUpdate?(update: Update): void;
   /** Called with lists of updates that arrived together. */
@@ -176,66 +189,66 @@ export interface SocketIoSocket {
 
 export interface BackoffOptions {
   /** The first pause. Default: 1,000. */
-  initial?: number;
+  initial?: number | undefined;
   /** The longest pause. Default: 30,000. */
-  max?: number;
+  max?: number | undefined;
   /** Factor from each pause to the next. Default: 2. */
-  factor?: number;
+  factor?: number | undefined;
   /** Random share by which a pause is shortened, 0 to 1. Default: 0.5. */
-  jitter?: number;
+  jitter?: number | undefined;
   /** Returns a number from 0 to 1. */
   random?(): number;
 }
 
 export interface ClientOptions {
   /** Address of the gateway, with its prefix. Default: the root of the page's origin. */
-  url?: string | URL;
+  url?: string | URL | undefined;
   /** "auto", the default: an event stream, or else a WebSocket, or else polling. */
-  transport?: "auto" | "sse" | "websocket" | "polling";
+  transport?: "auto" | "sse" | "websocket" | "polling" | undefined;
   /** A socket of socket.io-client, in place of the other transports. The page opens, authenticates and closes it. */
-  socket?: SocketIoSocket;
+  socket?: SocketIoSocket | undefined;
   /** A token, or a function that returns one, called for every connection and request. Default: cookies. */
-  token?: string | (() => string | Promise<string>);
+  token?: string | (() => string | Promise<string>) | undefined;
   /** Returns a single-use ticket for an execution, for a page without a token. */
   ticket?(executionId: string): string | Promise<string>;
   /** true: send cookies to a server of another origin. */
-  withCredentials?: boolean;
+  withCredentials?: boolean | undefined;
   /** Storage of `resume`; null: none. Default: `sessionStorage`. */
-  storage?: Storage | null;
-  backoff?: BackoffOptions;
+  storage?: Storage | null | undefined;
+  backoff?: BackoffOptions | undefined;
   /** Limit of consecutive attempts. Default: none. */
-  maxAttempts?: number;
+  maxAttempts?: number | undefined;
   /** Time limit for a response, and for a function of the page that returns a token. Default: 10,000. */
-  openTimeout?: number;
+  openTimeout?: number | undefined;
   /** Pause between two polls. Default: 1,000. */
-  pollInterval?: number;
+  pollInterval?: number | undefined;
   /** Time of polling after which a better transport is attempted again. Default: 60,000. */
-  upgradeInterval?: number;
-  fetch?: typeof globalThis.fetch;
-  EventSource?: typeof globalThis.EventSource;
-  WebSocket?: typeof globalThis.WebSocket;
+  upgradeInterval?: number | undefined;
+  fetch?: typeof globalThis.fetch | undefined;
+  EventSource?: typeof globalThis.EventSource | undefined;
+  WebSocket?: typeof globalThis.WebSocket | undefined;
 }
 
 /** Options of a start. */
 export interface StartOptions {
   /** The execution. Default: a new one. */
-  executionId?: string;
+  executionId?: string | undefined;
   /** LangGraph's thread. Default: the execution's id. */
-  threadId?: string;
+  threadId?: string | undefined;
   /** `configurable` with keys that the graph declares, `recursion_limit`, `tags`, `metadata`. */
-  config?: Record<string, unknown>;
+  config?: Record<string, unknown> | undefined;
   /** The graph's static context. */
   context?: unknown;
   /** Kept with the run, and sent with its `workflow_start`. */
-  metadata?: Record<string, unknown>;
+  metadata?: Record<string, unknown> | undefined;
   /** Handling of an execution that has an open run. Default: "reject". */
-  ifRunning?: "reject" | "enqueue" | "cancel" | "rollback";
+  ifRunning?: "reject" | "enqueue" | "cancel" | "rollback" | undefined;
   /** "cancel": the run is cancelled when all its readers have left. Default: "continue". */
-  onDisconnect?: "continue" | "cancel";
+  onDisconnect?: "continue" | "cancel" | undefined;
   /** Time after which the run fails, with its waits. */
-  deadline?: number;
+  deadline?: number | undefined;
   /** A repeated start with the same key returns the run of the first one. */
-  idempotencyKey?: string;
+  idempotencyKey?: string | undefined;
 }
 
 /** A run that was started. */
@@ -257,82 +270,41 @@ export interface Graph {
   context_schema?: any;
 }
 
-/** Tokens and cost of models. */
-export interface Usage {
-  input_tokens: number;
-  output_tokens: number;
-  total_tokens: number;
-  /** In the currency of the program; null if no call had a cost. */
-  cost: number | null;
-}
-
 export type ExecutionState = "running" | "interrupted" | "completed" | "failed" | "cancelled" | "abandoned";
-
-/** State of an execution. */
-export interface Execution {
-  execution_id: string;
-  state: ExecutionState;
-  /** First question of the last run, or the title that the program gave it. */
-  title: string | null;
-  /** Name of the graph of the last run. */
-  graph: string | null;
-  owner: string | null;
-  /** Position of its last update. */
-  position: string;
-  /** First sequence number that is kept. */
-  oldest: number;
-  /** Start of the last run. */
-  started_at: string;
-  updated_at: string;
-  /** End of the last run; null while it is open. */
-  ended_at: string | null;
-  /** 0 to 100, of the last run, if it reports any. */
-  progress: number | null;
-  /** Of the last run so far; null if none is known. */
-  usage: Usage | null;
-  metadata: Record<string, unknown>;
-}
 
 /** Filters of lists of executions. */
 export interface ExecutionFilters {
-  state?: ExecutionState[];
-  owner?: string;
+  state?: ExecutionState[] | undefined;
+  owner?: string | undefined;
   /** Part of the id, the title, the owner or the graph's name, in upper or lower case. */
-  text?: string;
+  text?: string | undefined;
   /** Aborts the request, or closes the watch. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 export interface ExecutionsOptions extends ExecutionFilters {
   /** "newest": the last start of a run first. Default: "id". */
-  order?: "id" | "newest";
+  order?: "id" | "newest" | undefined;
   /** 1 to 200. Default: 50. */
-  limit?: number;
+  limit?: number | undefined;
   /** `next_cursor` of the page before. */
-  cursor?: string;
+  cursor?: string | undefined;
   /** Only these executions, up to 50; without `order`, `limit` and `cursor`. */
-  ids?: string[];
-}
-
-/** A page of executions. It may be short, or empty, without being the last. */
-export interface ExecutionsPage {
-  executions: Execution[];
-  /** null on the last page. */
-  next_cursor: string | null;
+  ids?: string[] | undefined;
 }
 
 export interface WatchExecutionsOptions extends ExecutionFilters {
   /** Globs over execution ids: "*" within a "/" segment, "**" across. Default: all. */
-  executions?: string[];
+  executions?: string[] | undefined;
   /** Returns the executions that are read again after a lost connection, and while the client polls. */
   shown?(): Iterable<string>;
   /** Shortest time between two requests. Default: 1,000. */
-  interval?: number;
+  interval?: number | undefined;
   /**
    * Called with executions that have changed or are new, and with the ids of changed ones that do not match the filters
    * or may not be read any more.
    */
-  onChange?(executions: Execution[], gone: string[]): void;
+  onChange?(executions: ExecutionInfo[], gone: string[]): void;
   onState?(state: State, detail: StateDetail): void;
   /** Called with errors that do not end the watch, and with the error of a failed one. */
   onError?(error: StreamingError): void;
@@ -349,11 +321,13 @@ export interface Client {
   /** Starts a run of a graph that the server has registered. Rejects with a StreamingError. */
   start(graph: string, input: unknown, options?: StartOptions): Promise<StartedRun>;
   /** Returns the state of an execution. Rejects with a StreamingError. */
-  execution(executionId: string): Promise<Execution>;
+  execution(executionId: string): Promise<ExecutionInfo>;
+  /** Returns the nodes and edges of the graph of an execution's last run. Rejects with a StreamingError. */
+  graph(executionId: string): Promise<ExecutionGraphInfo>;
   /** Returns the graphs that the page may start. Rejects with a StreamingError. */
   graphs(): Promise<Graph[]>;
   /** Returns a page of the executions that the page may read. Rejects with a StreamingError. */
-  executions(options?: ExecutionsOptions): Promise<ExecutionsPage>;
+  executions(options?: ExecutionsOptions): Promise<Executions>;
   /**
    * Watches the executions that the page may read, over a WebSocket or else by polling. Throws a TypeError for an
    * unknown option.
@@ -372,8 +346,11 @@ export interface Client {
   /** Updates the state of the open run before its next step, as if `asNode` had returned it. Rejects with a
       StreamingError. */
   inject(
-    executionId: string, input: unknown, options?: { asNode?: string },
+    executionId: string, input: unknown, options?: { asNode?: string | undefined },
   ): Promise<{ execution_id: string; injected: boolean }>;
+  /** Makes a read-only credential for one execution, which its holders pass as `token`. `expiresIn`: milliseconds; an
+      hour when not given. Rejects with a StreamingError. */
+  link(executionId: string, options?: { expiresIn?: number | undefined }): Promise<{ link: string; expires_in_s: number; expires_at: string }>;
   /** Closes all subscriptions. */
   close(): void;
 }
@@ -409,7 +386,7 @@ export class TextAssembly {
   /** All messages, oldest first. The list stays the same until something changes. */
   readonly messages: readonly Message[];
   /** Applies an update of any type; returns the message that it changed, if any. */
-  add(update: Update): Message | undefined;
+  add(update: AnyUpdate): Message | undefined;
   /** Returns the messages that changed since the last call, each once; removed messages have no text. */
   changes(): Message[];
   /** Marks open messages as incomplete: pieces are lost. */

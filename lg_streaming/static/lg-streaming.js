@@ -74,6 +74,26 @@ class Client {
     return this.#link.json(this.#link.address(checkedId(executionId)));
   }
 
+  async graph(executionId) {
+    return this.#link.json(this.#link.address(executionId, "graph"));
+  }
+
+  // Returns a page of the states of the graph, newest first; `before` is the `next` of the page before.
+  async states(executionId, { limit, before } = {}) {
+    return this.#link.json(this.#link.address(checkedId(executionId), "states", { limit, before }));
+  }
+
+  async state(executionId, checkpointId) {
+    return this.#link.json(this.#link.address(checkedId(executionId), `states/${encodeURIComponent(checkpointId)}`));
+  }
+
+  // Starts a new execution that goes on from a checkpoint.
+  async fork(executionId, checkpointId, { values, asNode, executionId: newId } = {}) {
+    const given = { values, as_node: asNode, execution_id: newId };
+    const body = { checkpoint_id: checkpointId, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
+    return this.#link.json(this.#link.address(checkedId(executionId), "forks"), { method: "POST", body });
+  }
+
   async graphs() {
     return (await this.#link.json(this.#link.addressOf("graphs"))).graphs;
   }
@@ -106,6 +126,12 @@ class Client {
     const body = { input, ...(asNode !== undefined && { as_node: asNode }) };
     const address = this.#link.address(executionId, "inputs");
     return this.#send("inject_input", { execution_id: checkedId(executionId), ...body }, address, { method: "POST", body });
+  }
+
+  // Makes a read-only credential for one execution.
+  async link(executionId, { expiresIn } = {}) {
+    const body = expiresIn === undefined ? {} : { expires_in_s: expiresIn / 1000 };
+    return this.#link.json(this.#link.address(checkedId(executionId), "links"), { method: "POST", body });
   }
 
   close() {

@@ -16,7 +16,8 @@ from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 from tests.browser.place import EXECUTION, Place
-from tests.support.node import JS, node_executable
+from tests.support.js_package import build_package, unpack
+from tests.support.node import JS
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -28,6 +29,9 @@ PAGE = """<!doctype html>
 <script type="importmap">{ "imports": { "lg-streaming": "/lg-streaming.js" } }</script>
 <div id="root"></div>
 <script type="module" src="/built/harness.js"></script>"""
+
+EXTERNAL = ("--external:lg-streaming", "--alias:lg-streaming/react=./node_modules/lg-streaming/dist/react/index.js")
+"""Options of esbuild that bundle the hook, and leave the browser module out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +65,17 @@ class Build:
 
 
 def build(folder: Path) -> Build:
-    """Builds the example with the browser module in it, and the page for tests with the one that the server serves.
+    """Builds the example with the whole npm package in it, and the page for tests with the server's browser module.
 
     The latter has React's checks for development.
     """
-    node_executable()
     example = folder / "examples/react"
     shutil.copytree(EXAMPLE, example, ignore=shutil.ignore_patterns("node_modules", "dist"))
     shutil.copytree(Path(__file__).with_name("react"), example, dirs_exist_ok=True)
-    shutil.copytree(ROOT / "lg_streaming/static", folder / "lg_streaming/static")
-    (example / "node_modules").symlink_to(JS / "node_modules")
+    unpack(build_package(folder), example / "node_modules")
     built = Build(example)
     built.script("build")
-    built.run("esbuild", "harness.tsx", "--bundle", "--external:lg-streaming", "--format=esm", "--outdir=built")
+    built.run("esbuild", "harness.tsx", "--bundle", "--format=esm", "--outdir=built", *EXTERNAL)
     built.run("esbuild", "server.tsx", "--bundle", "--platform=node", "--outfile=built/server.cjs")
     return built
 

@@ -147,6 +147,21 @@ def test_the_module_exports_what_the_types_say() -> None:
     assert set(json.loads(done.stdout)) == values
 
 
+def test_the_types_have_every_method_of_a_client() -> None:
+    types = (STATIC / "lg-streaming.d.ts").read_text(encoding="utf-8")
+    declared = re.findall(
+        r"^  (\w+)\(", types.partition("export interface Client {")[2].partition("\n}")[0], re.MULTILINE
+    )
+    script = (
+        f"import('{(STATIC / 'lg-streaming.js').as_uri()}').then(({{ createClient }}) => console.log(JSON.stringify("
+        "Object.getOwnPropertyNames(Object.getPrototypeOf(createClient({ url: 'http://localhost' }))))))"
+    )
+    done = subprocess.run(
+        [node_executable(), "-e", script], capture_output=True, text=True, timeout=TIMEOUT, check=True
+    )
+    assert {*declared, "constructor", "forget"} == set(json.loads(done.stdout))
+
+
 # ---------------------------------------------------------------- as it is served
 @pytest.fixture(scope="module")
 def locked() -> Generator[Site]:
@@ -155,7 +170,7 @@ def locked() -> Generator[Site]:
 
 
 def test_every_file_that_the_module_is_made_of_is_served() -> None:
-    folder = {f"lg-streaming/{part.name}" for part in (STATIC / "lg-streaming").glob("*.js")}
+    folder = {f"lg-streaming/{part.name}" for part in (STATIC / "lg-streaming").iterdir()}
     assert set(ASSETS) == folder | {"lg-streaming.js", "lg-streaming.d.ts"}
     imported = {
         name
@@ -163,7 +178,9 @@ def test_every_file_that_the_module_is_made_of_is_served() -> None:
         for name in re.findall(r'from "\./(?:lg-streaming/)?([\w.-]+)"', asset.content.decode())
         if path.endswith(".js")
     }
-    assert {f"lg-streaming/{name}" for name in imported} == folder
+    assert {f"lg-streaming/{name}" for name in imported} == {path for path in folder if path.endswith(".js")}
+    types = re.findall(r'from "\./lg-streaming/([\w.-]+)\.js"', ASSETS["lg-streaming.d.ts"].content.decode())
+    assert {f"lg-streaming/{name}.d.ts" for name in types} == {path for path in folder if path.endswith(".d.ts")}
 
 
 @pytest.mark.parametrize("path", sorted(ASSETS))

@@ -19,14 +19,16 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.place import EXECUTION, PATIENCE, PATIENCE_MS
-from tests.browser.react_site import EXAMPLE, ROOT, Build, ReactPlace, build
+from tests.browser.react_site import EXAMPLE, EXTERNAL, ROOT, Build, ReactPlace, build
 from tests.docs.fences import blocks_of
 from tests.gateway.tokens import SECRET, token
 from tests.support.browser import chromium_page
+from tests.support.js_package import SOURCE, manifest
 from tests.support.node import JS
 from tests.support.server import serve
 
 GUIDE = ROOT / "docs/guide/clients/react.md"
+HOOK = SOURCE / "src/react"
 
 pytestmark = pytest.mark.browser
 
@@ -120,7 +122,7 @@ async def readers(place: ReactPlace, count: int) -> None:
 # ---------------------------------------------------------------- types and packages
 def test_the_example_is_well_typed_and_its_misuse_is_not(built: Build) -> None:
     built.script("check")
-    (built.example / "wrong.ts").write_text('import { useStreaming } from "./useStreaming.js";\nuseStreaming(1);\n')
+    (built.example / "wrong.ts").write_text('import { useStreaming } from "lg-streaming/react";\nuseStreaming(1);\n')
     try:
         with pytest.raises(AssertionError, match=r"wrong\.ts\(2,14\)"):
             built.script("check")
@@ -147,13 +149,17 @@ def rows_of(section: str) -> set[str]:
 
 
 def test_the_guide_has_every_option() -> None:
-    hook = (EXAMPLE / "useStreaming.ts").read_text(encoding="utf-8")
+    hook = (HOOK / "options.ts").read_text(encoding="utf-8")
     picked = re.findall(r'"(\w+)"', "".join(re.findall(r"^type For\w+ = .*Pick<.*$", hook, re.MULTILINE)))
     types = (EXAMPLE.parents[1] / "lg_streaming/static/lg-streaming.d.ts").read_text(encoding="utf-8")
     filters = types.partition("export interface FilterOptions {")[2].partition("\n}")[0]
     picked += re.findall(r"^  (\w+)\?:", filters, re.MULTILINE)
     own = hook.partition("interface StreamingOptions")[2].partition("\n}")[0]
     assert rows_of("Options") == {*picked, *re.findall(r"readonly (\w+)\?:", own)}
+
+
+def test_the_guide_has_the_options_of_esbuild_with_which_the_pages_are_built() -> None:
+    assert f"{EXTERNAL[0]} \\\n  {EXTERNAL[1]}\n" in GUIDE.read_text(encoding="utf-8")
 
 
 async def test_the_guide_has_everything_that_is_returned(place: ReactPlace) -> None:
@@ -163,19 +169,20 @@ async def test_the_guide_has_everything_that_is_returned(place: ReactPlace) -> N
             assert rows_of("Result") == set(await page.page.evaluate("() => Object.keys(harness.view)"))
 
 
-def test_the_example_asks_for_the_packages_that_are_tested() -> None:
-    asked = json.loads((EXAMPLE / "package.json").read_text(encoding="utf-8"))
+def test_the_example_and_the_package_ask_for_the_packages_that_are_tested() -> None:
     tested = json.loads((JS / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    asked = json.loads((EXAMPLE / "package.json").read_text(encoding="utf-8"))
+    assert asked["dependencies"].pop("lg-streaming") == "file:../../packages/js"
     assert (asked["dependencies"] | asked["devDependencies"]).items() <= tested.items()
+    assert manifest()["devDependencies"].items() <= tested.items()
 
 
-def test_the_hook_is_one_file_and_the_example_asks_no_other_host() -> None:
-    imports = [
-        line for line in (EXAMPLE / "useStreaming.ts").read_text(encoding="utf-8").splitlines() if " from " in line
-    ]
-    assert {line.split('"')[1] for line in imports if '"' in line} == {"react", "lg-streaming"}
-    for name in ("index.html", "app.css", "App.tsx", "main.tsx", "useStreaming.ts"):
-        assert "://" not in (EXAMPLE / name).read_text(encoding="utf-8")
+def test_the_hook_imports_only_react_and_the_client_and_the_example_asks_no_other_host() -> None:
+    hook = sorted(HOOK.iterdir())
+    imports = {name for file in hook for name in re.findall(r' from "([^."][^"]*)"', file.read_text(encoding="utf-8"))}
+    assert imports == {"react", "lg-streaming"}
+    for file in [*hook, *(EXAMPLE / name for name in ("index.html", "app.css", "App.tsx", "main.tsx"))]:
+        assert "://" not in file.read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------- one connection

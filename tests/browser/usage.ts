@@ -60,8 +60,9 @@ const steered: Promise<{ execution_id: string }>[] = [
   client.pause("exec-1", "a look"), client.resume("exec-1"), client.inject("exec-1", { tone: "short" }, { asNode: "plan" }),
 ];
 console.log(graphs, started, steered);
+const shared: Promise<{ link: string; expires_at: string }> = client.link("exec-1", { expiresIn: 60_000 });
 const cancelled: Promise<{ cancelled: boolean }> = client.cancel("exec-1", "enough");
-console.log(answered, cancelled, new Backoff({ jitter: 0 }).next(100).toFixed());
+console.log(answered, cancelled, shared, new Backoff({ jitter: 0 }).next(100).toFixed());
 
 const assembly = TextAssembly.from(new TextAssembly().toJSON());
 assembly.changes().concat(assembly.messages).map(({ id }) => id);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
@@ -13,9 +12,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lg_streaming.cli.start import StartError, StartRequest, start_run
+from lg_streaming.cli.access import Access
+from lg_streaming.cli.start import StartRequest, start_run
 from lg_streaming.client import SSEClient, StreamClient, SyncClient
-from lg_streaming.errors import BadRequestError, ExecutionExistsError, ForbiddenError
+from lg_streaming.errors import BadRequestError, ExecutionExistsError, ForbiddenError, UnauthorizedError
 from tests.client.conftest import PATIENCE, Make
 from tests.gateway.starts import StartSite, bearer, may_start, start_site
 
@@ -31,7 +31,7 @@ def place() -> Generator[StartSite]:
 async def command(place: StartSite, graph: str, input: Any, *, token: str | None = TOKEN) -> tuple[int, str]:
     """Return the exit code and the output of ``lg-streaming start``."""
     output = StringIO()
-    request = StartRequest(url=place.url, token=token, graph=graph, input=input, options={})
+    request = StartRequest(access=Access.of(place.url, token=token), graph=graph, input=input, options={})
     async with asyncio.timeout(PATIENCE):
         code = await start_run(request, Console(file=output, width=80))
     return code, output.getvalue()
@@ -43,14 +43,12 @@ async def test_the_command_shows_the_result_and_how_to_answer(place: StartSite) 
     code, output = await command(place, "ask", {})
     arguments = shlex.split(output.splitlines()[-1])
     assert code == 3
-    assert arguments[0] == "curl"
-    assert "Authorization: Bearer $STREAMING_TOKEN" in arguments
-    body, url = json.loads(arguments[-2]), arguments[-1]
+    assert arguments[:3] == ["lg-streaming", "respond", place.url]
+    execution_id, answer, option, prompt_id = arguments[3:]
+    assert (answer, option) == ("…", "--prompt")
     async with SSEClient(place.url, token=TOKEN) as client:
-        execution_id = url.split("/")[-2]
-        await client.respond(execution_id, body["prompt_id"], body["response"])
-        assert url == f"{place.url}/executions/{execution_id}/responses"
-    with pytest.raises(StartError, match="STREAMING_TOKEN"):
+        await client.respond(execution_id, prompt_id, "yes")
+    with pytest.raises(UnauthorizedError):
         await command(place, "ask", {}, token=None)
 
 

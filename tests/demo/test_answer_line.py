@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from lg_streaming.cli.answer_line import AnswerLine
-from lg_streaming.cli.prompt_view import AnswerError, PromptView
-from lg_streaming.cli.run_view import RunView
 from lg_streaming.errors import BadRequestError
+from lg_streaming.folding.prompt_view import AnswerError, PromptView
+from lg_streaming.folding.run_view import RunView
 from tests.demo.updates import node, script
 
 Answers = list[tuple[str, Any]]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import subprocess
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 
 import httpx2
 import pytest
@@ -26,73 +24,21 @@ from lg_streaming.settings import AuthSettings
 from lg_streaming.testing import ScriptedChatModel
 from tests.support import warm
 from tests.support.server import free_socket
+from tests.support.terminal import Terminal, open_terminal
 
+COMMANDS = ["demo", "start", "watch", "list", "tail", "respond", "cancel", "token", "schema", "version"]
 DEMO = ["-m", "lg_streaming", "demo", "--port=0"]
 
 
-class Terminal:
-    """A program in a separate terminal."""
-
-    def __init__(self, program: warm.Program | subprocess.Popen[str], descriptor: int) -> None:
-        self.seen = ""
-        self._typed_at = 0
-        self._program = program
-        self._descriptor = descriptor
-
-    def read_until(self, text: str) -> str:
-        """Everything written so far, once `text` came after the last key; control codes are left out."""
-        while text not in self.seen[self._typed_at :]:
-            if not self._read():
-                pytest.fail(f"{text!r} never came:\n{self.seen}")
-        return self.seen
-
-    def read_to_end(self) -> str:
-        """Everything written, once the program has ended."""
-        while self._read():
-            pass
-        return self.seen
-
-    def press(self, keys: str) -> None:
-        self._typed_at = len(self.seen)
-        os.write(self._descriptor, keys.encode())
-
-    def press_ctrl_c(self) -> None:
-        self.press("\x03")
-
-    def exit_code(self) -> int:
-        return self._program.wait()
-
-    def close(self) -> None:
-        self._program.kill()
-        self._program.wait()
-        os.close(self._descriptor)
-
-    def _read(self) -> bool:
-        with suppress(OSError):  # Linux reports the end of a terminal as an error
-            if piece := os.read(self._descriptor, 65_536):
-                self.seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", piece.decode(errors="replace"))
-                return True
-        return False
-
-
-@contextmanager
-def terminal(*arguments: str, fresh: bool = False) -> Generator[Terminal]:
-    descriptor, theirs = os.openpty()
-    env = {**os.environ, "COLUMNS": "100", "LINES": "30", "TERM": "xterm-256color"}
-    program = warm.start(*DEMO, *arguments, env=env, terminal=theirs, fresh=fresh)
-    os.close(theirs)
-    running = Terminal(program, descriptor)
-    try:
-        yield running
-    finally:
-        running.close()
+def terminal(*arguments: str, fresh: bool = False) -> AbstractContextManager[Terminal]:
+    return open_terminal(*DEMO, *arguments, fresh=fresh)
 
 
 def run(*arguments: str, fresh: bool = False) -> subprocess.CompletedProcess[str]:
     return warm.run(*DEMO, *arguments, fresh=fresh)
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["start"], ["token"], ["schema"], ["version"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_every_command_has_help(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0

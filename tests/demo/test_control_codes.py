@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from lg_streaming.cli import main
 from lg_streaming.cli.demo import DemoError, DemoOptions
 from lg_streaming.cli.render import LineRenderer, PanelRenderer
-from lg_streaming.cli.run_view import RunView
 from lg_streaming.escaping import escape_controls, escape_line
+from lg_streaming.folding.run_view import RunView
 from tests.demo.updates import Update, script
 
 CODES = [

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lg_streaming.cli.prompt_view import PromptView
-from lg_streaming.cli.run_view import NodeView, RunView, ToolPart
+from lg_streaming.folding.prompt_view import PromptView
+from lg_streaming.folding.run_view import NodeView, RunView, ToolPart
 from tests.demo.updates import Update, node, script
 
 Fold = Callable[[Sequence[Update]], dict[str, Any]]
@@ -215,6 +215,27 @@ def test_other_ends(fold: Fold, kind: str, state: str) -> None:
     say = script()
     run = fold([say("node_start", **node("write")), say(kind)])
     assert (run["state"], run["rows"][0][0]["state"]) == (state, state)
+
+
+CANCELLED = {"error": {"message": "cancelled", "code": "cancelled"}, "duration_s": 1}
+
+
+def test_what_was_at_work_when_its_run_was_cancelled_is_cancelled(fold: Fold) -> None:
+    say = script()
+    run = fold(
+        [
+            say("node_start", **node("write")),
+            say("tool_start", {"tool": "search", "tool_call_id": "c1"}, **node("write")),
+            say("tool_error", {"tool": "search", "tool_call_id": "c1", **CANCELLED}, **node("write")),
+            say("node_error", CANCELLED, **node("write")),
+            say("node_start", **node("read")),
+            say("node_error", {"error": {"message": "cancelled", "code": "cancelled", "type": "Own"}}, **node("read")),
+            say("workflow_cancelled", {"reason": "enough"}),
+        ]
+    )
+    cards = [card for row in run["rows"] for card in row]
+    assert [(card["state"], card["error"]) for card in cards] == [("cancelled", None), ("failed", "cancelled")]
+    assert cards[0]["parts"][0][2:] == ["cancelled", "", None, None]
 
 
 def test_a_run_that_waits_for_a_human_goes_on(fold: Fold) -> None:

@@ -8,13 +8,13 @@ import pytest
 from langchain_core.tools import ToolException
 
 from lg_streaming import StreamingModule
-from lg_streaming.cli.run_view import NodeView, RunView, TextPart, ToolPart
 from lg_streaming.demo import prompts, script
 from lg_streaming.demo.corpus import LIBRARY, search
 from lg_streaming.demo.graph import build_graph
 from lg_streaming.demo.models import ModelNotAvailableError, make_model
 from lg_streaming.demo.offline import offline_model
 from lg_streaming.demo.tools import NOTHING_FOUND, demo_tools, evaluate
+from lg_streaming.folding.run_view import NodeView, RunView, TextPart, ToolPart
 from lg_streaming.testing import ScriptedChatModel
 
 QUICK = 500.0

@@ -27,7 +27,7 @@ def place() -> Generator[StartSite]:
 
 def start(place: StartSite, *arguments: str, token: str | None = None) -> tuple[int, str, str]:
     token = token or bearer("alice", may_start("**", executions=("alice/*",)))
-    env = {"COLUMNS": "200", "STREAMING_TOKEN": token}
+    env = {"COLUMNS": "200", "LG_STREAMING_TOKEN": token}
     done = CliRunner().invoke(app, ["start", "--url", place.url, *arguments], env=env)
     assert done.exception is None or isinstance(done.exception, SystemExit)
     return done.exit_code, done.stdout, done.stderr
@@ -56,24 +56,24 @@ def test_the_exit_code_is_the_outcome(place: StartSite) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
+    ("arguments", "exit_code", "reason"),
     [
-        (["shout", "--input", "{"], "--input is not JSON"),
-        (["shout", "--config", "x"], "--config is not JSON"),
-        (["shout", "--input", '{"txt": 1}'], "input.txt"),
-        (["other"], "no such graph"),
-        (["shout", "--execution-id", "bob/1"], "not yours"),
+        (["shout", "--input", "{"], 2, "--input is not JSON"),
+        (["shout", "--config", "x"], 2, "--config is not JSON"),
+        (["shout", "--input", '{"txt": 1}'], 6, "input.txt"),
+        (["other"], 6, "no such graph"),
+        (["shout", "--execution-id", "bob/1"], 6, "not yours"),
     ],
 )
-def test_what_cannot_be_started(place: StartSite, arguments: list[str], reason: str) -> None:
+def test_what_cannot_be_started(place: StartSite, arguments: list[str], exit_code: int, reason: str) -> None:
     code, out, err = start(place, *arguments)
-    assert (code, out) == (1, "")
+    assert (code, out) == (exit_code, "")
     assert reason in err
 
 
 def test_a_server_that_is_not_there() -> None:
     done = CliRunner().invoke(app, ["start", "x", "--url", "http://127.0.0.1:9"], env={"COLUMNS": "200"})
-    assert done.exit_code == 1
+    assert done.exit_code == 5
     assert "127.0.0.1:9" in done.stderr
 
 

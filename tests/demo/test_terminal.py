@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lg_streaming.cli import formatting
 from lg_streaming.cli.render import LineRenderer, PanelRenderer, make_renderer
-from lg_streaming.cli.run_view import Progress, RunView
+from lg_streaming.folding import formatting
+from lg_streaming.folding.run_view import Progress, RunView
 from tests.demo.updates import NOON, Update, node, script
 
 

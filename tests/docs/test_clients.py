@@ -262,7 +262,7 @@ async def test_the_programs_of_other_guides(name: str, first: str, then: str, fo
 
 def curls() -> list[str]:
     """The commands of the page about curl that read a stream."""
-    text = "".join(block.code for block in blocks_of(GUIDES / "clients/curl.md"))
+    text = "".join(block.code for block in blocks_of(GUIDES / "clients/curl.md")).replace("\\\n", "")
     return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ curl -N")]
 
 

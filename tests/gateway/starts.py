@@ -87,6 +87,7 @@ def start_site(
     authorize: Callable[..., bool] | None = None,
     graphs: dict[str, Any] | None = None,
     event_log: Any = None,
+    redact: Callable[[str, Any], Any] | None = None,
     **settings: Any,
 ) -> Generator[StartSite]:
     settings = {"auth": AUTH, **settings, "limits": {**LIMITS, **settings.get("limits", {})}}
@@ -96,7 +97,9 @@ def start_site(
         calls.append((principal.subject, *arguments))
         return authorize is not None and authorize(principal, *arguments)
 
-    streaming = StreamingModule(settings, log=event_log, authorize=asked if authorize is not None else None)
+    streaming = StreamingModule(
+        settings, log=event_log, redact=redact, authorize=asked if authorize is not None else None
+    )
     for name, graph in (make_graphs() if graphs is None else graphs).items():
         streaming.graphs[name] = graph
     app = FastAPI()
@@ -112,6 +115,15 @@ def bearer(subject: str = "alice", *grants: dict[str, Any], lifetime: float = 86
 
 def may_start(*graphs: str, executions: tuple[str, ...] = ()) -> dict[str, Any]:
     return {"actions": ["start"], "graphs": list(graphs), "executions": list(executions)}
+
+
+def connect_to_log(site: StartSite, graph: str) -> None:
+    """Start a run, after which the site is connected to its log: a test is asked for what it leaves behind."""
+    with httpx2.Client(base_url=site.url, trust_env=False) as caller:
+        headers = {"Authorization": f"Bearer {bearer('first', may_start('*'))}"}
+        started = caller.post("/executions", json={"graph": graph, "input": {}}, headers=headers)
+        assert started.status_code == 201, started.text
+        caller.get(f"{started.json()['stream_url']}", headers=headers)
 
 
 class Rest:

@@ -165,25 +165,6 @@ async def test_a_paused_run_is_cancelled(streaming: StreamingModule) -> None:
     await seen_until(streaming, "workflow_cancelled")
 
 
-async def test_a_fork_runs_on_from_an_earlier_checkpoint(streaming: StreamingModule) -> None:
-    gate = Gate()
-    gate.open.set()
-    graph = stepping(gate)
-    assert (await streaming.runs.run(graph, {}, execution_id="e"))["done"] == ["first", "second", "third"]
-    snapshots = [each async for each in streaming.runs.history("e")]
-    before_second = next(each for each in snapshots if each.next == ("second",))
-    checkpoint_id = before_second.config.get("configurable", {})["checkpoint_id"]
-    run = await streaming.runs.fork("e", checkpoint_id)
-    assert (await run)["done"] == ["first", "second", "third"]
-    run = await streaming.runs.fork("e", checkpoint_id, values={"note": "again"}, graph=graph)
-    assert (await run)["done"] == ["first", "second again", "third"]
-    assert (await streaming.runs.state("e")).values["note"] == "again"
-    assert gate.starts == 1
-    for values in (None, {"note": "lost"}):
-        with pytest.raises(BadRequestError, match="no checkpoint 'nope'"):
-            await streaming.runs.fork("e", "nope", values=values)
-
-
 async def test_errors_of_steering(streaming: StreamingModule) -> None:
     with pytest.raises(ExecutionNotFoundError):
         await streaming.runs.pause("e")
@@ -304,13 +285,3 @@ async def test_a_graph_that_was_made_for_one_run_is_not_kept(streaming: Streamin
     assert kept() is None
     with pytest.raises(GraphNotFoundError, match="graph="):
         await streaming.runs.state("e")
-
-
-@pytest.mark.parametrize("checkpoint_id", ["nope", ""])
-async def test_a_fork_needs_a_checkpoint_of_the_thread(streaming: StreamingModule, checkpoint_id: str) -> None:
-    gate = Gate()
-    gate.open.set()
-    graph = stepping(gate)
-    await streaming.runs.run(graph, {}, execution_id="e")
-    with pytest.raises(BadRequestError, match="no checkpoint"):
-        await streaming.runs.fork("e", checkpoint_id, graph=graph)

@@ -57,7 +57,9 @@ class PostgresServer:
         """Make its data, start it, and wait until it answers."""
         data = self.folder / "data"
         made = subprocess.run(
-            self._command("initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync", "--locale=C"),
+            self._command(
+                "initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync", "--locale=C", "-E", "UTF8"
+            ),
             capture_output=True,
             text=True,
             timeout=_TIMEOUT,

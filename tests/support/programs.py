@@ -28,7 +28,7 @@ _STARTS = re.compile(
     r"""
     ^ (?: from | import ) \s+ (?:
         multiprocessing | pty | subprocess | tests\.serving\.process | tests\.deploy\.\w+
-        | tests\.support (?: \. | \s+ import \s+ (?: \w+ , \s )* ) (?: browser | forks | npm | warm )
+        | tests\.support (?: \. | \s+ import \s+ (?: \w+ , \s )* ) (?: browser | forks | npm | terminal | warm )
     ) \b
     | \b (?:
         create_subprocess_(?: exec | shell ) | runpytest_subprocess

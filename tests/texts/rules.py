@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lg_streaming.cli.run_view import RunView, TextPart
 from lg_streaming.codec import parse_update
 from lg_streaming.events import node_path
+from lg_streaming.folding.run_view import RunView, TextPart
 from lg_streaming.texts import TextAssembly
 from tests.support.node import node_executable
 

@@ -63,6 +63,7 @@ def test_a_typing_error_in_the_environment_is_refused(monkeypatch: pytest.Monkey
 def test_other_programs_variables_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LG_STREAM", "1")
     monkeypatch.setenv("MY_LG_STREAMING_DEBUGG", "1")
+    monkeypatch.setenv("LG_STREAMING_TOKEN", "for the commands of a client")
     StreamingSettings()
 
 

@@ -19,7 +19,7 @@ from lg_streaming.demo.tools import demo_tools
 from tests.support.browser import chromium_page
 from tests.support.server import serve
 
-__all__ = ["LIVE", "PATIENCE", "QUICK", "Site", "browser", "has_ended", "site", "texts_on"]
+__all__ = ["LIVE", "PATIENCE", "QUICK", "Site", "browser", "has_ended", "show_all", "site", "texts_on"]
 
 LIVE = 3.0
 """Pace of a run that the browser is to see in the middle of."""
@@ -60,9 +60,13 @@ class Site:
 
 @contextmanager
 def site(
-    settings: StreamingSettings | None = None, *, port: int = 0, wrap: Callable[[Any], Any] = lambda app: app
+    settings: StreamingSettings | None = None,
+    *,
+    port: int = 0,
+    wrap: Callable[[Any], Any] = lambda app: app,
+    **options: Any,
 ) -> Generator[Site]:
-    streaming = StreamingModule(settings)
+    streaming = StreamingModule(settings, **options)
     app = FastAPI()
     streaming.install(app, ui=True)
     with serve(wrap(app), port=port) as server:
@@ -83,10 +87,22 @@ async def browser(
     assert [error for error in errors if "Failed to load resource" not in error] == []
 
 
+async def show_all(page: Page) -> None:
+    """Open all cards, and show all texts as they were written."""
+    await page.get_by_role("button", name="Expand all").click()
+    plain = page.get_by_role("button", name="Plain text")
+    if await plain.get_attribute("aria-pressed") == "false":
+        await plain.click()
+    await expect(page.locator(".prose:not(.plain):visible")).to_have_count(0)
+
+
 async def texts_on(page: Page) -> dict[str, str]:
+    """Return the texts of all messages, which the page shows once: as the answer, or in the card of a node."""
+    await show_all(page)
     return await page.evaluate(
-        """() => Object.fromEntries([...document.querySelectorAll(".token")].map((text) => [
-            `${text.closest(".card").dataset.key.split("|")[0]} ${text.dataset.message}`, text.textContent]))"""
+        """() => Object.fromEntries([...document.querySelectorAll(".token:has(.prose)")].map((text) => [
+            `${(text.dataset.key ?? text.closest(".card").dataset.key).split("|")[0]} ${text.dataset.message}`,
+            text.textContent]))"""
     )
 
 

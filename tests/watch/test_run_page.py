@@ -17,7 +17,9 @@ from lg_streaming import StreamingSettings
 from lg_streaming.demo.prompts import DEFAULT_QUESTION
 from lg_streaming.errors import RunCancelledError
 from lg_streaming.settings import AuthSettings, RetentionSettings
-from tests.watch.support import LIVE, PATIENCE, QUICK, browser, has_ended, site, texts_on
+from tests.gateway.site import SECRET
+from tests.gateway.test_rest import token
+from tests.watch.support import LIVE, PATIENCE, QUICK, browser, has_ended, show_all, site, texts_on
 
 pytestmark = pytest.mark.browser
 
@@ -40,14 +42,16 @@ async def test_a_run_is_watched_live_and_survives_a_reload() -> None:
             working = asyncio.create_task(server.run_the_assistant("acme/exec-1", speed=LIVE))
             await expect(page.locator("#run-state")).to_have_text("running", timeout=PATIENCE)
             writer = page.locator('.card[data-node="write"]').first
-            await expect(writer.locator(".token")).to_contain_text("Dark roofs", timeout=PATIENCE)
+            answer = page.locator(".answer")
+            await expect(answer).to_contain_text("Dark roofs", timeout=PATIENCE)
+            await expect(answer).to_contain_text("from write")
             await expect(page.locator('.card[data-node="research"]')).to_have_count(3)
             assert 0 < await writer.locator("progress").evaluate("(bar) => bar.value") < 100
-            before = await writer.locator(".token").text_content()
+            before = await answer.locator(".token").text_content()
 
             await page.reload()
             assert not working.done()
-            await expect(writer.locator(".token")).to_contain_text(before or "", timeout=PATIENCE)
+            await expect(answer.locator(".token")).to_contain_text(before or "", timeout=PATIENCE)
             await has_ended(page)
 
             result = await working
@@ -131,12 +135,12 @@ async def test_a_server_that_lost_its_log_is_not_mixed_up_with_the_one_before() 
         with site() as server:
             await page.goto(f"{server.url}/watch/exec-1")
             server.streaming.hub.emitter("exec-1", node_id="write").token("before")
-            await expect(page.locator(".token")).to_have_text("before", timeout=PATIENCE)
+            await expect(page.locator(".answer .token")).to_have_text("before", timeout=PATIENCE)
         await expect(page.locator("#connection")).to_have_attribute("data-state", "reconnecting", timeout=PATIENCE)
         with site(port=int(server.url.rpartition(":")[2])) as server:
             server.streaming.hub.emitter("exec-1", node_id="write").token("after")
             await server.streaming.hub.close("exec-1")
-            await expect(page.locator(".token")).to_have_text("after", timeout=PATIENCE)
+            await expect(page.locator(".answer .token")).to_have_text("after", timeout=PATIENCE)
             await expect(page.locator(".gap")).to_contain_text("a log that the server no longer has")
             await has_ended(page)
 
@@ -166,19 +170,41 @@ async def test_what_a_model_writes_is_never_markup() -> None:
             await page.goto(f"{server.url}/watch/exec-1")
             await has_ended(page)
             assert await page.locator("main img, main script").count() == 0
-            assert await page.locator(".token").text_content() == hostile
+            assert await page.locator(".card .card-name").text_content() == hostile
+            assert await page.locator(".card .failure p").text_content() == hostile
+            await show_all(page)
+            assert await page.locator(".token .plain").first.text_content() == hostile
             assert await page.locator("#run-error").text_content() == hostile
             assert await page.title() == "exec-1 · failed"
 
 
-async def test_a_refused_reader_is_told_why() -> None:
-    auth = AuthSettings(enabled=True, secret=SecretStr("a secret that is long enough for HS256"))
+async def test_a_refused_reader_is_told_why_and_what_to_do() -> None:
+    auth = AuthSettings(enabled=True, secret=SecretStr(SECRET))
     with site(StreamingSettings(auth=auth)) as server:
+        server.streaming.hub.open("exec-1", owner="alice")
         async with browser() as page:
+            await page.context.add_cookies(
+                [{"name": "lg_streaming_token", "value": token("mallory"), "url": server.url}]
+            )
             await page.goto(f"{server.url}/watch/exec-1")
             connection = page.locator("#connection")
             await expect(connection).to_have_attribute("data-state", "failed", timeout=PATIENCE)
-            assert "token" in (await connection.text_content() or "")
+            assert "not yours" in (await connection.text_content() or "")
+            await expect(page.get_by_role("button", name="Try now")).to_be_hidden()
+
+
+async def test_a_lost_connection_has_a_banner_until_it_is_back() -> None:
+    async with browser() as page:
+        with site() as server:
+            await page.goto(f"{server.url}/watch/exec-1")
+            await expect(page.locator("#connection")).to_have_attribute("data-state", "connected", timeout=PATIENCE)
+            await expect(page.locator("#offline")).to_be_hidden()
+        await expect(page.locator("#offline")).to_contain_text("The connection is lost", timeout=PATIENCE)
+        with site(port=int(server.url.rpartition(":")[2])) as server:
+            await page.get_by_role("button", name="Try now").click()
+            server.streaming.hub.emitter("exec-1", node_id="write").token("back")
+            await expect(page.locator(".answer .prose")).to_have_text("back", timeout=PATIENCE)
+            await expect(page.locator("#offline")).to_be_hidden()
 
 
 async def test_a_page_answers_the_prompts_of_a_run_and_cancels_another() -> None:
@@ -209,7 +235,8 @@ async def test_a_page_answers_the_prompts_of_a_run_and_cancels_another() -> None
             await prompt.get_by_role("button", name="publish").click(timeout=PATIENCE)
             await has_ended(page)
             await expect(page.locator("#run-state")).to_have_text("complete")
-            await expect(page.locator(".token").nth(-2)).to_contain_text("Say <b>less</b>.")
+            await show_all(page)
+            await expect(page.locator(".answer")).to_contain_text("Say <b>less</b>.")
             outcomes = await page.locator(".prompt .outcome").all_text_contents()
             assert [outcome.partition(" · ")[0] for outcome in outcomes] == ["revise", "Say <b>less</b>.", "publish"]
             assert "answered by you at" in outcomes[-1]
@@ -235,7 +262,7 @@ async def test_every_kind_of_prompt_is_answered_and_a_wrong_answer_can_be_change
         prompts: list[dict[str, Any]] = [
             {"prompt": "Ready?", "type": "confirmation"},
             {"prompt": hostile, "type": "approval", "value": {"tool": hostile}},
-            {"prompt": "How many?", "type": "input", "schema": {"type": "integer"}},
+            {"prompt": "What?", "type": "input", "schema": {"type": "object"}},
             {"prompt": "A name?", "type": "input", "required": False},
             {"prompt": "Which?", "type": "choice", "choices": [{"size": 1}, hostile]},
         ]
@@ -249,24 +276,25 @@ async def test_every_kind_of_prompt_is_answered_and_a_wrong_answer_can_be_change
             await expect(page.locator("#questions a")).to_have_count(5)
             await cards.nth(0).get_by_role("button", name="Yes").click()
             await cards.nth(1).get_by_role("button", name="Reject").click()
-            await cards.nth(2).get_by_label("Answer, as JSON").fill("many")
+            await cards.nth(2).get_by_label("Answer, as JSON").fill("{")
             await cards.nth(2).get_by_role("button", name="Send").click()
             await expect(cards.nth(2).get_by_role("alert")).to_contain_text("JSON")
-            await cards.nth(2).get_by_label("Answer, as JSON").fill("12")
+            await cards.nth(2).get_by_label("Answer, as JSON").fill('{"a": 12}')
             await cards.nth(2).get_by_role("button", name="Send").click()
             await cards.nth(3).get_by_role("button", name="Skip").click()
             await cards.nth(4).get_by_role("button", name=hostile).click()
             await expect(page.locator('.prompt[data-state="answered"]')).to_have_count(5, timeout=PATIENCE)
             await expect(page.locator("#questions")).to_be_hidden()
             outcomes = await page.locator(".prompt .outcome").all_text_contents()
-            assert [each.partition(" · ")[0] for each in outcomes] == ["Yes", "Reject", "12", "No answer", hostile]
+            told = [each.partition(" · ")[0] for each in outcomes]
+            assert told == ["Yes", "Reject", '{\n  "a": 12\n}', "No answer", hostile]
             assert await page.locator("main img").count() == 0
             await hub.close("exec-1")
             await has_ended(page)
         answers = [
             update.data["response"] async for update in hub.subscribe("exec-1") if update.type == "human_response"
         ]
-        assert answers == [True, False, 12, None, hostile]
+        assert answers == [True, False, {"a": 12}, None, hostile]
 
 
 async def test_a_page_shows_who_answered_elsewhere_and_why_a_request_fails() -> None:
@@ -298,6 +326,9 @@ async def test_the_page_fits_every_screen() -> None:
             for width in (320, 768, 1280, 2560):
                 await page.set_viewport_size({"width": width, "height": 800})
                 assert await page.evaluate("document.documentElement.scrollWidth") == width
+                bar = await page.locator(".bar").bounding_box()
+                assert bar is not None
+                assert bar["height"] < 800 / 3
         await run.cancel()
         with pytest.raises(RunCancelledError):
             await run
@@ -311,8 +342,7 @@ async def test_the_pictures_of_the_readme() -> None:
         run = await server.streaming.runs.start("research", {"question": DEFAULT_QUESTION}, execution_id="city-heat")
         async with browser(width=1280, height=1330) as page:
             await page.goto(f"{server.url}/watch/city-heat")
-            writer = page.locator('.card[data-node="write"]').first
-            await expect(writer.locator(".token")).to_contain_text("Roofs and roads", timeout=PATIENCE)
+            await expect(page.locator(".answer")).to_contain_text("Roofs and roads", timeout=PATIENCE)
             await page.screenshot(path=PICTURES / "watch.png")
             await page.set_viewport_size({"width": 1280, "height": 620})
             await page.get_by_role("link", name="Waits for you").click(timeout=5 * PATIENCE)

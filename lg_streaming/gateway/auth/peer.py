@@ -35,7 +35,7 @@ _PROXY_HEADER: Final = re.compile(
 )
 """Names of the headers that proxies add. Proxies choose many names, and callers on this machine use none of these."""
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/@]+)(?::([0-9]{1,5}))?", re.ASCII)
-_JWT_VALUE: Final = re.compile(r"(?:bearer +)?([\w-]+\.[\w-]+\.[\w-]+)", re.ASCII | re.IGNORECASE)
+_TOKEN_VALUE: Final = re.compile(r"(?:bearer +)?([\w-]+\.[\w-]+\.[\w-]+|lgl_[\w-]+)", re.ASCII | re.IGNORECASE)
 _OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 
 
@@ -149,7 +149,7 @@ class Peer:
         return self.scheme in {"https", "wss"}
 
     @property
-    def _may_be_secure(self) -> bool:
+    def may_be_secure(self) -> bool:
         """Return whether the page was loaded over TLS, according to the server or to the header of a proxy.
 
         The header needs no trust: it can only make the rule for origins stricter.
@@ -165,7 +165,7 @@ class Peer:
         if origin is None or host is None or self.is_cross_site:
             return False
         scheme, _, name = origin.lower().partition("://")
-        if scheme not in {"http", "https"} or (scheme == "http" and self._may_be_secure):
+        if scheme not in {"http", "https"} or (scheme == "http" and self.may_be_secure):
             return False
         default = ":443" if scheme == "https" else ":80"
         return name.removesuffix(default) == host.lower().removesuffix(default)
@@ -177,8 +177,8 @@ class Peer:
         return token.strip() or None if scheme.lower() == "bearer" else None
 
     def token_in(self, header: str) -> str | None:
-        """Return the token in another header, with or without ``Bearer`` before it; None if it has no JWT's form."""
-        found = _JWT_VALUE.fullmatch(self.headers.get(header, "").strip())
+        """Return the token in another header, with or without ``Bearer``; None if it has no form of a JWT or a link."""
+        found = _TOKEN_VALUE.fullmatch(self.headers.get(header, "").strip())
         return None if found is None else found[1]
 
     def cookie(self, name: str) -> str | None:

@@ -24,6 +24,7 @@ from lg_streaming.errors import (
 from lg_streaming.gateway.auth.claims import ClaimsReader
 from lg_streaming.gateway.auth.jwks import RemoteKeys
 from lg_streaming.gateway.auth.keys import static_keys
+from lg_streaming.gateway.auth.links import Link, Links, is_link
 from lg_streaming.gateway.auth.own_sessions import Authenticate, OwnSessions
 from lg_streaming.gateway.auth.peer import Peer
 from lg_streaming.gateway.auth.principal import ANONYMOUS, CLAIM, Action, Grant, Principal, grants_of
@@ -120,6 +121,7 @@ class Policy:
         self._own = (
             None if authenticate is None else OwnSessions(authenticate, self._workers, clock, timeout=answer_timeout)
         )
+        self._clock = clock
         self._revocations = Revocations(clock, leeway=settings.leeway)
         self.shared_revocations: SharedRevocations | None = (
             None if fleet is None else SharedRevocations(fleet, self._revocations, clock)
@@ -128,12 +130,17 @@ class Policy:
         self.tickets: Tickets = Tickets(clock=clock)
         """Unused tickets that this process has issued."""
         self._shared_tickets = None if fleet is None else SharedTickets(self.tickets, fleet)
+        self._links = Links(settings.max_link_age, clock=clock, fleet=fleet)
         keys = None if settings.enabled is False else keys or _keys(settings)
         self._remote_keys = keys if isinstance(keys, RemoteKeys) else None
         self._reader = None if keys is None else ClaimsReader(settings, keys, clock)
         has_logins = self._reader is not None or self._own is not None
         self.requires_token: bool = has_logins if settings.enabled is None else settings.enabled
         """True if callers need a login: `auth.enabled`; if that is unset, a key in the settings or `authenticate`."""
+        self.checks_tokens: bool = self.requires_token and self._reader is not None
+        """True if a JWT may log a caller in."""
+        self.issues_links: bool = self.requires_token and settings.max_link_age != 0
+        """True if callers may issue links."""
         self.local_only: bool = settings.enabled is None and not self.requires_token
         """True if only callers from this machine are admitted, because authentication is not set up."""
         self.exposed: str | None = None
@@ -228,20 +235,22 @@ class Policy:
     ) -> Principal | None:
         """Return the caller's principal; None for a caller without credentials.
 
-        A ticket wins. Then the application's `authenticate` decides; if it does not know the caller, a token counts.
+        A ticket wins, then a link. Then the application's `authenticate` decides; if it does not know the caller, a
+        token counts.
 
         Args:
             peer: The caller.
-            token: The token of a message; default: the bearer header, those of `auth.headers`, then the cookie.
+            token: The token or link of a message; default: the bearer header, those of `auth.headers`, then the cookie.
             ticket: A ticket, which is void afterwards.
             known: The principal at the last check; its subject is charged for the answer, else the caller's address.
 
         Raises:
             OriginError: If the request is of a browser page from another origin.
-            UnauthorizedError: If no token or ticket is valid, or `authenticate` failed. If authentication is not set up
-                and the request does not show that its caller is on this machine.
-            TokenExpiredError: If the token was valid once.
+            UnauthorizedError: If no token, link or ticket is valid, or `authenticate` failed. If authentication is not
+                set up and the request does not show that its caller is on this machine.
+            TokenExpiredError: If the token or link was valid once.
             KeysUnavailableError: If the token's key cannot be fetched now.
+            LogUnavailableError: If the key of links cannot be read now.
             MessageRateError: If too many questions of the caller wait for an answer of `authenticate`.
         """
         used = await self.use_ticket(ticket) if isinstance(ticket, str) else ticket  # first: it is void once it came
@@ -253,16 +262,20 @@ class Policy:
                 "to let everybody in)"
             )
         if used is not None:
-            return await self._checked(replace(used.holder(), source="ticket"), peer.address)
+            holder = used.holder()
+            source = "link" if holder.source == "link" else "ticket"
+            return await self._checked(replace(holder, source=source), peer.address)
         if not self.requires_token:
             return ANONYMOUS
+        presented = token or self.token_of(peer)
+        if presented is not None and is_link(presented):
+            return await self._checked(await self._links.open(presented), peer.address)
         if self._own is not None:
             caller, with_cookies = caller_of(known, peer.address), self.trusts_origin(peer)
             own = await self._own.find(peer, token, caller=caller, with_cookies=with_cookies)
             if own is not None:
                 return await self._checked(own, peer.address)
-        token = token or self.token_of(peer)
-        return None if token is None else await self.verify(token, address=peer.address)
+        return None if presented is None else await self.verify(presented, address=peer.address)
 
     async def issue_ticket(self, principal: Principal, *, execution_id: str | None = None) -> tuple[str, float]:
         """Issue a ticket, which each process of the fleet accepts; see `Tickets.issue`.
@@ -274,6 +287,19 @@ class Policy:
         if tickets is None:
             return self.tickets.issue(principal, execution_id=execution_id)
         return await tickets.issue(principal, execution_id=execution_id)
+
+    async def issue_link(self, principal: Principal, execution_id: str, *, expires_in: float) -> Link:
+        """Issue a link to an execution that `principal` may read; see `Links.issue`.
+
+        Raises:
+            ForbiddenError: If authentication is off: a link would then restrict no caller.
+        """
+        if not self.requires_token:
+            raise ForbiddenError(
+                "links need authentication, which is off here: every caller who is admitted may read everything",
+                execution_id=execution_id,
+            )
+        return await self._links.issue(principal, execution_id, expires_in=expires_in)
 
     async def use_ticket(self, ticket: str) -> UsedTicket:
         """Void a ticket, and return it. It never fails: see `UsedTicket.holder`."""
@@ -321,14 +347,21 @@ class Policy:
         """Revoke the token with this `jti`, or all tokens of a subject that were issued (`iat`) until now, or both.
 
         Revoked tokens open no connection and no subscription; open connections end at their next heartbeat. With a
-        fleet, the rule holds in all its processes. See `Revocations.add` for the arguments.
+        fleet, the rule holds in all its processes. See `Revocations.add` for the arguments. The rule also covers links
+        that were issued with these tokens, and is kept until the last one can have ended.
 
         Raises:
             StreamingConfigError: If neither `jti` nor `subject` is given.
         """
-        rules = self._revocations.add(jti=jti, subject=subject, expires_at=expires_at)
+        rules = self._revocations.add(jti=jti, subject=subject, expires_at=self._last_end(expires_at))
         if self.shared_revocations is not None:
             self.shared_revocations.share(rules)
+
+    def _last_end(self, expires_at: float | None) -> float | None:
+        """Return the end of the last link whose issuer's tokens expire at `expires_at`."""
+        if expires_at is None or self._settings.max_link_age is None:
+            return None
+        return max(expires_at, self._clock() + self._settings.max_link_age) if self.requires_token else expires_at
 
     async def still_valid(self, principal: Principal, *, address: str | None = None) -> bool:
         """Return whether the principal's token is not revoked, by `revoke` or by the application.
@@ -338,7 +371,7 @@ class Policy:
         Raises:
             MessageRateError: If too many questions of the caller wait for an answer.
         """
-        if principal.subject is None:
+        if principal.subject is None and principal.source != "link":
             return True
         if self._revocations.is_revoked(principal):
             return False
@@ -482,7 +515,7 @@ class Policy:
 
 def caller_of(principal: Principal, address: str | None) -> str:
     """Return the account to which a caller's use is charged: its subject, else its address."""
-    return f"address {address_key(address)}" if principal.subject is None else f"subject {principal.subject}"
+    return f"address {address_key(address)}" if principal.account is None else f"subject {principal.account}"
 
 
 def _keys(settings: AuthSettings) -> Keys | None:

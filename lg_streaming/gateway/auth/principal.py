@@ -67,12 +67,21 @@ class Principal:
     expires_at: float | None = None
     """Seconds since 1970; None: never. The gateway ends what the principal reads at that time."""
     restricted_to: str | None = None
-    """The only execution that the principal may read, if its ticket was issued for one; None: no such restriction.
+    """The only execution that the principal may read, if its link or ticket is for one; None: no such restriction.
 
     Other checks still apply.
     """
-    source: Literal["none", "token", "ticket", "application"] = field(default="none", compare=False)
-    """The credentials that the gateway has checked; set by the gateway."""
+    source: Literal["none", "token", "ticket", "link", "application"] = field(default="none", compare=False)
+    """The credentials that the gateway has checked; set by the gateway. A ticket that a link was exchanged for counts
+    as the link."""
+
+    @property
+    def account(self) -> str | None:
+        """The subject whose limits the caller uses up. None if only the limits of its address count.
+
+        A link may have many holders, who must not use up what its issuer may do.
+        """
+        return None if self.source == "link" else self.subject
 
     def is_outside_scope(self, action: Action, execution_id: str) -> bool:
         """Return whether `restricted_to` forbids the action."""

@@ -76,6 +76,7 @@ def _to_json(principal: Principal, restricted_to: str | None) -> dict[str, objec
         "claims": jsonable(dict(principal.claims)),
         "expires_at": principal.expires_at,
         "restricted_to": restricted_to,
+        "source": principal.source,
     }
 
 
@@ -89,4 +90,5 @@ def _from_json(value: object) -> Principal | None:
         claims=fields["claims"],
         expires_at=fields["expires_at"],
         restricted_to=fields["restricted_to"],
+        source=fields.get("source", "ticket"),
     )

@@ -112,11 +112,11 @@ class Tickets:
             if principal.is_outside_scope("read", execution_id):
                 raise UnauthorizedError("this ticket is for another execution")
             principal = replace(principal, restricted_to=execution_id)
-        self._evict(principal.subject, now)
+        self._evict(principal.account, now)
         ticket = self._new_id()
         self._open[ticket] = _Ticket(principal=principal, until=now + expires_in)
-        if principal.subject is not None:
-            self._held[principal.subject] += 1
+        if principal.account is not None:
+            self._held[principal.account] += 1
         return ticket, expires_in
 
     def use(self, ticket: str) -> UsedTicket:
@@ -126,7 +126,7 @@ class Tickets:
 
     def _take(self, ticket: str) -> _Ticket | None:
         found = self._open.pop(ticket, None)
-        subject = None if found is None else found.principal.subject
+        subject = None if found is None else found.principal.account
         if subject is not None:
             self._held[subject] -= 1
             if not self._held[subject]:
@@ -139,7 +139,7 @@ class Tickets:
             self._take(next(iter(self._open)))
         self._void.clear()
         if subject is not None and self._held[subject] >= self._per_subject:
-            self._drop(next(name for name, each in self._open.items() if each.principal.subject == subject))
+            self._drop(next(name for name, each in self._open.items() if each.principal.account == subject))
         while len(self._open) >= self._in_all:
             self._drop(next(iter(self._open)))
 

@@ -27,8 +27,8 @@ _KEY: Final = "lg_streaming.credentials"
 _TICKET: Final = "ticket"
 _TOKEN_NAMES: Final = frozenset({"jwt", "auth", "authorization", "bearer"})
 """Names of options that hold a token, like all names that end with `token`. Case and punctuation do not count."""
-_JWT: Final = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*\.")
-"""The beginning of a JWT in a text. The pattern starts at the beginning of a word, so a search is linear."""
+_TOKEN: Final = re.compile(r"(?<![A-Za-z0-9_-])(?:eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*\.|lgl_[A-Za-z0-9_-]{64})")
+"""The beginning of a JWT or a link in a text. The pattern starts at the beginning of a word, so a search is linear."""
 _SEPARATORS: Final = re.compile(rb"([&;])")
 _PATH: Final = re.compile(r"([/?;&])")
 _HIDDEN: Final = b"***"
@@ -95,7 +95,7 @@ async def take_credentials(use: UseTicket, scope: MutableMapping[str, Any]) -> U
 def for_a_log(scope: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a scope whose path and query show no credential."""
     path, query = str(scope.get("path", "")), cast("bytes", scope.get("query_string", b""))
-    words = (word if "=" not in word and not _JWT.search(word) else _shown(word) for word in _PATH.split(path))
+    words = (word if "=" not in word and not _TOKEN.search(word) else _shown(word) for word in _PATH.split(path))
     shown = b"".join(_shown(part.decode("latin-1")).encode("latin-1") for part in _SEPARATORS.split(query))
     return {**scope, "path": "".join(words), "query_string": shown}
 
@@ -123,11 +123,11 @@ def _credential_in(part: bytes) -> _Credential | None:
     """Return the ticket or token in a part of a query, or None."""
     raw_name, _, raw_value = part.partition(b"=")
     name, value = _text(raw_name), _text(raw_value)
-    if _JWT.search(name):
+    if _TOKEN.search(name):
         return _Credential("***", _HIDDEN)
     plain = "".join(filter(str.isalnum, name.lower()))
     is_ticket = plain == _TICKET
-    if is_ticket or plain in _TOKEN_NAMES or plain.endswith("token") or _JWT.search(value):
+    if is_ticket or plain in _TOKEN_NAMES or plain.endswith("token") or _TOKEN.search(value):
         return _Credential(name[:_LONGEST_NAME], raw_name + b"=" + _HIDDEN, value if is_ticket else None)
     return None
 

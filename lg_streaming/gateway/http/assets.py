@@ -59,7 +59,9 @@ def _read() -> dict[str, Asset]:
     parts = sorted((static / "lg-streaming").iterdir(), key=lambda part: part.name)
     return {
         **found,
-        **{f"lg-streaming/{part.name}": Asset.from_file(part) for part in parts if part.name.endswith(".js")},
+        **{
+            f"lg-streaming/{part.name}": Asset.from_file(part) for part in parts if part.name.endswith((".js", ".d.ts"))
+        },
     }
 
 

@@ -70,7 +70,7 @@ class ExecutionRoute(Route):
 
     Args:
         prefix: The path before `/executions`.
-        last: The path's segment after the id, such as `updates`; empty for the execution itself.
+        last: The path after the id, such as `updates` or `states/{checkpoint_id}`; empty for the execution itself.
         endpoint: The methods.
     """
 
@@ -80,14 +80,19 @@ class ExecutionRoute(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """See `Route.matches`."""
-        if scope["type"] == "http" and self._last and _last_segment(scope) != self._last:
+        if scope["type"] == "http" and self._last and not _ends_with(scope, self._last.split("/")):
             return Match.NONE, {}
         return super().matches(scope)
 
 
-def _last_segment(scope: Scope) -> str:
+def _ends_with(scope: Scope, segments: Sequence[str]) -> bool:
+    """Return whether a path ends with these segments; one in braces matches any text."""
     raw = _raw_path(scope)
-    return unquote((raw.decode("latin-1") if raw is not None else scope["path"]).rpartition("/")[2])
+    found = (raw.decode("latin-1") if raw is not None else scope["path"]).split("/")[-len(segments) :]
+    return len(found) == len(segments) and all(
+        unquote(each) == segment or (segment.startswith("{") and each)
+        for each, segment in zip(found, segments, strict=True)
+    )
 
 
 def _raw_path(scope: Mapping[str, Any]) -> bytes | None:

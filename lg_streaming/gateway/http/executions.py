@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from cryptography.fernet import Fernet, InvalidToken
 
 from lg_streaming.errors import BadRequestError
+from lg_streaming.gateway.auth.shared_secret import shared_secret
 from lg_streaming.gateway.session.session import format_time
 from lg_streaming.log.base import Start, is_ordered_by_start
 
@@ -30,10 +31,7 @@ _AT_ONCE: Final = 50
 """Executions that are checked before other tasks of the event loop may run."""
 _PATIENCE: Final = 2.0
 """Seconds; an application's `authorize` may be slow, and is called for each execution."""
-_SECRETS: Final = "secret"
 _CURSOR_KEY: Final = "cursor_key"
-_YEAR: Final = 366 * 86_400.0
-_RETRY: Final = 0.05
 _BY_ID: Final = "i"
 _BY_START: Final = "n"
 
@@ -54,7 +52,7 @@ class Cursors:
 
     async def _cipher(self) -> Fernet:
         if self._fernet is None and self._fleet is not None:
-            self._fernet = Fernet(await _shared_key(self._fleet))
+            self._fernet = Fernet(await shared_secret(self._fleet, _CURSOR_KEY))
         return cast("Fernet", self._fernet)
 
     async def encode(self, place: Start | str) -> str:
@@ -80,20 +78,6 @@ class Cursors:
             return text[1:]
         at, _, execution_id = text[1:].partition(" ")
         return Start(float(at), execution_id)
-
-
-async def _shared_key(fleet: Fleet) -> str:
-    """Return the key of cursors, which the first process makes."""
-    while True:
-        key = await fleet.get(_SECRETS, _CURSOR_KEY)
-        if isinstance(key, str):
-            return key
-        if await fleet.claim(_CURSOR_KEY):
-            if await fleet.get(_SECRETS, _CURSOR_KEY) is None:
-                await fleet.put(_SECRETS, _CURSOR_KEY, Fernet.generate_key().decode(), ttl=_YEAR)
-            fleet.release(_CURSOR_KEY)
-        else:
-            await asyncio.sleep(_RETRY)
 
 
 async def list_executions(session: Session, query: ListQuery, cursors: Cursors) -> dict[str, Any]:

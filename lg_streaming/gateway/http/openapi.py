@@ -19,6 +19,8 @@ from lg_streaming.gateway.protocol.http_models import (
     Health,
     HistoryQuery,
     InputBody,
+    IssuedLink,
+    LinkRequest,
     ListQuery,
     PromptResponse,
     StreamQuery,
@@ -36,6 +38,7 @@ from lg_streaming.gateway.protocol.outbound import (
     Resumed,
     Started,
 )
+from lg_streaming.gateway.protocol.state_models import ExecutionGraphInfo, ForkBody, StateInfo, States, StatesQuery
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -49,26 +52,33 @@ _IN: Final[tuple[type[BaseModel], ...]] = (
     PromptResponse,
     StartExecution,
     InputBody,
+    LinkRequest,
     CancelExecution,
     PauseExecution,
     ListQuery,
     StreamQuery,
     TicketRequest,
     HistoryQuery,
+    ForkBody,
+    StatesQuery,
 )
 _OUT: Final[tuple[type[BaseModel], ...]] = (
     Cancelled,
     ErrorResponse,
+    ExecutionGraphInfo,
     ExecutionInfo,
     Executions,
     FleetInfo,
     Graphs,
     Health,
     Injected,
+    IssuedLink,
     Paused,
     Responded,
     Resumed,
     Started,
+    StateInfo,
+    States,
     Ticket,
     UpdatesPage,
 )
@@ -81,6 +91,12 @@ _AN_ID: Final = {
     "description": "Printable characters without spaces. A last `/` is percent-encoded where what follows it is the "
     "name of a route.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": r"^[!-~]+$"},
+}
+_CHECKPOINT: Final = {
+    "name": "checkpoint_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 256},
 }
 _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
@@ -100,7 +116,8 @@ def openapi_schema(prefix: str = "") -> _Json:
     inbound, outbound = _schemas(_IN, by_alias=False), _schemas(_OUT, by_alias=True)
     assets = {f"/{path}": {"get": _asset(asset.media_type)} for path, asset in ASSETS.items()}
     paths = {**_of_the_server(), **_of_executions(inbound), **assets}
-    queries = {model.__name__ for model in (ListQuery, StreamQuery, HistoryQuery, CancelExecution, PauseExecution)}
+    options = (ListQuery, StreamQuery, HistoryQuery, StatesQuery, CancelExecution, PauseExecution)
+    queries = {model.__name__ for model in options}
     return {
         "openapi": "3.1.0",
         "info": {"title": "lg_streaming", "version": str(PROTOCOL_VERSION)},
@@ -183,7 +200,17 @@ def _of_executions(inbound: _Json) -> _Json:
                 errors=(*_EVERYWHERE, *_BODY, 409),
             )
         },
+        "/executions/{execution_id}/links": {
+            "post": _operation(
+                "A read-only credential for this execution, until an end.",
+                {201: IssuedLink},
+                [_AN_ID],
+                body=LinkRequest,
+                errors=(*_EVERYWHERE, *_BODY),
+            )
+        },
         **_steering(inbound),
+        **_states(inbound),
         "/executions/{execution_id}/stream": {
             "get": {
                 **_operation("All updates as Server-Sent Events.", {}, [_AN_ID, *_parameters(streams, stream_options)]),
@@ -218,6 +245,43 @@ def _steering(inbound: _Json) -> _Json:
                 {202: Injected},
                 [_AN_ID],
                 body=InputBody,
+                errors=(*errors, *_BODY),
+            )
+        },
+    }
+
+
+def _states(inbound: _Json) -> _Json:
+    query = inbound[StatesQuery.__name__]["properties"]
+    errors = (*_EVERYWHERE, 404, 409)
+    return {
+        "/executions/{execution_id}/graph": {
+            "get": _operation(
+                "Nodes and edges of the graph of the last run.",
+                {200: ExecutionGraphInfo},
+                [_AN_ID],
+                errors=(*_EVERYWHERE, 404),
+            )
+        },
+        "/executions/{execution_id}/states": {
+            "get": _operation(
+                "A page of the states of the graph, newest first.",
+                {200: States},
+                [_AN_ID, *_parameters(query, query)],
+                errors=errors,
+            )
+        },
+        "/executions/{execution_id}/states/{checkpoint_id}": {
+            "get": _operation(
+                "The whole state of a checkpoint.", {200: StateInfo}, [_AN_ID, _CHECKPOINT], errors=errors
+            )
+        },
+        "/executions/{execution_id}/forks": {
+            "post": _operation(
+                "Start a new execution that goes on from a checkpoint.",
+                {201: Started},
+                [_AN_ID],
+                body=ForkBody,
                 errors=(*errors, *_BODY),
             )
         },

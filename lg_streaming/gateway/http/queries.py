@@ -82,7 +82,7 @@ async def _wait(session: Session, subscription: Subscription, query: HistoryQuer
     """
     expires_in = session.expires_in
     patience = query.wait if expires_in is None else max(0.0, min(query.wait, expires_in))
-    admission, caller = session.context.admission, (session.peer.address, session.principal.subject)
+    admission, caller = session.context.admission, (session.peer.address, session.principal.account)
     lease = admission.connections.enter(*caller)
     try:
         fleet_lease = None if admission.fleet is None else await admission.fleet.enter(*caller)

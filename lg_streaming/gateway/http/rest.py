@@ -1,4 +1,4 @@
-"""REST routes: executions, their updates page by page, control over them, tickets, and the server's health."""
+"""REST routes: executions, their updates page by page, control over them, tickets, links, and the server's health."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ from lg_streaming.gateway.http.endpoint import (
 from lg_streaming.gateway.http.executions import Cursors, execution_info, list_executions
 from lg_streaming.gateway.http.queries import HistoryReader, fleet_info
 from lg_streaming.gateway.http.query_params import query_payload
-from lg_streaming.gateway.protocol.http_models import HistoryQuery, InputBody, ListQuery, PromptResponse, TicketRequest
+from lg_streaming.gateway.http.state_routes import StateRoutes
+from lg_streaming.gateway.protocol.http_models import (
+    HistoryQuery,
+    InputBody,
+    LinkRequest,
+    ListQuery,
+    PromptResponse,
+    TicketRequest,
+)
 from lg_streaming.gateway.protocol.inbound import (
     CancelExecution,
     InjectInput,
@@ -32,7 +40,7 @@ from lg_streaming.gateway.protocol.outbound import PROTOCOL_VERSION
 from lg_streaming.gateway.protocol.registry import parse
 from lg_streaming.gateway.protocol.responses import json_response
 from lg_streaming.gateway.session.handlers import HANDLERS
-from lg_streaming.gateway.session.session import Session
+from lg_streaming.gateway.session.session import Session, format_time
 from lg_streaming.gateway.session.starting import execution_url, list_graphs, start_run
 
 if TYPE_CHECKING:
@@ -63,6 +71,7 @@ class RestRoutes:
     def __init__(self, context: HttpContext) -> None:
         self._context = context
         self._pages = HistoryReader()
+        self._states = StateRoutes(context, self._enter)
         self._cursors = Cursors(context.gateway.hub.log.fleet)
 
     def add_health(self, router: Router) -> None:
@@ -87,6 +96,10 @@ class RestRoutes:
             ExecutionRoute(prefix, "pause", Endpoint(context, POST=self._pause)),
             ExecutionRoute(prefix, "resume", Endpoint(context, POST=self._resume)),
             ExecutionRoute(prefix, "inputs", Endpoint(context, POST=self._inject)),
+            ExecutionRoute(prefix, "links", Endpoint(context, POST=self._link)),
+        ]
+        self._states.add_routes(router)
+        router.routes += [
             ExecutionRoute(prefix, "", Endpoint(context, GET=self._execution, DELETE=self._cancel)),
         ]
 
@@ -134,6 +147,8 @@ class RestRoutes:
     # ------------------------------------------------------------ executions
     async def _list(self, request: Request, peer: Peer) -> Response:
         session = await self._enter(peer)
+        if session.principal.source == "link":
+            raise ForbiddenError("a link is for one execution, and not for the list")
         payload = query_payload(
             request, lists={"state"}, texts={"owner", "cursor", "order", "text"}, numbers={"limit"}, repeated={"id"}
         )
@@ -219,6 +234,21 @@ class RestRoutes:
         query = parse(TicketRequest, await self._body(request))
         ticket, expires_in = await session.policy.issue_ticket(session.principal, execution_id=query.execution_id)
         return json_response({"ticket": ticket, "expires_in_s": round(expires_in, 3)}, 201)
+
+    async def _link(self, request: Request, peer: Peer) -> Response:
+        session = await self._enter(peer)
+        query_payload(request)
+        execution_id = execution_id_of(request)
+        query = parse(LinkRequest, await self._body(request))
+        if await session.check("read", execution_id) is None:
+            raise ForbiddenError(execution_id=execution_id)
+        link = await session.policy.issue_link(session.principal, execution_id, expires_in=query.expires_in_s)
+        answer = {
+            "link": link.text,
+            "expires_in_s": round(link.expires_in, 3),
+            "expires_at": format_time(link.expires_at),
+        }
+        return json_response(answer, 201)
 
     # ------------------------------------------------------------ every request
     async def _enter(self, peer: Peer) -> Session:

@@ -30,6 +30,8 @@ __all__ = [
     "Health",
     "HistoryQuery",
     "InputBody",
+    "IssuedLink",
+    "LinkRequest",
     "ListQuery",
     "ProcessInfo",
     "PromptResponse",
@@ -38,6 +40,8 @@ __all__ = [
     "TicketRequest",
     "UpdatesPage",
     "UsageInfo",
+    "WatchLogin",
+    "WatchSessionQuery",
 ]
 
 MAX_WAIT = 25.0
@@ -131,6 +135,26 @@ class TicketRequest(Inbound):
 
     execution_id: ExecutionId | None = None
     """The only execution that the ticket's holder may read; absent: all that the caller may read."""
+
+
+class LinkRequest(Inbound):
+    """The body of `POST /executions/{execution_id}/links`."""
+
+    expires_in_s: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 3_600
+    """Seconds until the link's end; at most `auth.max_link_age`."""
+
+
+class WatchSessionQuery(Inbound):
+    """The query of `GET /watch-session`."""
+
+    execution_id: ExecutionId | None = None
+    """The execution whose rights are asked for."""
+
+
+class WatchLogin(Inbound):
+    """The body of `POST /watch-session`."""
+
+    token: Annotated[str, Field(min_length=1, max_length=16_384)]
 
 
 # ---------------------------------------------------------------- what goes out
@@ -232,6 +256,14 @@ class Ticket(Outbound):
 
     ticket: str
     expires_in_s: float
+
+
+class IssuedLink(Outbound):
+    """A read-only credential for one execution, which many readers may use until its end."""
+
+    link: str
+    expires_in_s: float
+    expires_at: str
 
 
 class ProcessInfo(Outbound):

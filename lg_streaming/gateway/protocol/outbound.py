@@ -204,13 +204,18 @@ class Metadata(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     timestamp: str
+    """UTC, such as ``2026-11-20T20:00:00.123Z``."""
     sequence_number: int
+    """1, 2, 3 … without gaps."""
     execution_id: str
     epoch: str
+    """Epoch of the log that the number belongs to."""
     run_id: str | None = None
     node_id: str | None = None
     namespace: str | None = None
+    """LangGraph's checkpoint namespace of the node."""
     attempt: int | None = None
+    """Number of the node's attempt."""
     agent_type: str | None = None
     task_id: str | None = None
     request_id: str | None = None
@@ -219,6 +224,7 @@ class Metadata(BaseModel):
     category: str | None = None
     traceparent: str | None = None
     priority: Priority | None = None
+    """Absent: ``medium``."""
     merged_from: int | None = None
     """The first sequence number of the updates that were merged into this one."""
 

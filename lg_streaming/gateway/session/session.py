@@ -28,7 +28,7 @@ from lg_streaming.hub import Vetting
 from lg_streaming.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from lg_streaming.filters import UpdateFilter
     from lg_streaming.gateway.auth.peer import Peer
@@ -125,7 +125,7 @@ class Session:
         try:
             await self._log_in(token, takes_tickets=takes_tickets, defer_auth=defer_auth)
             if context.admission.fleet is not None:
-                self._fleet_lease = await context.admission.fleet.admit(self.peer.address, self.principal.subject)
+                self._fleet_lease = await context.admission.fleet.admit(self.peer.address, self.principal.account)
         except BaseException:
             self._lease.release()
             raise
@@ -140,8 +140,16 @@ class Session:
         if principal is not None:
             self.set_principal(principal, token)
 
-    async def authenticate_request(self) -> None:
+    async def authenticate_request(
+        self, find: Callable[[], Awaitable[Principal | None]] | None = None
+    ) -> Principal | None:
         """Admit the caller for one request. It counts as a message of the caller, and not as a connection.
+
+        Args:
+            find: Finds the principal; default: the request's credentials, which it then has to have.
+
+        Returns:
+            The principal; None if `find` returned None. The caller is then anonymous.
 
         Raises:
             StreamingError: If the caller is refused, or the server is full or shuts down.
@@ -152,13 +160,15 @@ class Session:
         self._ticket(takes_tickets=False)
         lease = context.admission.visitors.enter(self.peer.address)
         try:
-            principal = await self.identify(None)
+            principal = await (self.identify(None) if find is None else self._count_failure(find()))
         finally:
             lease.release()
         if context.admission.fleet is not None:
             await context.admission.fleet.check_logins(self.peer.address)
-        self.set_principal(principal)
+        if principal is not None:
+            self.set_principal(principal)
         context.admission.requests.acquire(self.caller)
+        return principal
 
     def _ticket(self, *, takes_tickets: bool) -> UsedTicket | None:
         """Return the ticket in the address, if there is one.
@@ -193,7 +203,7 @@ class Session:
             TooManyConnectionsError: If the subject has too many connections.
         """
         if self._fleet_lease is not None and self.context.admission.fleet is not None:
-            await self.context.admission.fleet.claim_subject(self._fleet_lease, principal.subject)
+            await self.context.admission.fleet.claim_subject(self._fleet_lease, principal.account)
 
     def opened(self, connection_id: str) -> None:
         """Register the admitted caller under the id of its connection."""
@@ -211,11 +221,11 @@ class Session:
         Raises:
             TooManyConnectionsError: If the principal's subject has too many connections.
         """
-        if self._lease is not None and principal.subject is not None:
-            self._lease.set_subject(principal.subject)
+        if self._lease is not None and principal.account is not None:
+            self._lease.set_subject(principal.account)
         self.principal, self.authenticated = principal, True
         self._token = token if principal.source == "application" else None
-        self.instrumentation.subject = principal.subject
+        self.instrumentation.subject = principal.account
 
     def close(self, code: int | None = None) -> None:
         """Release everything the connection holds; `code` if the gateway closed it. Harmless when repeated."""
@@ -440,7 +450,7 @@ class Session:
         return ClientStats(
             connection_id=self.connection_id,
             transport=self.transport,
-            subject=self.principal.subject,
+            subject=self.principal.account,
             address=self.peer.address,
             uptime_s=round(self.uptime, 3),
             executions=tuple(

@@ -15,11 +15,22 @@ from lg_streaming.runs import RemoteConfig, RemoteStart
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from lg_streaming.gateway.protocol.inbound import StartExecution
+    from lg_streaming.gateway.protocol.inbound import StartConfig, StartExecution
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.runs import GraphRun
 
-__all__ = ["execution_url", "forbidden_id", "list_graphs", "log_refusal", "start_graph", "start_run"]
+__all__ = [
+    "answer_of_start",
+    "check_id",
+    "execution_url",
+    "forbidden_id",
+    "list_graphs",
+    "log_refusal",
+    "may_start_any",
+    "remote_config",
+    "start_graph",
+    "start_run",
+]
 
 logger: logging.Logger = logging.getLogger("lg_streaming.gateway")
 
@@ -39,6 +50,15 @@ async def list_graphs(session: Session) -> dict[str, Any]:
     return {"graphs": [{"name": name, **runner.schemas(name).describe()} for name in allowed]}
 
 
+async def may_start_any(session: Session) -> bool:
+    """Return whether the caller may start one of the graphs."""
+    runner = session.context.remote_runner
+    for name in () if runner is None else runner.graphs:
+        if await session.policy.allows_start(session.principal, name, session.peer):
+            return True
+    return False
+
+
 async def start_run(session: Session, message: StartExecution, *, root: str = "") -> dict[str, Any]:
     """Start a run that the caller owns, and return the answer to `start_execution`.
 
@@ -54,7 +74,7 @@ async def start_run(session: Session, message: StartExecution, *, root: str = ""
         StartRateError: If the caller starts too many runs.
         StreamingError: If `GraphRunner.start` raises it.
     """
-    return _answer(session, await start_graph(session, _request(message)), root)
+    return answer_of_start(session, await start_graph(session, _request(message)), root)
 
 
 async def start_graph(session: Session, request: RemoteStart, *, own_ids: Container[str] = frozenset()) -> GraphRun:
@@ -74,7 +94,7 @@ async def start_graph(session: Session, request: RemoteStart, *, own_ids: Contai
         raise ForbiddenError("there is no such graph, or you may not start it")
     for name in dict.fromkeys((request.execution_id, request.thread_id)):
         if name is not None and (name not in own_ids or await session.hub.describe(name) is not None):
-            await _check_id(session, request, name)
+            await check_id(session, request.graph, name, if_running=request.if_running)
     try:
         run = await runner.start(request, session.principal.subject)
     except ForbiddenError:  # another process started it just now
@@ -88,8 +108,8 @@ def forbidden_id(execution_id: str | None) -> ForbiddenError:
     return ForbiddenError(_NO_ID, execution_id=execution_id)
 
 
-async def _check_id(session: Session, message: RemoteStart, name: str) -> None:
-    """Check that the caller may start the graph in an execution, or with a thread, of this id.
+async def check_id(session: Session, graph: str, name: str, *, if_running: str = "reject") -> None:
+    """Check that the caller may start a graph in an execution, or with a thread, of this id.
 
     An execution without an owner has a history that the new owner could read: the caller needs `control` of it.
     """
@@ -98,7 +118,7 @@ async def _check_id(session: Session, message: RemoteStart, name: str) -> None:
     policy, principal, address = session.policy, session.principal, session.peer.address
     state = await session.hub.describe(name)
     owner = state.owner if state is not None else None
-    if not await policy.allows_start_in(principal, message.graph, name, owner, address=address):
+    if not await policy.allows_start_in(principal, graph, name, owner, address=address):
         log_refusal(
             session,
             f"the execution {name!r:.80} has another owner"
@@ -106,7 +126,7 @@ async def _check_id(session: Session, message: RemoteStart, name: str) -> None:
             else f"the caller chose the id {name!r:.80}: its grant's 'executions' lack it",
         )
         raise forbidden_id(name)
-    if state is not None and (owner is None or message.if_running in _INTERFERES):
+    if state is not None and (owner is None or if_running in _INTERFERES):
         await policy.check(principal, "control", name, owner, address=address)
 
 
@@ -122,14 +142,7 @@ def _request(message: StartExecution) -> RemoteStart:
         input=message.input,
         execution_id=message.execution_id,
         thread_id=message.thread_id,
-        config=None
-        if config is None
-        else RemoteConfig(
-            configurable=config.configurable,
-            recursion_limit=config.recursion_limit,
-            tags=tuple(config.tags),
-            metadata=config.metadata,
-        ),
+        config=None if config is None else remote_config(config),
         context=message.context,
         metadata=message.metadata,
         if_running=message.if_running,
@@ -139,12 +152,23 @@ def _request(message: StartExecution) -> RemoteStart:
     )
 
 
+def remote_config(config: StartConfig) -> RemoteConfig:
+    """Return the parts of a config that a caller has sent."""
+    return RemoteConfig(
+        configurable=config.configurable,
+        recursion_limit=config.recursion_limit,
+        tags=tuple(config.tags),
+        metadata=config.metadata,
+    )
+
+
 def execution_url(prefix: str, execution_id: str) -> str:
     """Return the path of an execution, below a prefix."""
     return f"{prefix}/executions/{quote(execution_id, safe='')}"
 
 
-def _answer(session: Session, run: GraphRun, root: str) -> dict[str, Any]:
+def answer_of_start(session: Session, run: GraphRun, root: str) -> dict[str, Any]:
+    """Return the answer to a start."""
     gateway = session.context.settings.gateway
     position = None if run.after is None else str(run.after)
     path = f"{execution_url(root + gateway.prefix, run.execution_id)}/stream"

@@ -35,8 +35,8 @@ def status_answer(session: Session) -> dict[str, Any]:
         "connection_id": session.connection_id,
         "uptime_s": round(session.uptime, 3),
     }
-    if session.principal.subject is not None:
-        connection["subject"] = session.principal.subject
+    if session.principal.account is not None:
+        connection["subject"] = session.principal.account
     if session.expires_in is not None:
         connection["expires_in_s"] = round(session.expires_in, 3)
     return {

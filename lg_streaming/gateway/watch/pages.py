@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from lg_streaming.gateway.http.assets import Asset, AssetSender
 from lg_streaming.gateway.http.endpoint import Endpoint, execution_id_of
+from lg_streaming.gateway.watch.login import SESSION_PATH, PageLogin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WATCH_PATHS", "WatchPages"]
 
-WATCH_PATHS: Final = ("/watch", "/watch-assets")
-"""Paths of the pages and their files, below `gateway.prefix`."""
+WATCH_PATHS: Final = ("/watch", "/watch-assets", SESSION_PATH)
+"""Paths of the pages, their files and their login, below `gateway.prefix`."""
 _STATIC: Final = files("lg_streaming") / "static" / "watch"
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
@@ -70,6 +71,7 @@ class WatchPages:
     def add_routes(self, router: Router) -> None:
         """Add the routes to `router`."""
         context, prefix = self._context, self._prefix
+        PageLogin(context).add_routes(router)
         router.routes += [
             *(
                 Route(f"{prefix}/watch-assets/{path}", Endpoint(context, for_all_pages=True, GET=AssetSender(asset)))

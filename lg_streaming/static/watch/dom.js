@@ -1,14 +1,37 @@
-// Elements and texts of the page. Text is inserted as text, never as markup.
+// Elements and texts of the page. Text is inserted as text, never as markup, and without hidden codes.
+
+// Control codes, separators of lines, and codes that reorder bidirectional text: with them a text can look like another.
+const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206f\ufff9-\ufffb]/g;
+
+// Returns a text with each hidden code as its escape, such as \x1b or \u202e. Carriage returns are dropped.
+export function plain(text) {
+  const value = String(text ?? "");
+  return value.search(HIDDEN) < 0 ? value : value.replaceAll("\r", "").replace(HIDDEN, escaped);
+}
+
+function escaped(code) {
+  const number = code.charCodeAt(0);
+  return number < 0x100 ? `\\x${number.toString(16).padStart(2, "0")}` : `\\u${number.toString(16).padStart(4, "0")}`;
+}
 
 export function make(tag, name = "", text = "") {
   const element = document.createElement(tag);
   if (name) element.className = name;
-  if (text) element.textContent = text;
+  if (text) element.textContent = plain(text);
   return element;
 }
 
 export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const shown = plain(text);
+  if (element.textContent !== shown) element.textContent = shown;
+}
+
+// Shows several texts in one line. Each is isolated: the direction of one does not reorder the others.
+export function setParts(element, parts, between = " · ") {
+  if (element.dataset.parts === JSON.stringify(parts)) return;
+  element.dataset.parts = JSON.stringify(parts);
+  element.replaceChildren(...parts.flatMap((part, index) => [...(index > 0 ? [between] : []), make("bdi", "", part)]));
+  element.hidden = parts.length === 0;
 }
 
 // Shows an element with a text; without one, hides it.

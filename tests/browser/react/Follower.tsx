@@ -1,6 +1,6 @@
 import { useEffect } from "react";
-import { useStreaming } from "./useStreaming.js";
-import type { Streaming, StreamingOptions } from "./useStreaming.js";
+import { useStreaming } from "lg-streaming/react";
+import type { Streaming, StreamingOptions } from "lg-streaming/react";
 
 interface Props {
   id: string | null;

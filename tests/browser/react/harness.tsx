@@ -7,7 +7,7 @@ import type { Root } from "react-dom/client";
 import { createClient } from "lg-streaming";
 import type { Client, ClientOptions } from "lg-streaming";
 import { Follower } from "./Follower.js";
-import type { Streaming, StreamingOptions } from "./useStreaming.js";
+import type { Streaming, StreamingOptions } from "lg-streaming/react";
 
 interface Wanted {
   id: string | null;

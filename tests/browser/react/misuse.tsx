@@ -1,4 +1,4 @@
-import { useStreaming } from "./useStreaming.js";
+import { useStreaming } from "lg-streaming/react";
 
 export function Misused() {
   // @ts-expect-error: it is called `events`

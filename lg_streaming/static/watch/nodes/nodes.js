@@ -1,14 +1,21 @@
-// Panel of a run's nodes: a card for each, parallel ones side by side, inner ones inside. Draws at most once a frame, and
-// inserts text as text, never as markup.
+// Panel of a run: its answer, then a card for each node, parallel ones side by side, inner ones inside. Draws only nodes
+// that changed, at most once a frame and for a few milliseconds, and nothing inside a closed card.
 
-import { gist, make, readable, seconds, setText, showText } from "../dom.js";
+import { AnswerCard } from "../answer/answer.js";
+import { answerOf } from "../answer/rule.js";
+import { make, setText } from "../dom.js";
 import { PromptCard } from "../people/prompts.js";
-import { timeLeft } from "../run/header.js";
 import { Panel } from "../run/panel.js";
 import { Run } from "../run/run.js";
-import { client, page } from "../session.js";
+import { caller, client, page } from "../session.js";
+import { NodeCard } from "./card.js";
+import { Notes } from "./notes.js";
+import { moveBetween } from "./keys.js";
 
 const BOTTOM = 48; // pixels from the end of the page at which it still follows the text
+const BUDGET = 12; // milliseconds of one drawing; the rest waits for the next frame
+const TICK = 200; // milliseconds between two drawings of the times of running nodes
+const CROWD = 9; // parallel nodes; of more, only those that need a person are open
 
 export class NodesPanel extends Panel {
   #rows = new Map(); // row of the run -> its element
@@ -17,43 +24,134 @@ export class NodesPanel extends Panel {
   #count = 0; // number of created cards, which names them
   #run = null;
   #first = null; // the run's first row, to detect a reset
+  #changed = null; // nodes that changed since they were drawn
+  #drawnRows = 0; // rows of the run that have an element
+  #tickAt = 0;
+  #all = null; // true, false: a person opened, or closed, all cards
+  #isPlain = false;
+  #shown = null; // the part that the answer shows
+  #state = null; // of the run, when the answer was found
+  #lastAnswer = null;
+  #answer = new AnswerCard((node) => this.#reveal(node));
+  #notes = new Notes("Notes of the run");
+  #isAtEnd = false; // of the page, after a person scrolled there
+  #onScroll = () => {
+    const { scrollTop, scrollHeight, clientHeight } = document.scrollingElement;
+    this.#isAtEnd = scrollTop > 0 && scrollHeight - scrollTop - clientHeight < BOTTOM;
+  };
+  #list = make("div", "rows");
+  #tools = make("div", "tools");
   #empty = make("p", "empty", "Nothing has happened yet. Updates appear here as soon as the run starts.");
+
+  constructor() {
+    super();
+    this.#tools.append(
+      this.#button("Expand all", () => this.#setAll(true)),
+      this.#button("Collapse all", () => this.#setAll(false)),
+      this.#plainButton(),
+    );
+    this.#list.addEventListener("keydown", (event) => moveBetween(event, this.#list));
+  }
+
+  connectedCallback() {
+    this.replaceChildren(this.#answer.element, this.#tools, this.#empty, this.#list, this.#notes.element);
+    addEventListener("scroll", this.#onScroll, { passive: true });
+    super.connectedCallback();
+  }
+
+  disconnectedCallback() {
+    removeEventListener("scroll", this.#onScroll);
+    super.disconnectedCallback();
+  }
 
   draw(store, now) {
     const run = store.use(Run);
-    const view = document.scrollingElement;
-    const isAtEnd = view.scrollHeight - view.scrollTop - view.clientHeight < BOTTOM;
     if (this.#run !== run || this.#first !== run.rows[0]) this.#clear(run);
     this.#empty.hidden = run.rows.length > 0;
-    this.#drawRows(run.rows, this, 0, now);
-    this.#dropGone();
+    this.#tools.hidden = run.count === 0;
+    this.#drawAnswer(run);
+    for (; this.#drawnRows < run.rows.length; this.#drawnRows += 1) this.#rowOf(run.rows[this.#drawnRows], this.#list);
+    const drawn = this.#drawChanged(now);
+    if (performance.now() - this.#tickAt > TICK) this.#tick(run, now);
+    for (const card of drawn) card.follow();
     for (const card of this.#prompts.values()) card.draw(now);
-    if (isAtEnd && store.isLive && run.endedAt === null) view.scrollTop = view.scrollHeight;
+    this.#notes.draw(run.notes);
+    if (this.#isAtEnd && store.isLive && run.endedAt === null) document.scrollingElement.scrollTop = Number.MAX_SAFE_INTEGER;
+    if (this.#changed.size > 0) store.changed();
   }
 
   #clear(run) {
-    this.#rows.clear();
-    this.#prompts.clear();
-    this.#cards.clear();
-    this.replaceChildren(this.#empty);
+    for (const known of [this.#rows, this.#prompts, this.#cards]) known.clear();
+    this.#list.replaceChildren();
+    this.#notes.clear();
     this.#run = run;
     this.#first = run.rows[0];
+    this.#changed = run.follow();
+    this.#drawnRows = 0;
+    this.#shown = null;
   }
 
-  #drawRows(rows, into, depth, now) {
-    for (const row of rows) {
-      const element = this.#row(row, into);
-      for (const node of row.nodes ?? []) {
-        const card = this.#card(node, element, depth);
-        const news = card.draw(now);
-        if (news) setText(document.getElementById("announcer"), news);
-        for (const part of node.parts) if (part.rows) this.#drawRows(part.rows, card.insideOf(part), depth + 1, now);
-        this.#drawRows(node.rows, card.inside, depth + 1, now);
-      }
+  #drawAnswer(run) {
+    const answer = this.#changed.size > 0 || this.#state !== run.state ? answerOf(run) : this.#lastAnswer;
+    this.#state = run.state;
+    this.#lastAnswer = answer;
+    const part = answer?.part ?? null;
+    if (part !== this.#shown) {
+      for (const { node, part: one } of run.texts) if (one === part || one === this.#shown) this.#changed.add(node);
+      this.#shown = part;
     }
+    this.#answer.draw(answer, { isPlain: this.#isPlain, isOpen: run.endedAt === null });
   }
 
-  #row(row, into) {
+  // Draws changed nodes, and returns their cards.
+  #drawChanged(now) {
+    const drawn = [];
+    const until = performance.now() + BUDGET;
+    for (const node of this.#changed) {
+      this.#changed.delete(node);
+      if (node.isGone) this.#remove(node);
+      else if (this.#isVisible(node)) this.#drawNode(node, now, drawn);
+      if (performance.now() > until) break;
+    }
+    return drawn;
+  }
+
+  #drawNode(node, now, drawn) {
+    const card = this.#cardOf(node);
+    const wasOpen = card.isOpen;
+    const news = card.draw(now, { isOpen: this.#isOpen(node), isPlain: this.#isPlain, shown: this.#shown });
+    if (news) setText(document.getElementById("announcer"), news);
+    if (card.isOpen && !wasOpen) this.#drawInside(node);
+    if (!card.isDone) this.#changed.add(node);
+    drawn.push(card);
+  }
+
+  // An opened card draws its inner nodes.
+  #drawInside(node) {
+    const rows = [...node.parts.flatMap((part) => part.rows ?? []), ...node.rows];
+    for (const row of rows) for (const one of row.nodes ?? []) this.#changed.add(one);
+  }
+
+  #isVisible(node) {
+    if (node.outer === null) return true;
+    return this.#cards.get(node.outer)?.isOpen === true;
+  }
+
+  #isOpen(node) {
+    const { byHand, isHeld } = this.#cards.get(node) ?? {};
+    if (byHand !== undefined && byHand !== null) return byHand;
+    if (this.#all !== null) return this.#all;
+    if (isHeld) return true;
+    if (node.state === "running") return node.row.nodes.length <= CROWD;
+    return node.state === "failed" || node.state === "interrupted";
+  }
+
+  #tick(run, now) {
+    this.#tickAt = performance.now();
+    for (const node of run.running) if (this.#isVisible(node)) this.#cards.get(node)?.drawTimes(now);
+  }
+
+  #rowOf(row, into) {
     let element = this.#rows.get(row);
     if (!element) {
       element = this.#make(row);
@@ -66,7 +164,7 @@ export class NodesPanel extends Panel {
   #make({ kind, text, prompt }) {
     if (kind === "prompt") {
       const respond = (promptId, answer) => client.respond(page.execution, promptId, answer);
-      const card = new PromptCard(prompt, `prompt-${prompt.number}`, respond);
+      const card = new PromptCard(prompt, `prompt-${prompt.number}`, respond, () => caller.may("control"));
       this.#prompts.set(prompt, card);
       return card.element;
     }
@@ -76,172 +174,79 @@ export class NodesPanel extends Panel {
     return gap;
   }
 
-  #card(node, row, depth) {
+  #cardOf(node) {
     let card = this.#cards.get(node);
     if (!card) {
       this.#count += 1;
-      card = new NodeCard(node, `node-${this.#count}`, depth);
+      const depth = depthOf(node);
+      card = new NodeCard(node, `node-${this.#count}`, depth, () => {
+        this.#changed.add(node);
+        this.store.changed();
+      });
       this.#cards.set(node, card);
+      const outer = node.outer === null ? this.#list : this.#cardOf(node.outer).insideOf(node.call);
+      const row = this.#rowOf(node.row, outer);
       row.append(card.element);
+      row.classList.toggle("crowd", node.row.nodes.length > CROWD);
     }
     return card;
   }
 
-  // A retried node has new inner nodes.
-  #dropGone() {
-    const there = new Set(this.#run.nodes);
+  #remove(node) {
+    this.#cards.get(node)?.element.remove();
+    this.#cards.delete(node);
+  }
+
+  // Shows the newest node with a key, for links of other panels. Returns whether there is one.
+  reveal(key) {
+    const node = this.store?.use(Run).current.get(key);
+    if (node === undefined || this.closest("[hidden]") !== null) return false;
+    this.redraw();
+    this.#reveal(node);
+    return true;
+  }
+
+  // Opens a node and what is around it, and shows it.
+  #reveal(node) {
+    for (let one = node; one !== null; one = one.outer) {
+      const card = this.#cardOf(one);
+      card.byHand = true;
+      this.#changed.add(one);
+    }
+    this.redraw();
+    this.#cardOf(node).focus();
+  }
+
+  #setAll(isOpen) {
+    this.#all = isOpen;
     for (const [node, card] of this.#cards) {
-      if (there.has(node)) continue;
-      card.element.remove();
-      this.#cards.delete(node);
+      card.byHand = null;
+      this.#changed?.add(node);
     }
+    this.store.changed();
+  }
+
+  #button(label, does) {
+    const button = make("button", "button", label);
+    button.type = "button";
+    button.addEventListener("click", does);
+    return button;
+  }
+
+  #plainButton() {
+    const button = this.#button("Plain text", () => {
+      this.#isPlain = !this.#isPlain;
+      button.setAttribute("aria-pressed", String(this.#isPlain));
+      for (const node of this.#cards.keys()) this.#changed.add(node);
+      this.store.changed();
+    });
+    button.setAttribute("aria-pressed", "false");
+    return button;
   }
 }
 
-class NodeCard {
-  #node;
-  #parts = new Map(); // part of the node -> its element and how to draw it
-  #drawnAttempt = 0;
-
-  constructor(node, id, depth) {
-    this.#node = node;
-    this.element = make("article", depth === 0 ? "card" : "card inner");
-    this.element.setAttribute("aria-labelledby", id);
-    this.element.dataset.node = node.id;
-    this.element.dataset.key = node.key;
-    const head = make("header", "card-head");
-    this.title = make(`h${Math.min(2 + depth, 6)}`, "card-title");
-    this.title.id = id;
-    this.title.append(...node.path.map((part) => make("span", "path", `${part} › `)), node.name);
-    this.number = make("span", "number");
-    this.attempt = make("span", "attempt");
-    this.state = make("span", "state");
-    head.append(this.title, this.number, this.attempt, this.state);
-    this.progress = make("div", "progress");
-    this.bar = make("progress");
-    this.bar.max = 100;
-    this.bar.setAttribute("aria-labelledby", id);
-    this.figures = make("span", "progress-text");
-    this.progress.append(this.bar, this.figures);
-    this.progress.hidden = true;
-    this.body = make("div", "card-body");
-    this.body.setAttribute("role", "region");
-    this.body.setAttribute("aria-labelledby", id);
-    this.error = make("p", "error");
-    this.error.hidden = true;
-    this.inside = make("div", "inside");
-    this.element.append(head, this.progress, this.body, this.inside, this.error);
-  }
-
-  // Updates the card; returns the text to announce to a screen reader, if any.
-  draw(now) {
-    const node = this.#node;
-    const stuck = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 24;
-    for (const [part, drawn] of this.#parts) {
-      if (node.parts.includes(part)) continue;
-      drawn.element.remove(); // retracted
-      this.#parts.delete(part);
-    }
-    const news = this.#drawHead(now);
-    this.#drawProgress(now);
-    for (const part of node.parts) this.#drawPart(part);
-    showText(this.error, node.error);
-    if (stuck) this.body.scrollTop = this.body.scrollHeight;
-    if (this.body.scrollHeight > this.body.clientHeight + 1) this.body.tabIndex = 0; // scrollable by keyboard
-    else this.body.removeAttribute("tabindex");
-    return news;
-  }
-
-  // Container of the nodes inside a call of a tool.
-  insideOf(part) {
-    return this.#parts.get(part).inside;
-  }
-
-  #drawHead(now) {
-    const node = this.#node;
-    const took = node.state === "running" ? (now - node.startedAt) / 1000 : node.duration;
-    setText(this.number, node.alone() ? "" : `#${node.number}`);
-    const tries = node.attempt - node.resumes;
-    setText(this.attempt, tries > 1 ? `attempt ${tries}` : "");
-    setText(this.state, node.state === "cached" ? "cached" : `${node.state} · ${seconds(Math.max(0, took))}`);
-    if (this.element.dataset.state === node.state && this.#drawnAttempt === node.attempt) return null;
-    this.element.dataset.state = node.state;
-    this.#drawnAttempt = node.attempt;
-    return `${[...node.path, node.name].join(" ")} ${node.alone() ? "" : node.number} ${node.state}`;
-  }
-
-  #drawProgress(now) {
-    const { progress, state, milestones } = this.#node;
-    this.progress.hidden = !progress;
-    if (!progress) return;
-    this.bar.value = progress.progress;
-    const parts = [`${Math.round(progress.progress)} %`];
-    const counted = Number.isFinite(progress.current) && Number.isFinite(progress.total) && progress.total !== 100;
-    if (counted) parts.push(`${progress.current.toLocaleString("en")} of ${progress.total.toLocaleString("en")}`);
-    if (state === "running" && progress.progress < 100) parts.push(...timeLeft(progress, now));
-    if (progress.text) parts.push(progress.text);
-    setText(this.figures, parts.join(" · "));
-    this.bar.title = milestones.length ? `Milestones passed: ${milestones.join(", ")}` : "";
-  }
-
-  #drawPart(part) {
-    let drawn = this.#parts.get(part);
-    if (!drawn) {
-      drawn = part.kind === "tool" ? new ToolPart(part) : new TextPart(part);
-      this.#parts.set(part, drawn);
-      this.body.append(drawn.element);
-    }
-    drawn.draw(part);
-  }
-}
-
-class TextPart {
-  constructor({ kind, message }) {
-    this.element = make("div", kind);
-    this.element.dataset.message = message;
-    this.text = new Text();
-    this.element.append(this.text);
-  }
-
-  draw({ text }) {
-    if (text.length > this.text.length) this.text.appendData(text.slice(this.text.length));
-  }
-}
-
-class ToolPart {
-  constructor() {
-    this.element = make("div", "call");
-    this.details = make("details", "tool");
-    this.inside = make("div", "inside");
-    this.element.append(this.details, this.inside);
-    const summary = make("summary");
-    this.name = make("span", "tool-name");
-    this.gist = make("span", "tool-gist");
-    this.state = make("span", "tool-state");
-    summary.append(this.name, this.gist, this.state);
-    this.input = make("pre");
-    this.output = make("pre");
-    this.label = make("p", "tool-label", "Result");
-    this.details.append(summary, make("p", "tool-label", "Input"), this.input, this.label, this.output);
-  }
-
-  draw(part) {
-    const input = part.input ?? part.args;
-    this.details.dataset.state = part.state;
-    setText(this.name, part.name);
-    setText(this.gist, gist(input));
-    setText(this.state, toolState(part));
-    setText(this.input, readable(input));
-    const isPaused = part.question !== null;
-    setText(this.label, isPaused ? "Question" : "Result");
-    setText(this.output, part.error ?? readable(isPaused ? part.question : part.output));
-  }
-}
-
-function toolState({ state, duration }) {
-  if (state === "interrupted") return "waits for an answer";
-  if (duration === null) return state;
-  return `${state === "complete" ? "✓" : state} ${seconds(duration)}`;
+function depthOf(node) {
+  return node.outer === null ? 0 : depthOf(node.outer) + 1;
 }
 
 customElements.define("lg-nodes", NodesPanel);

@@ -1,34 +1,49 @@
-// A question to a human, with its answer.
+// A question to a human, with the control that fits its answer, and with its answer.
 
 import { make, readable, seconds, showText } from "../dom.js";
+import { answerField } from "./fields.js";
+import { decisionText, questionOf, reviewFields, reviewFrom } from "./review.js";
 
 const VERDICTS = { approval: ["Approve", "Reject"], confirmation: ["Yes", "No"] };
+const MOST_BUTTONS = 6; // choices; more are a list
+const WATCHES = "You may watch this run, and not answer for it.";
+const FORBIDDEN = 4030;
+const TOO_LATE = 4090;
 
 export class PromptCard {
   #prompt;
   #respond;
+  #review;
+  #mayAnswer;
   #isMine = false;
+  #isForbidden = false;
 
-  // respond(promptId, answer) sends an answer.
-  constructor(prompt, id, respond) {
+  // respond(promptId, answer) sends an answer; mayAnswer() is true if the caller has the right.
+  constructor(prompt, id, respond, mayAnswer = () => true) {
+    this.#mayAnswer = mayAnswer;
     this.#prompt = prompt;
     this.#respond = respond;
+    this.#review = reviewFrom(prompt.value, prompt.schema);
     this.element = make("section", "prompt");
     this.element.id = id;
     this.element.tabIndex = -1;
     this.element.setAttribute("aria-labelledby", `${id}-text`);
-    this.text = make("h2", "", readable(prompt.text));
+    this.text = make("h2", "", questionOf(prompt));
     this.text.id = `${id}-text`;
-    const value = make("pre", "", typeof prompt.value === "object" ? readable(prompt.value) : "");
-    value.hidden = value.textContent === "";
+    this.text.dir = "auto";
+    const hasValue = this.#review === null && prompt.value !== null && typeof prompt.value === "object";
+    const value = make("pre", "", hasValue ? readable(prompt.value) : "");
+    value.hidden = !hasValue;
     this.form = make("form", "answers");
     this.form.addEventListener("submit", (event) => event.preventDefault());
     this.form.append(...this.#fields(id));
     this.hint = make("p", "hint");
     this.outcome = make("p", "outcome");
+    this.outcome.dir = "auto";
     this.error = make("p", "error");
     this.error.setAttribute("role", "alert");
-    const head = make("p", "eyebrow", prompt.node ? `${prompt.node} asks` : "The run asks");
+    const head = make("p", "eyebrow");
+    head.append(make("bdi", "", prompt.node ?? "The run"), " asks");
     this.element.append(head, this.text, value, this.form, this.hint, this.error, this.outcome);
     this.#fail(prompt.error);
   }
@@ -36,10 +51,14 @@ export class PromptCard {
   draw(now) {
     const { state, expiresAt, fallback } = this.#prompt;
     if (this.element.dataset.state !== state) this.#enter(state);
-    if (state !== "open" || expiresAt === null) return;
+    if (state !== "open") return;
+    const isMine = this.#mayAnswer();
+    this.form.hidden = !isMine;
+    if (!isMine && expiresAt === null) showText(this.hint, WATCHES);
+    if (expiresAt === null) return;
     const left = seconds(Math.max(0, expiresAt - now) / 1000);
     const then = fallback === undefined ? "closes" : `answers itself with “${readable(fallback) || "nothing"}”`;
-    showText(this.hint, `The question ${then} in ${left}`);
+    showText(this.hint, `The question ${then} in ${left}${isMine ? "" : `. ${WATCHES}`}`);
   }
 
   #enter(state) {
@@ -62,14 +81,35 @@ export class PromptCard {
 
   #label(answer) {
     const verdict = VERDICTS[this.#prompt.type]?.[[true, false].indexOf(answer)];
-    return verdict ?? (readable(answer) || "No answer");
+    return verdict ?? (this.#review && decisionText(answer)) ?? (readable(answer) || "No answer");
   }
 
   #fields(id) {
-    const { type, choices, required } = this.#prompt;
-    const verdicts = VERDICTS[type]?.map((label, index) => this.#button(label, () => index === 0));
-    const fields = choices ? choices.map((choice) => this.#button(readable(choice), () => choice)) : (verdicts ?? this.#input(id));
-    return required ? fields : [...fields, this.#button("Skip", () => null)];
+    const fields = this.#review === null ? this.#answerFields(id) : this.#reviewFields(id);
+    return this.#prompt.required ? fields : [...fields, this.#button("Skip", () => null)];
+  }
+
+  #reviewFields(id) {
+    const { elements, read, hasVerdict } = reviewFields(this.#review, id);
+    const isOne = this.#review.actions.length === 1;
+    const verdicts = hasVerdict.map((verdict) => this.#button(`${verdict ? "Approve" : "Reject"}${isOne ? "" : " all"}`, () => verdict));
+    const more = make("details", "review");
+    more.append(make("summary", "", isOne ? "Edit, or answer with a message" : "Decide about each"), ...elements, this.#button("Send", read));
+    more.open = verdicts.length === 0;
+    return [...this.#review.actions.map(actionElement), ...verdicts, more];
+  }
+
+  #answerFields(id) {
+    const { type, choices, schema } = this.#prompt;
+    if (choices !== null && choices.length <= MOST_BUTTONS) return choices.map((choice) => this.#button(readable(choice), () => choice));
+    if (choices !== null) return this.#field(answerField({ enum: choices }, id));
+    if (schema === null && VERDICTS[type]) return VERDICTS[type].map((label, index) => this.#button(label, () => index === 0));
+    if (schema?.type === "boolean") return (VERDICTS[type] ?? VERDICTS.confirmation).map((label, index) => this.#button(label, () => index === 0));
+    return this.#field(answerField(schema, id));
+  }
+
+  #field({ element, read }) {
+    return [element, this.#button("Send", read)];
   }
 
   #button(label, answer) {
@@ -79,28 +119,25 @@ export class PromptCard {
     return button;
   }
 
-  #input(id) {
-    const { schema } = this.#prompt;
-    const isJson = schema !== null && schema.type !== "string";
-    const label = make("label", "", isJson ? "Answer, as JSON" : "Answer");
-    const input = make("textarea");
-    input.id = label.htmlFor = `${id}-answer`;
-    input.rows = 2;
-    return [label, input, this.#button("Send", () => (isJson ? JSON.parse(input.value) : input.value))];
-  }
-
   async #send(answer) {
     this.#isMine = true;
     this.#fail("");
-    this.#enable(false);
     try {
-      await this.#respond(this.#prompt.id, answer());
+      const value = answer(); // of fields that are still enabled: only those are checked
+      this.#enable(false);
+      await this.#respond(this.#prompt.id, value);
     } catch (error) {
       this.#isMine = false;
-      if (this.#prompt.state === "open") this.#fail(error.message);
-      else showText(this.outcome, this.#outcome()); // another reader was first
-      this.#enable(true);
+      this.#isForbidden = error.code === FORBIDDEN;
+      if (this.#prompt.state !== "open") showText(this.outcome, this.#outcome()); // another reader was first
+      else this.#fail(this.#reason(error));
+      this.#enable(!this.#isForbidden);
     }
+  }
+
+  #reason({ code, message }) {
+    if (code === FORBIDDEN) return "You may not answer this question. Somebody with the right to control this run can.";
+    return code === TOO_LATE ? "Somebody else was first: the question no longer waits for an answer." : message;
   }
 
   #fail(message) {
@@ -108,6 +145,14 @@ export class PromptCard {
   }
 
   #enable(isEnabled) {
-    for (const button of this.form.querySelectorAll("button")) button.disabled = !isEnabled;
+    for (const one of this.form.querySelectorAll("button, input, textarea, select")) one.disabled = !isEnabled;
   }
+}
+
+function actionElement({ name, args, description }) {
+  const element = make("div", "action");
+  const isGenerated = description.startsWith("Tool execution requires approval");
+  if (description !== "" && !isGenerated) element.append(make("p", "", description));
+  element.append(make("p", "tool-name", name), make("pre", "", readable(args)));
+  return element;
 }

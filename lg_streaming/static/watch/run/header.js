@@ -1,7 +1,11 @@
 // Header of a run's page: question, state, figures, progress, open questions, and what a caller may do with the run.
 
-import { gist, money, seconds, setText, showText } from "../dom.js";
+import { make, money, plain, seconds, setParts, setText, showText } from "../dom.js";
+import { failureElement } from "../nodes/failure.js";
+import { questionOf } from "../people/review.js";
+import { copyText } from "../text/copy.js";
 import { Run } from "./run.js";
+import { timeLeft } from "./times.js";
 import { Usage } from "./usage.js";
 
 const CONNECTIONS = {
@@ -13,27 +17,42 @@ const CONNECTIONS = {
   failed: "not connected",
   closed: "closed",
 };
-const COPIED = 2000; // milliseconds
+const REFUSED = [4030, 4096]; // the caller may not, or the run cannot: the button goes
+const ADVICE = {
+  4010: "Log in to watch this run, or open the link that its owner sent you.",
+  4011: "Your login has ended. Log in again to watch this run.",
+  4030: "There is no run with this id, or you may not read it. Ask its owner for a link, or choose another run.",
+};
 
 export class RunHeader {
   #store;
   #client;
+  #caller;
   #page;
   #document;
   #parts = {};
   #facts = null; // state of the execution, as the server describes it
+  #failure = null; // that is shown
+  #refused = new Set(); // commands that the server refused
 
-  constructor(store, client, page, document) {
+  // retry() connects at once.
+  constructor(store, client, page, caller, document, retry = () => location.reload()) {
     this.#store = store;
+    this.#caller = caller;
     this.#client = client;
     this.#page = page;
     this.#document = document;
     for (const { id } of document.querySelectorAll("[id]")) this.#parts[id] = document.getElementById(id);
-    const { cancel, "cancel-dialog": dialog, "cancel-yes": yes, "cancel-no": no, "copy-link": copy } = this.#parts;
+    const { cancel, pause, resume, retry: again, "cancel-dialog": dialog, "cancel-yes": yes, "cancel-no": no } = this.#parts;
     cancel.addEventListener("click", () => dialog.showModal());
     no.addEventListener("click", () => dialog.close());
-    yes.addEventListener("click", () => (dialog.close(), this.#cancel()));
-    copy.addEventListener("click", () => this.#copy());
+    yes.addEventListener("click", () => (dialog.close(), this.#command(cancel, () => client.cancel(page.execution, "cancelled on the page"))));
+    pause.addEventListener("click", () => this.#command(pause, () => client.pause(page.execution, "paused on the page")));
+    resume.addEventListener("click", () => this.#command(resume, () => client.resume(page.execution)));
+    again.addEventListener("click", retry);
+    this.#parts["copy-link"].addEventListener("click", ({ currentTarget }) => copyText(currentTarget, location.href.split("#")[0]));
+    this.#parts["copy-id"].addEventListener("click", ({ currentTarget }) => copyText(currentTarget, page.execution));
+    this.#parts.questions.addEventListener("click", () => document.getElementById("tab-run")?.click());
   }
 
   // Begins to draw.
@@ -60,46 +79,66 @@ export class RunHeader {
     const usage = this.#store.use(Usage);
     const now = this.#store.now;
     this.#drawTitle(run, usage);
+    this.#drawConnection();
     this.#drawState(run);
     setText(this.#parts.updates, run.updates.toLocaleString("en"));
-    setText(this.#parts.tokens, (usage.total || run.tokens).toLocaleString("en"));
-    this.#parts.tokens.title = usage.total ? `${usage.input.toLocaleString("en")} in, ${usage.output.toLocaleString("en")} out` : "";
+    setText(this.#parts.tokens, usage.total ? `${usage.input.toLocaleString("en")} in, ${usage.output.toLocaleString("en")} out` : run.tokens.toLocaleString("en"));
     this.#parts["cost-figure"].hidden = usage.cost === null;
     if (usage.cost !== null) setText(this.#parts.cost, money(usage.cost));
     if (run.firstTokenAt !== null) setText(this.#parts["first-token"], seconds((run.firstTokenAt - run.startedAt) / 1000));
     if (run.startedAt !== null) setText(this.#parts.duration, seconds(Math.max(0, now - run.startedAt) / 1000));
-    showText(this.#parts["run-error"], run.error);
+    this.#drawFailure(run);
     this.#drawOverall(run, now);
     this.#drawQuestions(run);
-    const isOpen = this.#store.isLive && run.state !== "waiting" && run.endedAt === null;
-    this.#parts.cancel.hidden = !isOpen;
-    if (!isOpen) this.#parts["cancel-dialog"].close();
+    this.#drawActions(run);
   }
 
   #drawTitle(run, usage) {
     const { execution } = this.#page;
     const title = run.title ?? this.#facts?.title ?? null;
     setText(this.#parts.title, title ?? execution);
+    this.#parts.title.title = plain(title ?? execution);
     const facts = [
       title === null ? null : execution,
       run.graph ?? this.#facts?.graph ?? null,
       this.#facts?.owner ? `by ${this.#facts.owner}` : null,
       usage.modelText || null,
     ];
-    showText(this.#parts.facts, facts.filter(Boolean).join(" · "));
+    setParts(this.#parts.facts, facts.filter(Boolean));
   }
 
-  #drawState(run) {
-    const { "run-state": pill, connection } = this.#parts;
+  #drawConnection() {
+    const { connection, offline, "offline-text": text, retry } = this.#parts;
     const { state, error } = this.#store.connection;
     connection.dataset.state = state;
     setText(connection, state === "failed" && error ? error.message : CONNECTIONS[state]);
+    offline.hidden = state !== "reconnecting" && state !== "failed";
+    retry.hidden = state === "failed" && error?.code in ADVICE;
+    const lost = "The connection is lost. What you see may be out of date; the page goes on where it was.";
+    setText(text, state === "failed" ? (ADVICE[error?.code] ?? `The page is not connected: ${error?.message ?? "the server refused it"}.`) : lost);
+  }
+
+  #drawState(run) {
+    const { "run-state": pill } = this.#parts;
     const text = stateText(run);
+    const count = run.openPrompts.length;
+    const title = `${count > 0 ? `(${count}) ` : ""}${this.#parts.title.textContent} · ${text}`;
+    if (this.#document.title !== title) this.#document.title = title;
     if (pill.textContent === text) return;
     pill.dataset.state = run.state;
     setText(pill, text);
-    this.#document.title = `${this.#parts.title.textContent} · ${text}`;
     if (run.state !== "waiting") this.announce(`Run ${text}`);
+  }
+
+  #drawFailure({ failure, reason, stillRunning }) {
+    const { "run-error": error, "run-reason": note } = this.#parts;
+    error.hidden = failure === null;
+    if (failure !== this.#failure) {
+      this.#failure = failure;
+      error.replaceChildren(...(failure === null ? [] : failureElement(failure).childNodes));
+    }
+    const working = stillRunning.length > 0 ? `Still at work, because they cannot be stopped: ${stillRunning.join(", ")}` : null;
+    showText(note, [reason, working].filter(Boolean).join(" · "));
   }
 
   #drawOverall({ overall, state }, now) {
@@ -119,41 +158,38 @@ export class RunHeader {
     if (links.length === open.length && links.every((link, index) => link.prompt === open[index])) return;
     questions.replaceChildren(...open.map((prompt) => {
       const link = this.#document.createElement("a");
-      link.textContent = `Waits for you: ${gist(prompt.text)}`;
+      link.append(this.#caller.may("control") ? "Waits for you: " : "Waits for an answer: ", make("bdi", "", questionOf(prompt)));
       link.href = `#prompt-${prompt.number}`;
       return Object.assign(link, { prompt });
     }));
   }
 
-  async #cancel() {
-    this.#parts.cancel.disabled = true;
-    showText(this.#parts["cancel-error"], "");
-    try {
-      await this.#client.cancel(this.#page.execution, "cancelled on the page");
-    } catch (error) {
-      showText(this.#parts["cancel-error"], error.message);
-    }
-    this.#parts.cancel.disabled = false;
+  #drawActions(run) {
+    const { cancel, pause, resume, "cancel-dialog": dialog } = this.#parts;
+    const mayControl = this.#caller.may("control");
+    const isOpen = mayControl && this.#store.isLive && run.state !== "waiting" && run.endedAt === null;
+    cancel.hidden = !isOpen || this.#refused.has(cancel);
+    pause.hidden = !isOpen || run.state !== "running" || this.#refused.has(pause);
+    resume.hidden = !isOpen || run.state !== "paused" || this.#refused.has(resume);
+    if (!isOpen) dialog.close();
   }
 
-  async #copy() {
-    const { "copy-link": button } = this.#parts;
+  async #command(button, does) {
+    const { "command-error": error } = this.#parts;
+    button.disabled = true;
+    showText(error, "");
     try {
-      await navigator.clipboard.writeText(location.href.split("#")[0]);
-      setText(button, "Copied");
-    } catch {
-      setText(button, "Copy it from the address bar");
+      await does();
+    } catch (refusal) {
+      showText(error, refusal.message);
+      if (REFUSED.includes(refusal.code)) this.#refused.add(button);
     }
-    setTimeout(() => setText(button, "Copy link"), COPIED);
+    button.disabled = false;
+    this.#store.changed();
   }
 }
 
 export function stateText({ state, place, openPrompts }) {
   if (state === "interrupted" && openPrompts.length > 0) return "waits for you";
   return state === "queued" && place !== null ? `queued, place ${place}` : state;
-}
-
-export function timeLeft({ eta_s: eta, at }, now) {
-  if (eta === undefined || eta === null) return [];
-  return [`about ${seconds(Math.max(0, eta - (now - at) / 1000))} left`];
 }

@@ -1,6 +1,11 @@
 // State of a run, folded from the updates of its execution into nodes.
 // No DOM. The same updates always give the same state.
 
+import { gapText } from "./gaps.js";
+import { addNote, addText, addTool, announcedIn, beginAgain, blank, end, failureOf, giveUp, isCancel, isTold, messageOf, takeBack } from "./parts.js";
+import { isBelow, keyOf, messageIdOf, nodesIn, pathOf } from "./places.js";
+import { promptFrom, promptsOf } from "./questions.js";
+
 const FINAL_STATES = {
   workflow_complete: "complete",
   workflow_error: "failed",
@@ -15,22 +20,14 @@ const NODE_STATES = {
   node_cached: "cached",
 };
 
-const TOOL_STATES = {
-  tool_complete: "complete",
-  tool_error: "failed",
-  tool_interrupted: "interrupted",
-};
-
+const TEXTS = ["token", "thinking", "message"];
 const STATUSES = { queued: "queued", paused: "paused", running: "running", resumed: "running" };
 const HALTED = ["queued", "paused", "interrupted"];
 
-const MISSED = {
-  evicted: "are no longer kept by the server",
-  epoch_changed: "belong to a log that the server no longer has",
-  future_position: "are not known to the server",
-};
-
 export class Run {
+  #followers = []; // sets of changed nodes
+  #visits = new WeakMap(); // rows -> name of a node in them -> its visits
+
   constructor() {
     this.reset();
   }
@@ -38,8 +35,10 @@ export class Run {
   reset() {
     this.state = "waiting";
     this.error = null;
+    this.failure = null; // {message, type?, code?, causes?, errors?, stack?}
     this.title = null; // the first question
     this.graph = null;
+    this.result = undefined;
     this.updates = 0;
     this.tokens = 0;
     this.startedAt = null;
@@ -48,10 +47,18 @@ export class Run {
     this.endedAt = null;
     this.overall = null;
     this.place = null; // in the queue
+    this.reason = null; // of a cancellation or abandonment
+    this.stillRunning = []; // ids of nodes that could not be stopped
     this.prompts = []; // questions to a human, oldest first
+    this.notes = []; // logs, errors and events of no node
     this.rows = []; // rows of the page, top to bottom: {kind: "nodes", nodes}, {kind: "prompt", prompt} or {kind: "gap", text}
+    this.texts = []; // {node, part} of all texts, oldest first
+    this.callers = new Set(); // ids of messages that call tools
     this.position = null; // {epoch, seq} of the last applied update
     this.current = new Map(); // key -> the newest node of that key
+    this.running = new Set(); // nodes at work
+    this.count = 0; // of nodes, ever
+    this.calls = new Map(); // id of a tool's call -> {node, part}
   }
 
   // All nodes, each before its inner nodes.
@@ -61,6 +68,13 @@ export class Run {
 
   get openPrompts() {
     return this.prompts.filter(({ state }) => state === "open");
+  }
+
+  // Returns a set that gets each node that changes, from now on; at first it has all. Its reader clears it.
+  follow() {
+    const changed = new Set(this.nodes);
+    this.#followers.push(changed);
+    return changed;
   }
 
   // Applies one update. Returns false for a duplicate.
@@ -82,11 +96,7 @@ export class Run {
   // Notes missing updates. A new log resets the state.
   miss({ from, to, reason }) {
     if (reason !== "evicted") this.reset();
-    const which = from === undefined || from === null ? "Some updates"
-      : to === null || to === undefined ? `The updates from ${from} on`
-      : to === from ? `Update ${from}` : `The updates ${from} to ${to}`;
-    const why = MISSED[reason] ?? "could not be had";
-    this.rows.push({ kind: "gap", text: `${which} ${why}. What they held is missing here.` });
+    this.rows.push({ kind: "gap", text: gapText({ from, to, reason }) });
   }
 
   #nextRun() {
@@ -95,8 +105,12 @@ export class Run {
     this.position = position;
   }
 
+  #touch(node) {
+    for (const changed of this.#followers) changed.add(node);
+  }
+
   #dispatch(update, at) {
-    const { type, data } = update;
+    const { type, data, metadata } = update;
     if (type in FINAL_STATES) return this.#finish(type, data, at);
     if (type === "workflow_start") return this.#begin(data);
     if (type === "workflow_interrupted") return this.#interrupt(data);
@@ -106,25 +120,27 @@ export class Run {
     }
     if (type === "human_prompt") return this.#ask(data);
     if (type === "human_response") return this.#answer(data, at);
-    if (type === "status" && update.metadata.node_id === undefined) {
-      if (Object.hasOwn(STATUSES, data?.status)) this.#enter(STATUSES[data.status], data.place);
-      return undefined;
-    }
     if (type === "node_start") return this.#start(update, at);
-    const isText = type === "token" || type === "thinking";
-    if (update.metadata.node_id === undefined && !isText && type !== "llm_error") return undefined;
-    const known = this.#nodeAt(update.metadata);
-    const { attempt = known?.attempt } = update.metadata;
+    if (metadata.node_id === undefined && ![...TEXTS, "llm_error"].includes(type)) return this.#note(update, at);
+    const known = this.#nodeAt(metadata);
+    const { attempt = known?.attempt } = metadata;
     if (known && attempt < known.attempt) return undefined; // of an earlier attempt
-    if (known && attempt > known.attempt) beginAgain(known, attempt, at);
-    if (type === "llm_error") return this.#takeBack(known, messageIdOf(data, update.metadata));
+    if (known && attempt > known.attempt) this.#beginAgain(known, attempt, at);
+    if (type === "llm_error") return this.#takeBack(known, messageIdOf(data, metadata));
     const node = known && type !== "node_cached" ? known : this.#add(update, at);
+    this.#touch(node);
     return this.#inNode(update, node, at);
   }
 
   #begin(data) {
     this.title = data?.title ?? data?.metadata?.title ?? null;
     this.graph = data?.graph ?? data?.name ?? null;
+  }
+
+  // What belongs to no node: the state of the run, or a note.
+  #note({ type, data }, at) {
+    if (type === "status" && Object.hasOwn(STATUSES, data?.status)) this.#enter(STATUSES[data.status], data.place);
+    else addNote(this.notes, type, data, at);
   }
 
   // Returns the node of an update. Nodes of a nested graph that is not captured count as part of their caller.
@@ -157,12 +173,7 @@ export class Run {
   #ask(data) {
     const known = this.openPrompts.find(({ id }) => id === data.prompt_id);
     if (known) return known;
-    const prompt = {
-      number: this.prompts.length + 1, id: data.prompt_id, text: data.prompt, type: data.type, choices: data.choices ?? null, node: data.node_id ?? null,
-      schema: data.schema ?? null, required: data.required !== false, value: data.value ?? null, error: data.error ?? null,
-      expiresAt: data.expires_at === undefined ? null : data.expires_at * 1000, fallback: data.default,
-      pauses: false, state: "open", answer: null, by: null, timedOut: false, answeredAt: null,
-    };
+    const prompt = promptFrom(data, this.prompts.length + 1);
     this.prompts.push(prompt);
     this.rows.push({ kind: "prompt", prompt });
     return prompt;
@@ -179,10 +190,26 @@ export class Run {
     this.#close(() => true);
     this.state = FINAL_STATES[type];
     this.endedAt = at;
-    this.error = this.state === "failed" ? messageOf(data) : null;
-    for (const node of this.nodes) {
-      if (node.state === "running") end(node, this.state === "complete" ? "complete" : this.state, at);
+    this.reason = data?.reason ?? null;
+    this.stillRunning = data?.still_running ?? [];
+    if (type === "workflow_complete" && !data?.truncated) this.result = data?.result;
+    this.failure = this.state === "failed" ? failureOf(data) : null;
+    this.error = this.failure === null ? null : messageOf(data);
+    const nodes = this.nodes;
+    // If no node reported the failure, those at work may have it.
+    const stopped = this.state === "failed" && nodes.some(({ state }) => state === "failed") ? "cancelled" : this.state;
+    for (const node of nodes) {
+      if (node.state === "running") this.#end(node, stopped, at);
+      else if (node.state === "interrupted" && this.state !== "complete") node.state = stopped;
+      else if (!giveUp(node, stopped)) continue;
+      giveUp(node, stopped);
+      this.#touch(node);
     }
+  }
+
+  #end(node, state, at, duration) {
+    this.running.delete(node);
+    end(node, state, at, duration);
   }
 
   #start(update, at) {
@@ -190,202 +217,134 @@ export class Run {
     const { namespace, attempt = 1 } = update.metadata;
     const known = this.current.get(keyOf(update.metadata));
     if (known?.state !== "interrupted") this.#dropInside(namespace);
-    if (known && attempt > known.attempt) return beginAgain(known, attempt, at);
+    if (known && attempt > known.attempt) return this.#beginAgain(known, attempt, at);
     return this.#add(update, at);
+  }
+
+  #beginAgain(node, attempt, at) {
+    beginAgain(node, attempt, at, (part) => nodesIn(part.rows).length > 0);
+    this.running.add(node);
+    this.#touch(node);
+    return node;
   }
 
   // Drops the inner nodes of a node that begins anew.
   #dropInside(namespace) {
     if (!namespace) return;
-    for (const node of this.nodes.filter(({ key }) => isBelow(key, namespace))) {
-      for (const row of node.siblings) if (row.nodes) row.nodes = row.nodes.filter((one) => one !== node);
-      if (this.current.get(node.key) === node) this.current.delete(node.key);
+    for (const [key, node] of this.current) {
+      if (!isBelow(key, namespace)) continue;
+      for (const row of node.siblings) {
+        if (!row.nodes) continue;
+        for (const one of row.nodes) if (isBelow(one.key, namespace)) this.#drop(one);
+        row.nodes = row.nodes.filter(({ isGone }) => !isGone);
+      }
+      this.#drop(node);
+      this.current.delete(key);
     }
+  }
+
+  #drop(node) {
+    if (node.isGone) return;
+    node.isGone = true;
+    node.visits.count -= 1;
+    this.running.delete(node);
+    this.#touch(node);
   }
 
   // Drops the text of a failed model call, in its node, or else in any node.
   #takeBack(known, message) {
-    if (message === undefined || (known && takeBack(known, message))) return;
-    for (const node of this.current.values()) takeBack(node, message);
+    if (message === undefined) return;
+    if (known) this.#touch(known);
+    if (known && takeBack(known, message)) return;
+    for (const node of this.current.values()) if (takeBack(node, message)) this.#touch(node);
   }
 
   #add({ metadata, data }, at) {
     const id = metadata.node_id ?? "";
     const key = keyOf(metadata);
-    const outer = this.#around(key).findLast(Boolean);
+    const outer = this.#around(key).findLast(Boolean) ?? null;
     const called = metadata.tool_call_id;
-    const call = called && outer?.parts.find((part) => part.kind === "tool" && part.id === called);
-    const siblings = (call || outer || this).rows;
+    const call = (called && outer?.parts.find((part) => part.kind === "tool" && part.id === called)) || null;
+    const siblings = (call ?? outer ?? this).rows;
     const path = pathOf(metadata, outer, call);
-    const isSame = (one) => one.id === id && one.path.join("/") === path.join("/");
-    const among = () => siblings.flatMap(({ nodes = [] }) => nodes).filter(isSame);
+    const visits = this.#visitsOf(siblings, JSON.stringify([id, ...path]));
+    visits.count += 1;
+    const isSame = (one) => one.visits === visits;
     const node = {
-      alone: () => among().length === 1, key, id, name: data?.node_name ?? (id || "run"), path, siblings,
-      agent: metadata.agent_type, number: among().length + 1, attempt: metadata.attempt ?? 1, rows: [],
+      key, id, name: data?.node_name ?? (id || "run"), path, siblings, outer, call, visits,
+      order: (this.count += 1), agent: metadata.agent_type, number: visits.count, attempt: metadata.attempt ?? 1, rows: [],
+      alone: () => visits.count === 1, isGone: false, earlier: [],
       resumes: 0, // attempts that went on after an answer
       ...blank(at),
     };
-    const isBeside = (one) => isSame(one) && one.state === "running";
-    const beside = siblings.find(({ nodes = [] }) => nodes.some(isBeside));
+    const beside = siblings.findLast(({ nodes = [] }) => nodes.some((one) => isSame(one) && one.state === "running"));
     this.current.set(key, node);
-    if (beside) beside.nodes.push(node);
-    else siblings.push({ kind: "nodes", nodes: [node] });
+    this.running.add(node);
+    node.row = beside ?? { kind: "nodes", nodes: [] };
+    if (!beside) siblings.push(node.row);
+    node.row.nodes.push(node);
+    visits.first ??= node;
+    if (visits.count === 2) this.#touch(visits.first);
+    if (outer) this.#touch(outer);
+    this.#touch(node);
     return node;
   }
 
+  #visitsOf(siblings, name) {
+    if (!this.#visits.has(siblings)) this.#visits.set(siblings, new Map());
+    const known = this.#visits.get(siblings);
+    if (!known.has(name)) known.set(name, { count: 0, first: null });
+    return known.get(name);
+  }
+
   #inNode({ type, data, metadata }, node, at) {
-    if (type === "token" || type === "thinking") return this.#token(type, data, metadata, node, at);
+    if (TEXTS.includes(type)) return this.#token(type, data, metadata, node, at);
     if (type in NODE_STATES) {
-      end(node, NODE_STATES[type], at, data?.duration_s);
-      node.error = type === "node_error" ? messageOf(data) : null;
+      const failure = type === "node_error" ? failureOf(data) : null;
+      this.#end(node, isCancel(data) ? "cancelled" : NODE_STATES[type], at, data?.duration_s);
+      node.failure = node.state === "cancelled" ? null : failure;
+      node.error = node.failure === null ? null : messageOf(data);
+      node.willRetry = data?.will_retry === true;
+      if (type === "node_complete" || type === "node_cached") node.result = data?.result;
     } else if (type === "progress") {
-      if (data.progress !== undefined) node.progress = { ...node.progress, eta_s: null, text: null, ...data, at };
+      if (data.progress !== undefined) node.progress = { ...node.progress, eta_s: null, text: null, ...data, at, isTold: isTold(node.progress, data) };
     } else if (type === "milestone") {
       node.milestones.push(data.milestone);
     } else if (type === "status") {
       node.status = data?.text ?? data?.message ?? data?.status ?? null;
+    } else if (type === "llm_complete") {
+      node.usage.input += data?.usage?.input_tokens ?? 0;
+      node.usage.output += data?.usage?.output_tokens ?? 0;
     } else if (type.startsWith("tool_")) {
-      tool(type, data ?? {}, metadata, node, at);
+      this.#tool(type, data ?? {}, metadata, node, at);
+    } else if (type === "source_documents" || type === "artifacts") {
+      node[type === "artifacts" ? "artifacts" : "sources"].push(...(Array.isArray(data) ? data : [data]));
+    } else {
+      addNote(node.notes, type, data, at);
     }
     return undefined;
   }
 
+  // A call that a model asked for is shown once: in the node that runs it.
+  #tool(type, data, metadata, node, at) {
+    const id = data.tool_call_id ?? metadata.tool_call_id;
+    if (type === "tool_args" && metadata.message_id !== undefined) this.callers.add(metadata.message_id);
+    const asked = id === undefined ? undefined : this.calls.get(id);
+    const isElsewhere = asked !== undefined && asked.node !== node && !asked.node.isGone && asked.part.state === "asked";
+    if (isElsewhere && type !== "tool_args" && announcedIn(asked.node, asked.part)) {
+      this.#touch(asked.node);
+      node.parts.push(asked.part);
+    }
+    const part = addTool(type, data, metadata, node, at);
+    if (id !== undefined) this.calls.set(id, { node, part });
+  }
+
   #token(type, data, metadata, node, at) {
     const message = messageIdOf(data, metadata) ?? "";
-    let part = node.parts.find((one) => one.kind === type && one.message === message);
-    if (!part) {
-      part = { kind: type, message, text: "" };
-      node.parts.push(part);
-    }
-    part.text += data.content;
+    const { part, isNew } = addText(node, type, message, data ?? {});
+    if (isNew && part?.kind === "token") this.texts.push({ node, part });
+    if (type === "message") return;
     this.tokens += data.batch_size ?? 1;
     this.firstTokenAt ??= at;
   }
-}
-
-function keyOf(metadata) {
-  return metadata.namespace || metadata.node_id || "";
-}
-
-function messageIdOf(data, metadata) {
-  return data?.message_id ?? metadata.message_id;
-}
-
-// Copied from lg-streaming.js, which this file does not import.
-function nodePath(namespace) {
-  const names = namespace.split(/[|/]/).filter((part) => !/^\d+$/.test(part)).map((part) => part.split(":", 1)[0]);
-  return names.filter((name) => name !== "").join("/");
-}
-
-function isBelow(key, namespace) {
-  return key.startsWith(namespace) && /^[|/]/.test(key.slice(namespace.length));
-}
-
-function nodesIn(rows) {
-  return rows.flatMap(({ nodes = [] }) => nodes.flatMap((node) => {
-    const calls = node.parts.flatMap((part) => part.rows ?? []);
-    return [node, ...nodesIn(calls), ...nodesIn(node.rows)];
-  }));
-}
-
-// Returns the hidden enclosing nodes of a node, and its agent unless an enclosing label shows it.
-function pathOf({ namespace, node_id: id, agent_type: agent }, outer, call) {
-  const names = namespace ? nodePath(namespace).split("/").slice(0, -1) : [];
-  const around = outer ? names.slice(nodePath(outer.key).split("/").length) : names;
-  return !agent || [...around, id, outer?.agent, outer?.name, outer?.id, call?.name].includes(agent) ? around : [...around, agent];
-}
-
-// Begins a new attempt: retracts the text. Inner nodes stay, with their calls.
-function beginAgain(node, attempt, at) {
-  const parts = node.parts.filter((part) => part.kind === "tool" && nodesIn(part.rows).length > 0);
-  const resumes = node.resumes + (node.state === "interrupted" ? 1 : 0);
-  return Object.assign(node, blank(at), { attempt, parts, resumes });
-}
-
-// Drops the parts of a message; returns whether there were any. A tool that was called stays.
-function takeBack(node, message) {
-  const kept = node.parts.filter((part) => part.message !== message || (part.kind === "tool" && part.state !== "asked"));
-  const isChanged = kept.length < node.parts.length;
-  if (isChanged) node.parts = kept;
-  return isChanged;
-}
-
-// The prompts of an interruption; of an older server, its interrupts.
-function promptsOf(data) {
-  if (Array.isArray(data?.prompts) && data.prompts.length > 0) return data.prompts;
-  const interrupts = Array.isArray(data?.interrupts) ? data.interrupts : [];
-  return interrupts.map((one) => ({ prompt_id: one?.id, prompt: textOf(one?.value ?? one), type: "input" }));
-}
-
-function questionsOf(data) {
-  const interrupts = Array.isArray(data?.interrupts) ? data.interrupts : [];
-  return interrupts.map((one) => textOf(one?.value ?? one));
-}
-
-// The text of a `human_prompt` in a node; any other question unchanged.
-function textOf(question) {
-  return question?.human_prompt === undefined ? question : (question.prompt ?? question);
-}
-
-function blank(at) {
-  return {
-    state: "running", startedAt: at, endedAt: null, duration: null, error: null, status: null,
-    progress: null, milestones: [], parts: [],
-  };
-}
-
-function end(node, state, at, duration) {
-  node.state = state;
-  node.endedAt = at;
-  node.duration = duration ?? (at - node.startedAt) / 1000;
-}
-
-function tool(type, data, metadata, node, at) {
-  const part = findTool(type, data, metadata, node) ?? addTool(data, metadata, node, at);
-  if (data.tool) part.name = data.tool;
-  if (type === "tool_args") return addArguments(part, data);
-  if (data.input !== undefined) part.input = data.input;
-  if (data.output !== undefined) part.output = data.output;
-  if (type === "tool_start") {
-    part.state = "running";
-    part.startedAt = at;
-    part.question = null;
-  } else if (type in TOOL_STATES) {
-    part.state = TOOL_STATES[type];
-    const questions = questionsOf(data);
-    part.question = questions.length > 1 ? questions : (questions[0] ?? null);
-    part.duration = data.duration_s ?? (at - part.startedAt) / 1000;
-    part.error = type === "tool_error" ? messageOf(data) : null;
-  }
-  return undefined;
-}
-
-// Its id identifies a call. Later pieces of its arguments have no id: message and index
-// identify them.
-function findTool(type, data, metadata, node) {
-  const id = data.tool_call_id ?? metadata.tool_call_id;
-  const fits = id ? (part) => part.id === id
-    : type === "tool_args" ? (part) => part.message === metadata.message_id && part.index === data.index
-    : (part) => part.name === data.tool && (part.state === "asked" || part.state === "running");
-  return node.parts.find((part) => part.kind === "tool" && fits(part));
-}
-
-function addTool(data, metadata, node, at) {
-  const part = {
-    kind: "tool", id: data.tool_call_id ?? metadata.tool_call_id ?? null, name: data.tool ?? "", state: "asked",
-    message: metadata.message_id, index: data.index, input: null, args: "", output: null, error: null, question: null, rows: [],
-    startedAt: at, duration: null,
-  };
-  node.parts.push(part);
-  return part;
-}
-
-function addArguments(part, { args }) {
-  if (typeof args === "string") part.args += args;
-  else if (args !== undefined) part.input = args;
-}
-
-function messageOf(data) {
-  const error = data?.error ?? data?.message ?? "failed";
-  return typeof error === "string" ? error : error.message ?? JSON.stringify(error);
 }

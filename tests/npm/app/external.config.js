@@ -1,0 +1,2 @@
+// Leaves the browser module to the server.
+export default { build: { outDir: "dist-external", rollupOptions: { external: ["lg-streaming"] } } };
