@@ -3,6 +3,7 @@
 
 import { showGraphBeside } from "../graph/beside.js";
 import { caller, client, page } from "../session.js";
+import "../scrubber/scrubber.js";
 import { RunHeader } from "./header.js";
 import { PANELS } from "./panels.js";
 import { RunStore } from "./store.js";
@@ -13,6 +14,7 @@ const store = new RunStore();
 let subscription = null;
 const header = new RunHeader(store, client, page, caller, document, retry);
 new Tabs(document.getElementById("tabs"), document.getElementById("panels"), PANELS, store).open(query.get("view"));
+document.getElementById("scrubber").store = store;
 showGraphBeside(document.getElementById("panels"), store);
 
 // Subscribes anew, from a position on.

@@ -25,7 +25,8 @@ export class Prose {
   }
 
   // Shows a text. Returns whether it is all shown: a very long block that grows is drawn now and then.
-  show(text, { isPlain = false, isGrowing = false } = {}) {
+  show(given, { isPlain = false, isGrowing = false } = {}) {
+    const text = plain(given);
     if (text === this.#text && isPlain === this.#isPlain) return true;
     const isLonger = isPlain === this.#isPlain && text.startsWith(this.#text);
     const open = text.length - this.#settled.characters;
