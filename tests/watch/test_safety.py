@@ -83,6 +83,9 @@ async def stays_text(page: Page, kind: str, text: str) -> None:
     await expect(page.locator(".prompt")).to_be_visible(timeout=PATIENCE)
     await page.locator("details").evaluate_all("(all) => all.forEach((each) => { each.open = true; })")
     assert await page.evaluate("window.hacked") is None, kind
+    for tab in (await page.get_by_role("tab").all())[1:]:
+        await tab.click()
+    await page.get_by_role("tab").first.click()
     forbidden = "img, svg, script:not([src]), iframe, b, a[href^='javascript' i]"
     assert await page.locator(forbidden).count() == 0, kind
     shown = await page.evaluate("document.documentElement.innerText + document.title")
@@ -153,6 +156,11 @@ async def test_every_page_is_accessible_and_keeps_the_policy(scheme: Literal["li
                 await page.goto(f"{place.url}/watch/{name}#link={link}")
                 await expect(page.locator(".card").first).to_be_visible(timeout=PATIENCE)
                 found[name] = await axe(page)
+            for tab in (await page.get_by_role("tab").all())[1:]:
+                await tab.click()
+                panel = page.locator(f"#{await tab.get_attribute('aria-controls')}")
+                await expect(panel.locator(":scope > *").first).to_be_visible(timeout=PATIENCE)
+                found[await tab.text_content() or ""] = await axe(page)
             grants = [{"actions": ["read", "control"], "executions": ["**"]}, {"actions": ["start"], "graphs": ["*"]}]
             cookie = {"name": "lg_streaming_token", "value": token(lg_streaming=grants), "url": place.url}
             await page.context.add_cookies([cookie])  # pyright: ignore[reportArgumentType]
