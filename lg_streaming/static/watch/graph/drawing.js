@@ -82,7 +82,7 @@ export class Drawing {
     const text = plain([label ? short(label) : "", count > 1 ? `×${count}` : ""].filter(Boolean).join(" "));
     if (parts.text.textContent === text) return;
     parts.text.textContent = text;
-    const width = label ? this.#measure(text, LABEL.font) + 8 : 0; // a count alone stands beside the line
+    const width = label ? this.#measure(text, LABEL.font) + 8 : 0; // a count alone is next to the line
     parts.ground.setAttribute("width", width);
     parts.ground.setAttribute("x", parts.x - width / 2);
   }
@@ -100,7 +100,7 @@ export class Drawing {
     const [x2, y2] = points.at(-1);
     const angle = (isRight ? 0 : 90) + (isBack ? 180 : 0) + (source === target ? (isRight ? -90 : 90) : 0);
     const arrow = svg("path", { class: "graph-arrow", d: "M 0 0 l -8 -4.5 v 9 z", transform: `translate(${x2} ${y2}) rotate(${angle})` });
-    const [dx, dy] = label ? [0, 4] : isRight ? [0, -6] : [14, 4]; // a count stands beside the line
+    const [dx, dy] = label ? [0, 4] : isRight ? [0, -6] : [14, 4]; // a count is next to the line
     const text = svg("text", { x: at.x + dx, y: at.y + dy, "text-anchor": "middle" });
     const ground = svg("rect", { x: at.x, y: at.y - LABEL.height / 2, width: 0, height: LABEL.height, rx: 4 });
     group.append(line, arrow, ground, text);
