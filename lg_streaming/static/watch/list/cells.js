@@ -1,6 +1,6 @@
 // What a row shows of a run.
 
-import { make, money, seconds, setText } from "../dom.js";
+import { make, money, plain, seconds, setText } from "../dom.js";
 import { duration, isOpen } from "./run-list.js";
 
 const MINUTE = 60_000;
@@ -93,11 +93,11 @@ export class Row {
     }
     this.#link.href = address;
     setText(this.#link, title ?? id);
-    this.#link.title = title ?? id;
+    this.#link.title = plain(title ?? id);
     setText(this.#id, title === null ? "" : id);
     for (const [part, text] of [[this.#graph, graph], [this.#owner, owner]]) {
       setText(part, text ?? "");
-      part.title = text ?? "";
+      part.title = plain(text ?? "");
     }
     this.#started.title = exact.format(run.startedAt);
     this.#bar.hidden = progress === null || !isOpen(run);

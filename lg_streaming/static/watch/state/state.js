@@ -142,7 +142,7 @@ export class StatePanel extends Panel {
     const before = this.#before(state);
     if (this.#drawn?.whole === whole && this.#drawn.before === before) return;
     this.#drawn = { whole, before };
-    const parts = [make("h3", "state-title", `Step ${state.metadata.step ?? "?"}`), this.#changes(whole, before)];
+    const parts = [make("h2", "state-title", `Step ${state.metadata.step ?? "?"}`), this.#changes(whole, before)];
     for (const { name, error } of whole.tasks) if (error) parts.push(make("p", "error", `${name}: ${error}`));
     const values = make("section", "state-values");
     values.append(make("h4", "", "Values"), valueTree(whole.values));
