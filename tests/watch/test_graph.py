@@ -98,7 +98,9 @@ async def test_subgraphs_collapse_and_a_table_says_the_same(server: Site) -> Non
         await region.press("+")
         assert await region.evaluate(scale) > before
         await region.press("0")
-        bounds = await region.evaluate("(region) => [region.scrollWidth, region.clientWidth, region.scrollHeight, region.clientHeight]")
+        bounds = await region.evaluate(
+            "(region) => [region.scrollWidth, region.clientWidth, region.scrollHeight, region.clientHeight]"
+        )
         assert bounds[0] <= bounds[1]
         assert bounds[2] <= bounds[3]
         assert await page.evaluate("document.documentElement.scrollWidth") == 390
@@ -143,7 +145,9 @@ async def test_a_graph_of_200_nodes_with_long_names_is_drawn_within_its_region(s
         await has_ended(page)
         await expect(page.locator(".graph-button")).to_have_count(200, timeout=PATIENCE)
         assert await page.evaluate("document.documentElement.scrollWidth") == 768
-        widths = await page.locator("#panel-graph .graph-node").evaluate_all("(all) => all.map((one) => one.offsetWidth)")
+        widths = await page.locator("#panel-graph .graph-node").evaluate_all(
+            "(all) => all.map((one) => one.offsetWidth)"
+        )
         assert max(widths) <= 260
 
 

@@ -83,9 +83,14 @@ async def test_several_calls_are_decided_one_by_one(server: Site) -> None:
         await decisions.nth(2).get_by_label("Answer that the model gets").fill("not needed")
         await prompt.get_by_role("button", name="Send").click()
         await has_ended(page)
-        await expect(page.locator(".prompt .outcome")).to_contain_text("approved, rejected: too much, answered: not needed")
+        await expect(page.locator(".prompt .outcome")).to_contain_text(
+            "approved, rejected: too much, answered: not needed"
+        )
     messages = (await run)["messages"]
-    assert {message.content for message in messages if message.type == "tool"} >= {"refunded 100 for late", "not needed"}
+    assert {message.content for message in messages if message.type == "tool"} >= {
+        "refunded 100 for late",
+        "not needed",
+    }
 
 
 async def test_a_form_is_made_from_the_schema_of_an_answer(server: Site) -> None:
