@@ -96,7 +96,7 @@ def test_an_older_server_is_sorted_and_searched_here() -> None:
     with serve(app) as server:
         for name in names:
             streaming.hub.publish(name, "token", {"content": "x"})
-            time.sleep(0.002)  # starts are told apart by the millisecond
+            time.sleep(0.002)  # starts have milliseconds
         assert ids(cli("list", server.url, "--json", token=None)) == ["c", "a", "b"]
         assert ids(cli("list", server.url, "--json", "--limit", "1", token=None)) == ["c"]
         assert ids(cli("list", server.url, "--json", "--text", "A", token=None)) == ["a"]

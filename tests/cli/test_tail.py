@@ -120,7 +120,7 @@ async def test_a_feed_loses_and_repeats_nothing_over_lost_connections(place: Sta
 
     async with tcp_proxy(place.server.port) as proxy:
         access = Access.of(f"http://{proxy.host}:{proxy.port}", token=EVERYTHING)
-        feed = Feed(access, {"events": [mark]}, say=said.append)
+        feed = Feed(access, {"events": [mark]}, announce=said.append)
         await feed.connect()
 
         async def read() -> None:

@@ -71,6 +71,9 @@ async def test_the_questions_of_a_thread_get_the_recorded_runs_in_turn(two_runs:
     assert len(set(ids)) == len(ids)
     assert [each.data["name"] for each in updates if each.type == "workflow_start"] == ["replay"] * 3
     assert not [each for each in updates if each.node_id == "replay"]
+    runs = list(dict.fromkeys(each.run_id for each in updates))
+    progress = [each for each in updates if each.type == "workflow_progress" and each.run_id == runs[1]]
+    assert {each.data["total_nodes"] for each in progress} == {3}  # of the recorded graph
     shown = [each.data["values"] for each in updates if each.type == "state" and each.data["values"]["messages"]]
     assert {texts_of(each)[0] for each in shown} == {"one"}
 

@@ -110,7 +110,7 @@ def retried() -> Any:
 
 
 def failing() -> Any:
-    """A node that fails with a cause, beside one at work."""
+    """A node that fails with a cause while another is at work."""
 
     async def boom(_: Work) -> Work:
         await asyncio.sleep(0.05)

@@ -83,9 +83,14 @@ async def test_several_calls_are_decided_one_by_one(server: Site) -> None:
         await decisions.nth(2).get_by_label("Answer that the model gets").fill("not needed")
         await prompt.get_by_role("button", name="Send").click()
         await has_ended(page)
-        await expect(page.locator(".prompt .outcome")).to_contain_text("approved, rejected: too much, answered: not needed")
+        await expect(page.locator(".prompt .outcome")).to_contain_text(
+            "approved, rejected: too much, answered: not needed"
+        )
     messages = (await run)["messages"]
-    assert {message.content for message in messages if message.type == "tool"} >= {"refunded 100 for late", "not needed"}
+    assert {message.content for message in messages if message.type == "tool"} >= {
+        "refunded 100 for late",
+        "not needed",
+    }
 
 
 async def test_a_form_is_made_from_the_schema_of_an_answer(server: Site) -> None:
@@ -111,7 +116,7 @@ async def test_a_form_is_made_from_the_schema_of_an_answer(server: Site) -> None
         await where.get_by_label("city 11").check()
         await where.get_by_role("button", name="Send").click()
         await expect(page.locator('.prompt[data-state="answered"]')).to_have_count(2, timeout=PATIENCE)
-    await hub.complete("form")
+    await hub.close("form")
     answers = [update.data["response"] async for update in hub.subscribe("form") if update.type == "human_response"]
     order = {"count": 3, "name": "أحمد", "gift": True, "size": "large", "extras": ["bow", "box"]}
     assert answers == [order, "city 11"]

@@ -1,6 +1,6 @@
 // Drawing of a graph: edges as SVG, nodes as buttons over them, so that names wrap, truncate and read like other text.
 
-import { make, setText } from "../dom.js";
+import { make, plain, setText } from "../dom.js";
 import { wordsOf } from "./condition.js";
 import { layout } from "./layout.js";
 
@@ -79,7 +79,7 @@ export class Drawing {
     if (!parts) return;
     const state = count === 0 ? "idle" : isActive ? "active" : "taken";
     if (parts.group.dataset.state !== state) parts.group.dataset.state = state;
-    const text = [label ? short(label) : "", count > 1 ? `×${count}` : ""].filter(Boolean).join(" ");
+    const text = plain([label ? short(label) : "", count > 1 ? `×${count}` : ""].filter(Boolean).join(" "));
     if (parts.text.textContent === text) return;
     parts.text.textContent = text;
     const width = label ? this.#measure(text, LABEL.font) + 8 : 0; // a count alone is next to the line
@@ -104,7 +104,7 @@ export class Drawing {
     const text = svg("text", { x: at.x + dx, y: at.y + dy, "text-anchor": "middle" });
     const ground = svg("rect", { x: at.x, y: at.y - LABEL.height / 2, width: 0, height: LABEL.height, rx: 4 });
     group.append(line, arrow, ground, text);
-    if (label) group.append(Object.assign(svg("title", {}), { textContent: label }));
+    if (label) group.append(Object.assign(svg("title", {}), { textContent: plain(label) }));
     this.svg.append(group);
     this.#links.set(key, { group, text, ground, x: at.x });
   }
@@ -122,7 +122,7 @@ export class Drawing {
     const button = make("button", "graph-button");
     button.type = "button";
     button.dataset.id = node.id;
-    button.title = node.name;
+    button.title = plain(node.name);
     const icon = make("span", "graph-icon", ICONS.idle);
     icon.setAttribute("aria-hidden", "true");
     const name = make("span", "graph-name", node.name);
@@ -142,7 +142,7 @@ export class Drawing {
     toggle.type = "button";
     Object.assign(toggle.dataset, { id, part: "toggle" });
     toggle.setAttribute("aria-expanded", String(!isCollapsed));
-    toggle.setAttribute("aria-label", `Nodes inside ${name}`);
+    toggle.setAttribute("aria-label", plain(`Nodes inside ${name}`));
     toggle.addEventListener("click", () => this.onToggle(id));
     return toggle;
   }

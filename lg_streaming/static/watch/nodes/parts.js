@@ -1,7 +1,7 @@
 // Views of what a node wrote and called. Each has an element, and `draw(part, view)`, which returns false if a long text
 // is not drawn to its end.
 
-import { gist, make, readable, seconds, setText } from "../dom.js";
+import { gist, make, plain, readable, seconds, setText } from "../dom.js";
 import { Prose } from "../text/prose.js";
 import { mediaElement } from "./media.js";
 
@@ -39,13 +39,16 @@ class TextView {
   }
 
   #place() {
-    this.element.replaceChildren(this.#isAbove && !this.#isHere ? this.#note : this.#prose.element);
+    const isNote = this.#isAbove && !this.#isHere;
+    this.element.className = isNote ? "elsewhere" : "token";
+    this.element.replaceChildren(isNote ? this.#note : this.#prose.element);
   }
 }
 
 class ThinkingView {
   #byHand = false;
   #text = new Text();
+  #drawn = 0; // characters of the text
 
   constructor({ message }) {
     this.element = make("details", "thinking");
@@ -59,7 +62,8 @@ class ThinkingView {
   }
 
   draw({ text, isOver }, { isGrowing }) {
-    if (text.length > this.#text.length) this.#text.appendData(text.slice(this.#text.length));
+    if (text.length > this.#drawn) this.#text.appendData(plain(text.slice(this.#drawn)));
+    this.#drawn = text.length;
     const isThinking = isGrowing && !isOver;
     setText(this.label, isThinking ? "Thinking …" : `Reasoning · ${text.length.toLocaleString("en")} characters`);
     if (!this.#byHand && this.element.open !== isThinking) this.element.open = isThinking;

@@ -103,7 +103,7 @@ function list(lines, at, depth) {
     if (isBlank(lines[next] ?? "x") && kindOf(lines[skipBlank(lines, next)] ?? "") === kind) next = skipBlank(lines, next);
   }
   const start = Number.parseInt(ITEM.exec(lines[at])[2], 10);
-  const attributes = Number.isNaN(start) || start === 1 ? {} : { start: String(start) };
+  const attributes = { dir: "auto", ...(!Number.isNaN(start) && start !== 1 && { start: String(start) }) };
   return [branch(Number.isNaN(start) ? "ul" : "ol", attributes, bodies.map((body) => bullet(body, isLoose, depth))), next];
 }
 
@@ -132,10 +132,10 @@ function bullet(lines, isLoose, depth) {
   const task = TASK.exec(lines[0]);
   const rest = task === null ? lines : [lines[0].slice(task[0].length), ...lines.slice(1)];
   const children = inner(rest, depth).flatMap((block) => (!isLoose && block.tag === "p" && block.attributes.role === undefined ? block.children : [block]));
-  if (task === null) return branch("li", { dir: "auto" }, children);
+  if (task === null) return branch("li", {}, children);
   const isDone = task[1] !== " ";
   const box = branch("span", { class: "task", role: "img", "aria-label": isDone ? "done" : "to do" }, [isDone ? "☑" : "☐"]);
-  return branch("li", { dir: "auto", class: "task-item" }, [box, ...children]);
+  return branch("li", { class: "task-item" }, [box, ...children]);
 }
 
 function kindOf(line) {

@@ -1,5 +1,6 @@
 // A text that grows, as Markdown or plain. Of a text that grew only its last block is parsed again.
 
+import { plain } from "../dom.js";
 import { copyText } from "./copy.js";
 import { linesOf, parseBlocks } from "./blocks.js";
 import { patch } from "./tree.js";
@@ -24,7 +25,8 @@ export class Prose {
   }
 
   // Shows a text. Returns whether it is all shown: a very long block that grows is drawn now and then.
-  show(text, { isPlain = false, isGrowing = false } = {}) {
+  show(given, { isPlain = false, isGrowing = false } = {}) {
+    const text = plain(given);
     if (text === this.#text && isPlain === this.#isPlain) return true;
     const isLonger = isPlain === this.#isPlain && text.startsWith(this.#text);
     const open = text.length - this.#settled.characters;
@@ -48,7 +50,8 @@ export class Prose {
 
   #showPlain(text) {
     const node = this.element.firstChild ?? this.element.appendChild(new Text());
-    node.appendData(text.slice(node.length));
+    node.appendData(plain(text.slice(this.#settled.characters)));
+    this.#settled.characters = text.length;
   }
 
   #showBlocks(text) {

@@ -1,6 +1,6 @@
 // Panel of a run's timeline: when nodes, models and tools were at work, and when the run waited.
 
-import { make, setText } from "../dom.js";
+import { make, plain, setText } from "../dom.js";
 import { linkTo } from "../graph/links.js";
 import { Panel } from "../run/panel.js";
 import { Axis } from "./axis.js";
@@ -156,7 +156,7 @@ export class TimelinePanel extends Panel {
 
   #drawDetail() {
     const span = this.#hovered ?? this.#active;
-    const text = `${span.name}: ${describe(span, this.#spans.root, this.#end)}`;
+    const text = plain(`${span.name}: ${describe(span, this.#spans.root, this.#end)}`);
     if (this.#detail.firstChild?.textContent !== text) this.#detail.replaceChildren(document.createTextNode(text));
     let node = span;
     while (node !== null && node.kind !== "node") node = node.parent;
