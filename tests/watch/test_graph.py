@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Generator
 
 import pytest
@@ -118,9 +119,7 @@ async def test_subgraphs_collapse_and_a_table_says_the_same(server: Site) -> Non
         row = page.get_by_role("row").filter(has=page.get_by_role("button", name="draft"))
         await expect(row).to_contain_text(f"complete · {X}3")
         await expect(row.get_by_role("cell").last).to_have_text(f"work, review {X}2")
-        await expect(
-            page.get_by_role("row").filter(has_text="helper \N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} ")
-        ).to_have_count(2)
+        await expect(page.get_by_role("row").filter(has_text=re.compile("^helper .* (model|tools)"))).to_have_count(2)
 
 
 async def test_a_graph_that_the_server_does_not_know_is_drawn_from_the_updates(server: Site) -> None:
