@@ -4,7 +4,7 @@ import { make, readable, seconds, showText } from "../dom.js";
 import { answerField } from "./fields.js";
 import { decisionText, questionOf, reviewFields, reviewFrom } from "./review.js";
 
-const VERDICTS = { approval: ["Approve", "Reject"], confirmation: ["Yes", "No"] };
+const VERDICTS = { __proto__: null, approval: ["Approve", "Reject"], confirmation: ["Yes", "No"] };
 const MOST_BUTTONS = 6; // choices; more are a list
 const WATCHES = "You may watch this run, and not answer for it.";
 const FORBIDDEN = 4030;
