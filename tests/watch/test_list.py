@@ -181,7 +181,9 @@ async def test_texts_of_a_run_stay_text(page: Page, place: Site) -> None:
         assert await page.title() == "Runs"
         assert await page.evaluate("document.querySelectorAll('.rows img, .rows b, .rows i').length") == 0
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert await page.evaluate("getComputedStyle(document.querySelector('[data-id=run-2] .title')).direction") == "rtl"
+        assert (
+            await page.evaluate("getComputedStyle(document.querySelector('[data-id=run-2] .title')).direction") == "rtl"
+        )
 
 
 async def test_a_server_that_is_away_is_told_and_waited_for() -> None:
