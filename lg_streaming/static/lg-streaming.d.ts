@@ -301,8 +301,8 @@ export interface WatchExecutionsOptions extends ExecutionFilters {
   /** Shortest time between two requests. Default: 1,000. */
   interval?: number | undefined;
   /**
-   * Called with executions that have changed or are new, and with the ids of changed ones that do not match the filters
-   * or may not be read any more.
+   * Called with executions that have changed or are new. `gone` has the ids of changed ones that do not match the
+   * filters, or may not be read any more.
    */
   onChange?(executions: ExecutionInfo[], gone: string[]): void;
   onState?(state: State, detail: StateDetail): void;
