@@ -15,7 +15,7 @@ const CALLER_ERRORS = [4041, 4096]; // no graph, no checkpointer
 
 export class StatePanel extends Panel {
   #states = []; // newest first
-  #next = null; // `before` of the older ones; null: there are none
+  #next = null; // `before` of the older ones; null on the last page
   #chosen = null; // id of the checkpoint; null: the newest, or that of the shown moment
   #drawn = null; // what the detail shows
   #loadedAt = -Infinity;
@@ -156,7 +156,7 @@ export class StatePanel extends Panel {
     this.#detail.replaceChildren(...parts, values, fork);
   }
 
-  // The state before; undefined where it is not loaded, null where there is none.
+  // The state before; undefined if it is not loaded, null for the first state.
   #before(state) {
     const { parent_checkpoint_id: id } = state;
     return id === null ? null : this.#whole.get(id) ?? this.#states.find(({ checkpoint_id: one }) => one === id);
