@@ -17,7 +17,7 @@ from lg_streaming import StreamingSettings
 from tests.gateway.site import SECRET
 from tests.gateway.test_rest import token
 from tests.watch.hostile import HOSTILE, LONG_WORD, hostile_run
-from tests.watch.support import PATIENCE, QUICK, Site, browser, has_ended, site
+from tests.watch.support import PATIENCE, QUICK, Site, browser, has_ended, show_all, site
 
 pytestmark = pytest.mark.browser
 
@@ -93,6 +93,7 @@ async def stays_text(page: Page, kind: str, text: str) -> None:
     assert not HIDDEN.search(titles), kind
     for code in sorted(set(HIDDEN.findall(text)) - {"\r"}):
         assert code.encode("unicode_escape").decode() in shown, (kind, code)
+    await show_all(page)
     if not HIDDEN.search(text) and kind != "half":
         for where in (".card-title", ".token", ".thinking", ".tool-name", ".prompt h2", ".error:not([hidden])"):
             assert text in (await page.locator(where).first.text_content() or ""), (kind, where)

@@ -66,7 +66,7 @@ export class NodeCard {
     this.toggle.setAttribute("aria-controls", `${id}-content`);
     const label = make("span", "card-name");
     label.id = `${id}-name`;
-    label.append(...path.map((part) => make("span", "path", `${part} › `)), name);
+    label.append(...path.map((part) => make("span", "path", `${part} › `)), make("bdi", "", name));
     this.toggle.append(label);
     this.title.append(this.toggle);
     this.number = make("span", "number");
