@@ -1,6 +1,6 @@
 // Card of one node: a line with its state, and if it is open what the node wrote and called.
 
-import { gist, make, readable, seconds, setText, showText } from "../dom.js";
+import { gist, make, plain, readable, seconds, setText, showText } from "../dom.js";
 import { timeLeft } from "../run/times.js";
 import { failureElement } from "./failure.js";
 import { Notes } from "./notes.js";
@@ -177,7 +177,7 @@ export class NodeCard {
     this.progress.hidden = !isShown;
     if (!isShown) return;
     this.bar.value = progress.progress;
-    this.bar.title = milestones.length ? `Milestones passed: ${milestones.join(", ")}` : "";
+    this.bar.title = milestones.length ? `Milestones passed: ${plain(milestones.join(", "))}` : "";
     this.#drawFigures(now);
   }
 

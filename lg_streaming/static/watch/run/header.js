@@ -1,6 +1,6 @@
 // Header of a run's page: question, state, figures, progress, open questions, and what a caller may do with the run.
 
-import { make, money, seconds, setParts, setText, showText } from "../dom.js";
+import { make, money, plain, seconds, setParts, setText, showText } from "../dom.js";
 import { failureElement } from "../nodes/failure.js";
 import { questionOf } from "../people/review.js";
 import { copyText } from "../text/copy.js";
@@ -97,7 +97,7 @@ export class RunHeader {
     const { execution } = this.#page;
     const title = run.title ?? this.#facts?.title ?? null;
     setText(this.#parts.title, title ?? execution);
-    this.#parts.title.title = title ?? execution;
+    this.#parts.title.title = plain(title ?? execution);
     const facts = [
       title === null ? null : execution,
       run.graph ?? this.#facts?.graph ?? null,
