@@ -154,7 +154,7 @@ async def answer_from_two_pages(server: Site, execution_id: str) -> None:
         for page, answer in ((one, "Approve"), (other, "Reject")):
             await page.route("**/responses", send_together)
             await open_prompt(page).get_by_role("button", name=answer).click()
-        told = []
+        told: list[str] = []
         for page in (one, other):
             await has_ended(page)
             await expect(page.locator(".prompt .error")).to_be_hidden()
