@@ -217,6 +217,8 @@ class NodeData(Payload):
     """Number of the try, from 1, in ``node_start`` and ``node_error``."""
     will_retry: bool | None = None
     """True if LangGraph's retry policy of the node makes another try, in ``node_error``."""
+    input: Any = None
+    """Input of the node, in ``node_error`` and with the setting ``debug``; up to 16 KiB of it."""
 
 
 class ToolData(Payload):

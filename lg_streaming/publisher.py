@@ -276,6 +276,10 @@ class Publisher(Protocol):
         """Return ``data`` as JSON, as it is now. A later publish is not affected by changes of the object."""
         ...
 
+    def redact(self, type: str, data: object) -> Any:
+        """Return an update's data as the application's ``redact`` leaves it, as plain JSON values if it has one."""
+        ...
+
     def note_refused(self, execution_id: str, type: str, error: Exception) -> None:
         """Count and log an update that was refused where no error may be raised."""
         ...

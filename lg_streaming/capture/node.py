@@ -19,6 +19,7 @@ from lg_streaming.capture.run_registry import RUNS
 from lg_streaming.context import FrameMark, current_block, frame_var
 from lg_streaming.emitter import Emitter, ScopedPublisher
 from lg_streaming.errors import StreamingError
+from lg_streaming.excerpt import excerpt
 from lg_streaming.publisher import Scope
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ __all__ = ["Identity", "NodeRun", "agent_name", "identify", "open_node", "step_o
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+_MAX_INPUT: Final = 16_384
+"""Most bytes of the input of a node that has failed."""
 _OTHER_PIECES: Final = frozenset({"thinking", "tool_args"})
 
 
@@ -274,11 +277,23 @@ class NodeRun:
             case "failed":
                 failure = describe_failure(error, debug=self.context.publisher.debug)
                 retried = will_retry(error, self.graph_namespace) if self.is_graph_node else False
-                self._report_error(failure, **({} if retried is None else {"will_retry": retried}))
+                facts = {} if retried is None else {"will_retry": retried}
+                self._report_error(failure, **facts, **self._input_for_debugging())
         self._leave_frame()
 
-    def _report_error(self, error: dict[str, Any], **retry: bool) -> None:
-        self.report("node_error", error=error, attempt=self.scope.attempt, **retry, duration_s=self._elapsed())
+    def _report_error(self, error: dict[str, Any], **facts: Any) -> None:
+        self.report("node_error", error=error, attempt=self.scope.attempt, **facts, duration_s=self._elapsed())
+
+    def _input_for_debugging(self) -> dict[str, Any]:
+        """Return the node's input, redacted like a state and in part if it is large; nothing without ``debug``."""
+        publisher = self.context.publisher
+        if not publisher.debug or self._state is None:
+            return {}
+        shown = publisher.redact("state", {"values": self._state})
+        if not isinstance(shown, dict):
+            return {}
+        value, cut = excerpt(cast("dict[str, Any]", shown).get("values"), _MAX_INPUT, "input")
+        return {"input": value, **({"truncated": {"input": sum(cut.values())}} if cut else {})}
 
     def cancel(self) -> None:
         """Publish the end of the node as cancelled. A no-op when it has ended already."""

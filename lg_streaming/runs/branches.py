@@ -1,8 +1,8 @@
 """Copy a checkpoint of a thread, with the states before it, into a new thread: the beginning of a fork.
 
 LangGraph forks inside one thread, whose newest state is then that of the fork. People who watch the original would see
-the fork's steps among its own, and a pause of the original would go on from the fork's state. So a fork gets a thread
-of its own, and the original stays as it is.
+the fork's steps among its own steps. If the original waits, it would go on from the fork's state. So a fork gets a
+separate thread, and the original does not change.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def check_fork(graph: AnyGraph, values: Any, as_node: str | None, options: Mappi
         check_node(graph, as_node)
     for name in ("execution_id", "thread_id", "idempotency_key", "forked_from"):
         if name in options:
-            raise BadRequestError(f"a fork takes no {name}: it is a new execution, with a thread of its own")
+            raise BadRequestError(f"a fork takes no {name}: it is a new execution with a new thread")
 
 
 async def copy_branch(graph: AnyGraph, thread_id: str, checkpoint_id: str, new_thread_id: str) -> CheckpointTuple:
     """Copy a checkpoint and the newest states before it; return the checkpoint in its old thread.
 
-    The results of the nodes after the checkpoint are left out: they run again. A subgraph with a memory of its own
+    The results of the nodes after the checkpoint are left out: they run again. A subgraph with its own memory
     keeps the state that it had then.
 
     Args:

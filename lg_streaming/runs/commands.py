@@ -65,8 +65,8 @@ class RunOrigin(NamedTuple):
     def merge(self, config: RunnableConfig | None, begin: RunnableConfig) -> RunnableConfig:
         """Return the config of a fork: the given one, with the run's ``configurable`` values as defaults.
 
-        It names the checkpoint to begin at, although that is the thread's newest one: LangGraph then gives subgraphs
-        their state of that time, and asks people again.
+        It names the checkpoint to begin at, although the thread has no newer one. LangGraph then gives subgraphs their
+        state of that time, and asks people again.
         """
         given: RunnableConfig = config or {}
         values = {**self.config.get("configurable", {}), **given.get("configurable", {})}

@@ -212,7 +212,7 @@ class GraphRunner(RunCommands):
     ) -> GraphRun:
         """Start a new execution that goes on from a checkpoint of another one, with a changed state if you like.
 
-        The original stays as it is, and may be at work. The new execution has a thread of its own, with a copy of the
+        The original does not change, and may be at work. The new execution has a separate thread, with a copy of the
         state and of up to 100 states before it. Its ``workflow_start`` has ``forked_from``. `history` returns the ids
         of checkpoints.
 

@@ -78,6 +78,22 @@ class Client {
     return this.#link.json(this.#link.address(executionId, "graph"));
   }
 
+  // Returns a page of the states of the graph, newest first; `before` is the `next` of the page before.
+  async states(executionId, { limit, before } = {}) {
+    return this.#link.json(this.#link.address(checkedId(executionId), "states", { limit, before }));
+  }
+
+  async state(executionId, checkpointId) {
+    return this.#link.json(this.#link.address(checkedId(executionId), `states/${encodeURIComponent(checkpointId)}`));
+  }
+
+  // Starts a new execution that goes on from a checkpoint.
+  async fork(executionId, checkpointId, { values, asNode, executionId: newId } = {}) {
+    const given = { values, as_node: asNode, execution_id: newId };
+    const body = { checkpoint_id: checkpointId, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
+    return this.#link.json(this.#link.address(checkedId(executionId), "forks"), { method: "POST", body });
+  }
+
   async graphs() {
     return (await this.#link.json(this.#link.addressOf("graphs"))).graphs;
   }

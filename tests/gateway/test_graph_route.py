@@ -36,7 +36,7 @@ async def enough(state: State) -> bool:
 
 
 def make_graph(**options: Any) -> Any:
-    """Return a graph with a subgraph, a loop, an answer with a name of its own, a join, and a node that goes on."""
+    """Return a graph with a subgraph, a loop, an answer with another name, a join, and a node that goes on."""
     inner = StateGraph(State)
     inner.add_node("search", work)
     inner.add_node("read", work)

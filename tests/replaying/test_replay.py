@@ -24,18 +24,22 @@ from lg_streaming.testing import Recording, replay
 from lg_streaming.texts import TextAssembly
 from tests.replaying.files import lines_of, made_up, read, shape, write
 from tests.support.redis_server import RedisServer
-from tests.wires.recordings import RECORDINGS, SETTINGS, record
+from tests.wires.recordings import RECORDINGS, SETTINGS, record_all
 from tests.wires.recordings import Recording as Recorded
 
 TIMEOUT = 20.0
 
 
-@pytest.fixture(scope="module")
-def recorded() -> dict[str, Recorded]:
-    async def record_all() -> dict[str, Recorded]:
-        return {name: await record(name) for name in RECORDINGS}
+class Runs(dict[str, Recorded]):
+    """Recorded runs by name, with a short representation: hypothesis warns of long ones."""
 
-    return asyncio.run(record_all())
+    def __repr__(self) -> str:
+        return f"<{len(self)} runs>"
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Runs:
+    return Runs(asyncio.run(record_all()))
 
 
 @pytest.fixture(scope="module", params=["memory", "redis"])

@@ -17,6 +17,8 @@ from lg_streaming import StreamingSettings
 from lg_streaming.demo.prompts import DEFAULT_QUESTION
 from lg_streaming.errors import RunCancelledError
 from lg_streaming.settings import AuthSettings, RetentionSettings
+from tests.gateway.site import SECRET
+from tests.gateway.test_rest import token
 from tests.watch.support import LIVE, PATIENCE, QUICK, browser, has_ended, show_all, site, texts_on
 
 pytestmark = pytest.mark.browser
@@ -177,14 +179,20 @@ async def test_what_a_model_writes_is_never_markup() -> None:
 
 
 async def test_a_refused_reader_is_told_why_and_what_to_do() -> None:
-    auth = AuthSettings(enabled=True, secret=SecretStr("a secret that is long enough for HS256"))
+    auth = AuthSettings(enabled=True, secret=SecretStr(SECRET))
     with site(StreamingSettings(auth=auth)) as server:
+        server.streaming.hub.open("exec-1", owner="alice")
         async with browser() as page:
+            await page.context.add_cookies(
+                [{"name": "lg_streaming_token", "value": token("mallory"), "url": server.url}]
+            )
             await page.goto(f"{server.url}/watch/exec-1")
             connection = page.locator("#connection")
             await expect(connection).to_have_attribute("data-state", "failed", timeout=PATIENCE)
-            assert "token" in (await connection.text_content() or "")
-            await expect(page.locator("#offline")).to_contain_text("Log in to watch this run")
+            assert "not yours" in (await connection.text_content() or "")
+            await expect(page.locator("#offline")).to_contain_text(
+                "There is no run with this id, or you may not read it"
+            )
             await expect(page.get_by_role("button", name="Try now")).to_be_hidden()
 
 

@@ -26,7 +26,8 @@ async def bars(page: Page, name: str) -> list[list[object]]:
     """The bars of a row: kind, state, and place and width in percent of the track."""
     row = page.get_by_role("row").filter(has=page.locator(f'.timeline-name:text-is("{name}")'))
     return await row.locator(".timeline-bars > span").evaluate_all(
-        "(all) => all.map(({ className, dataset, style }) => [className, dataset.state, parseFloat(style.left), parseFloat(style.width)])"
+        """(all) => all.map(({ className, dataset, style }) =>
+            [className, dataset.state, parseFloat(style.left), parseFloat(style.width)])"""
     )
 
 
@@ -71,9 +72,9 @@ async def test_hours_of_waiting_are_cut_and_the_open_wait_grows(server: Site) ->
         await page.goto(f"{server.url}/watch/waiting?view=timeline")
         await expect(page.locator('.timeline-row[data-kind="wait"]')).to_be_visible(timeout=PATIENCE)
         await page.clock.set_system_time(time.time() + 7200)
-        await expect(page.locator(".timeline-cut")).to_have_text("2 h 0 min cut", timeout=PATIENCE)
+        await expect(page.locator(".timeline-cut")).to_have_text("2 h cut", timeout=PATIENCE)
         plan = await bars(page, "plan")
-        await expect(page.locator(".timeline-totals")).to_contain_text("Waiting2 h 0 min")
+        await expect(page.locator(".timeline-totals")).to_contain_text("Waiting2 h")
         await page.get_by_role("button", name="Cut long waits").click()
         await expect(page.locator(".timeline-cut")).to_have_count(0)
         assert float(str((await bars(page, "plan"))[0][2])) < 1 < float(str(plan[0][2]))
@@ -128,22 +129,29 @@ async def test_of_1000_spans_only_the_visible_rows_have_elements(server: Site) -
 
 
 @pytest.mark.soak
-async def test_5000_spans_scroll_without_a_long_task(server: Site) -> None:
+async def test_5000_spans_scroll_with_little_work_for_each_frame(server: Site) -> None:
     await asyncio.to_thread(publish_spans, server, "scrolled", 5000)
     await server.streaming.hub.close("scrolled")
     async with browser() as page:
         await page.goto(f"{server.url}/watch/scrolled?view=timeline")
         await has_ended(page)
         await expect(page.get_by_role("treegrid")).to_have_attribute("aria-rowcount", "5001", timeout=PATIENCE)
-        longest = await page.get_by_role("treegrid").evaluate(
+        control = await page.context.new_cdp_session(page)
+        await control.send("Performance.enable", {"timeDomain": "threadTicks"})  # processor time
+
+        async def seconds_of_work() -> float:
+            metrics = (await control.send("Performance.getMetrics"))["metrics"]
+            return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
+
+        before = await seconds_of_work()
+        frames = await page.get_by_role("treegrid").evaluate(
             """async (grid) => {
-                const tasks = [];
-                new PerformanceObserver((list) => tasks.push(...list.getEntries())).observe({ type: "longtask" });
-                for (let top = 0; top < grid.scrollHeight; top += 400) {
+                let frames = 0;
+                for (let top = 0; top < grid.scrollHeight; top += 400, frames += 1) {
                     grid.scrollTop = top;
                     await new Promise(requestAnimationFrame);
                 }
-                return Math.max(0, ...tasks.map(({ duration }) => duration));
+                return frames;
             }"""
         )
-        assert longest < 50
+        assert (await seconds_of_work() - before) / frames < 0.025

@@ -86,7 +86,7 @@ class ExecutionRoute(Route):
 
 
 def _ends_with(scope: Scope, segments: Sequence[str]) -> bool:
-    """Return whether a path ends with these segments; one in braces stands for any text."""
+    """Return whether a path ends with these segments; one in braces matches any text."""
     raw = _raw_path(scope)
     found = (raw.decode("latin-1") if raw is not None else scope["path"]).split("/")[-len(segments) :]
     return len(found) == len(segments) and all(

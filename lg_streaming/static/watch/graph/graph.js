@@ -6,7 +6,8 @@ import { client, page } from "../session.js";
 import { Spans } from "../timeline/spans.js";
 import { conditionOf } from "./condition.js";
 import { Drawing } from "./drawing.js";
-import { Sheet, showCard } from "./sheet.js";
+import { showCard } from "./links.js";
+import { Sheet } from "./sheet.js";
 import { RunGraph } from "./structure.js";
 import { NodeTable } from "./table.js";
 import { Zoom } from "./zoom.js";
@@ -53,7 +54,7 @@ export class GraphPanel extends Panel {
     this.#sheet.element.addEventListener("keydown", (event) => event.stopPropagation());
   }
 
-  // A small one stands beside the nodes: it has no bar, and a node leads to its card.
+  // A small one, next to the cards, has no bar, and a node leads to its card.
   get isSmall() {
     return this.hasAttribute("small");
   }
@@ -136,7 +137,7 @@ export class GraphPanel extends Panel {
     for (const edge of this.#graph.edges.values()) this.#drawing.setEdge(edge, active.has(edge.target));
     const names = [...active].filter((id) => this.#graph.nodes.get(id).parent === null).map((id) => this.#graph.nodes.get(id).name);
     setText(this.#step, `Step ${spans.steps}${names.length > 0 ? ` · ${names.join(", ")}` : ""}`);
-    this.#table.draw(this.#graph, spans, now);
+    if (!this.#table.element.hidden) this.#table.draw(this.#graph, spans, now);
     if (this.#sheet.id !== null) this.#sheet.draw(conditionOf(spans.byPath.get(this.#sheet.id)), spans.byPath.get(this.#sheet.id), now);
     const newest = spans.nodes.at(-1);
     if (spans.root.state === "complete" || newest === this.#followed) return;
@@ -161,7 +162,7 @@ export class GraphPanel extends Panel {
   #open(id) {
     if (this.isSmall) {
       const newest = this.#spans.byPath.get(id)?.at(-1);
-      if (newest) showCard(newest);
+      if (newest) showCard(newest.key);
       return;
     }
     this.#sheet.open(this.#graph.nodes.get(id));

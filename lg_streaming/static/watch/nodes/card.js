@@ -38,7 +38,7 @@ export class NodeCard {
     this.content = make("div", "card-content");
     this.content.id = `${id}-content`;
     this.body = make("div", "card-body");
-    this.body.setAttribute("role", "region");
+    this.body.setAttribute("role", "group");
     this.body.setAttribute("aria-labelledby", `${id}-name`);
     this.body.addEventListener("scroll", () => {
       this.#isAtEnd = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < END;
@@ -177,7 +177,7 @@ export class NodeCard {
     this.progress.hidden = !isShown;
     if (!isShown) return;
     this.bar.value = progress.progress;
-    this.bar.title = milestones.length ? `Milestones passed: ${plain(milestones.join(", "))}` : "";
+    this.bar.title = milestones.length ? plain(`Milestones passed: ${milestones.join(", ")}`) : "";
     this.#drawFigures(now);
   }
 

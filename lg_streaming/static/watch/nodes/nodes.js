@@ -197,6 +197,15 @@ export class NodesPanel extends Panel {
     this.#cards.delete(node);
   }
 
+  // Shows the newest node with a key, for links of other panels. Returns whether there is one.
+  reveal(key) {
+    const node = this.store?.use(Run).current.get(key);
+    if (node === undefined || this.closest("[hidden]") !== null) return false;
+    this.redraw();
+    this.#reveal(node);
+    return true;
+  }
+
   // Opens a node and what is around it, and shows it.
   #reveal(node) {
     for (let one = node; one !== null; one = one.outer) {

@@ -26,8 +26,7 @@ export class Prose {
   }
 
   // Shows a text. Returns whether it is all shown: a very long block that grows is drawn now and then.
-  show(given, { isPlain = false, isGrowing = false } = {}) {
-    const text = plain(given);
+  show(text, { isPlain = false, isGrowing = false } = {}) {
     if (text === this.#text && isPlain === this.#isPlain) return true;
     const isLonger = isPlain === this.#isPlain && text.startsWith(this.#text);
     const open = text.length - this.#settled.characters;
@@ -52,7 +51,8 @@ export class Prose {
 
   #showPlain(text) {
     const node = this.element.firstChild ?? this.element.appendChild(new Text());
-    node.appendData(text.slice(node.length));
+    node.appendData(plain(text.slice(this.#settled.characters)));
+    this.#settled.characters = text.length;
     this.element.classList.toggle("long-word", wordClass(text) !== "");
   }
 

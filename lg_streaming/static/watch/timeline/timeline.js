@@ -1,7 +1,7 @@
 // Panel of a run's timeline: when nodes, models and tools were at work, and when the run waited.
 
-import { make, setText } from "../dom.js";
-import { linkTo } from "../graph/sheet.js";
+import { make, plain, setText } from "../dom.js";
+import { linkTo } from "../graph/links.js";
 import { Panel } from "../run/panel.js";
 import { Axis } from "./axis.js";
 import { ROW, Rows, listed } from "./rows.js";
@@ -10,6 +10,7 @@ import { View } from "./view.js";
 import { describe, duration, shares } from "./words.js";
 
 const TICK = 72; // pixels between ticks, at least
+const LAST = 0.06; // of the axis: a cut there has its text on its left
 const BRUSH = 5; // pixels from which a drag selects a part
 
 export class TimelinePanel extends Panel {
@@ -126,7 +127,7 @@ export class TimelinePanel extends Panel {
       return tick;
     });
     const cuts = this.#axis.cuts.filter(({ at, length }) => at < to && at + length > from).map(({ at, length, from: begin, to: end }) => {
-      const cut = make("span", "timeline-cut");
+      const cut = make("span", at + length > to - (to - from) * LAST ? "timeline-cut last" : "timeline-cut");
       cut.style.left = place(at);
       cut.style.width = `${(length / (to - from)) * 100}%`;
       cut.append(make("span", "", `${duration(end - begin)} cut`));
@@ -155,7 +156,7 @@ export class TimelinePanel extends Panel {
 
   #drawDetail() {
     const span = this.#hovered ?? this.#active;
-    const text = `${span.name}: ${describe(span, this.#spans.root, this.#end)}`;
+    const text = plain(`${span.name}: ${describe(span, this.#spans.root, this.#end)}`);
     if (this.#detail.firstChild?.textContent !== text) this.#detail.replaceChildren(document.createTextNode(text));
     let node = span;
     while (node !== null && node.kind !== "node") node = node.parent;

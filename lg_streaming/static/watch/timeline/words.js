@@ -16,7 +16,7 @@ export function duration(milliseconds) {
   if (milliseconds < 1_000) return `${Math.round(milliseconds)} ms`;
   if (milliseconds < 3_600_000) return seconds(milliseconds / 1_000);
   const minutes = Math.round(milliseconds / 60_000);
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return `${Math.floor(minutes / 60)} h${minutes % 60 === 0 ? "" : ` ${minutes % 60} min`}`;
 }
 
 export function stateOf(span) {
