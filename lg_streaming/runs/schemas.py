@@ -96,9 +96,11 @@ class GraphSchemas:
 
     def describe(self) -> dict[str, Any]:
         """Return the JSON schemas of input and context; null for an absent one."""
+        context = self._context.json_schema() if self._context is not None else None
+        required = sorted(_required_fields(self.graph.context_schema)) if self._context and self._context.fields else []
         return {
             "input_schema": self._input.json_schema(),
-            "context_schema": self._context.json_schema() if self._context is not None else None,
+            "context_schema": {**context, "required": required} if context is not None and required else context,
         }
 
 

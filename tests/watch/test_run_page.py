@@ -190,6 +190,9 @@ async def test_a_refused_reader_is_told_why_and_what_to_do() -> None:
             connection = page.locator("#connection")
             await expect(connection).to_have_attribute("data-state", "failed", timeout=PATIENCE)
             assert "not yours" in (await connection.text_content() or "")
+            await expect(page.locator("#offline")).to_contain_text(
+                "There is no run with this id, or you may not read it"
+            )
             await expect(page.get_by_role("button", name="Try now")).to_be_hidden()
 
 

@@ -22,6 +22,7 @@ from tests.watch.support import PATIENCE, QUICK, Site, browser, has_ended, site
 pytestmark = pytest.mark.browser
 
 AXE: Final = Path(__file__).parents[1] / "js/node_modules/axe-core/axe.min.js"
+FORBIDDEN: Final = "img, script:not([src]), iframe, b, [onload], [onerror], [onfocus]"
 HIDDEN: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -77,14 +78,20 @@ async def test_hostile_text_stays_text_and_shows_its_hidden_codes(place: Site) -
         for kind, text in HOSTILE.items():
             await each.page.goto(f"{place.url}/watch/hostile-{kind}")
             await stays_text(each.page, kind, text)
+        await each.page.goto(f"{place.url}/watch/")
+        await expect(each.page.get_by_role("link", name=HOSTILE["markup"][:20])).to_be_visible(timeout=PATIENCE)
+        assert await each.page.locator(FORBIDDEN).count() == 0
+        assert not HIDDEN.search(await each.page.evaluate("document.documentElement.innerText"))
 
 
 async def stays_text(page: Page, kind: str, text: str) -> None:
     await expect(page.locator(".prompt")).to_be_visible(timeout=PATIENCE)
     await page.locator("details").evaluate_all("(all) => all.forEach((each) => { each.open = true; })")
     assert await page.evaluate("window.hacked") is None, kind
-    forbidden = "img, svg, script:not([src]), iframe, b, a[href^='javascript' i]"
-    assert await page.locator(forbidden).count() == 0, kind
+    for tab in (await page.get_by_role("tab").all())[1:]:
+        await tab.click()
+    await page.get_by_role("tab").first.click()
+    assert await page.locator(FORBIDDEN).count() == 0, kind
     shown = await page.evaluate("document.documentElement.innerText + document.title")
     assert not HIDDEN.search(shown), kind
     titles = await page.evaluate(
@@ -153,6 +160,11 @@ async def test_every_page_is_accessible_and_keeps_the_policy(scheme: Literal["li
                 await page.goto(f"{place.url}/watch/{name}#link={link}")
                 await expect(page.locator(".card").first).to_be_visible(timeout=PATIENCE)
                 found[name] = await axe(page)
+            for tab in (await page.get_by_role("tab").all())[1:]:
+                await tab.click()
+                panel = page.locator(f"#{await tab.get_attribute('aria-controls')}")
+                await expect(panel.locator(":scope > *").first).to_be_visible(timeout=PATIENCE)
+                found[await tab.text_content() or ""] = await axe(page)
             grants = [{"actions": ["read", "control"], "executions": ["**"]}, {"actions": ["start"], "graphs": ["*"]}]
             cookie = {"name": "lg_streaming_token", "value": token(lg_streaming=grants), "url": place.url}
             await page.context.add_cookies([cookie])  # pyright: ignore[reportArgumentType]
@@ -163,7 +175,11 @@ async def test_every_page_is_accessible_and_keeps_the_policy(scheme: Literal["li
             await expect(page.get_by_label("Link", exact=True)).to_be_visible()
             found["share"] = await axe(page)
             await page.goto(f"{place.url}/watch/")
+            await expect(page.get_by_role("link", name="a question")).to_be_visible(timeout=PATIENCE)
             found["list"] = await axe(page)
+            await page.get_by_role("button", name="New run").click()
+            await expect(page.get_by_role("dialog").get_by_role("textbox").first).to_be_visible(timeout=PATIENCE)
+            found["start"] = await axe(page)
             assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 

@@ -1,12 +1,13 @@
 // What a row shows of a run.
 
-import { make, money, seconds, setText } from "../dom.js";
+import { make, money, plain, seconds, setText } from "../dom.js";
 import { duration, isOpen } from "./run-list.js";
 
 const MINUTE = 60_000;
 const UNITS = [["day", 24 * 60 * MINUTE], ["hour", 60 * MINUTE], ["minute", MINUTE]];
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 const exact = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "medium" });
+const whole = new Intl.NumberFormat("en");
 
 // Word and drawing of each state, on a field of 16 by 16.
 export const STATES = {
@@ -92,17 +93,17 @@ export class Row {
     }
     this.#link.href = address;
     setText(this.#link, title ?? id);
-    this.#link.title = title ?? id;
+    this.#link.title = plain(title ?? id);
     setText(this.#id, title === null ? "" : id);
     for (const [part, text] of [[this.#graph, graph], [this.#owner, owner]]) {
       setText(part, text ?? "");
-      part.title = text ?? "";
+      part.title = plain(text ?? "");
     }
     this.#started.title = exact.format(run.startedAt);
     this.#bar.hidden = progress === null || !isOpen(run);
     if (progress !== null) this.#bar.value = progress;
-    setText(this.#tokens, usage === null ? "" : usage.total_tokens.toLocaleString("en"));
-    this.#tokens.title = usage === null ? "" : `${usage.input_tokens.toLocaleString("en")} in, ${usage.output_tokens.toLocaleString("en")} out`;
+    setText(this.#tokens, usage === null ? "" : whole.format(usage.total_tokens));
+    this.#tokens.title = usage === null ? "" : `${whole.format(usage.input_tokens)} in, ${whole.format(usage.output_tokens)} out`;
     setText(this.#cost, usage === null || usage.cost === null ? "" : money(usage.cost));
   }
 }

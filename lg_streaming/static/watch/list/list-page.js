@@ -1,7 +1,7 @@
 // The page of all runs: the list, its filters in the address, and the form that starts a run.
 
 import { setText } from "../dom.js";
-import { client } from "../session.js";
+import { caller, client } from "../session.js";
 import { StartDialog } from "../start/start-dialog.js";
 import { Filters } from "./filters.js";
 import { RunList } from "./run-list.js";
@@ -29,6 +29,7 @@ const dialog = new StartDialog(client);
 main.append(filters.element, notices.above, table.element, notices.below);
 
 list.addEventListener("change", () => {
+  caller.lose(list.error);
   table.draw();
   notices.draw();
 });
@@ -43,4 +44,5 @@ dialog.load().then((hasGraphs) => {
   notices.mayStart = hasGraphs;
   notices.draw();
 });
+caller.addEventListener("back", () => filters.read()); // after a new login
 filters.read();

@@ -38,7 +38,7 @@ export class NodeCard {
     this.content = make("div", "card-content");
     this.content.id = `${id}-content`;
     this.body = make("div", "card-body");
-    this.body.setAttribute("role", "region");
+    this.body.setAttribute("role", "group");
     this.body.setAttribute("aria-labelledby", `${id}-name`);
     this.body.addEventListener("scroll", () => {
       this.#isAtEnd = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < END;

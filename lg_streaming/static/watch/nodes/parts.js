@@ -48,7 +48,6 @@ class TextView {
 class ThinkingView {
   #byHand = false;
   #text = new Text();
-  #drawn = 0; // characters of the text
 
   constructor({ message }) {
     this.element = make("details", "thinking");
@@ -61,9 +60,9 @@ class ThinkingView {
     this.element.append(this.label, text);
   }
 
-  draw({ text, isOver }, { isGrowing }) {
-    if (text.length > this.#drawn) this.#text.appendData(plain(text.slice(this.#drawn)));
-    this.#drawn = text.length;
+  draw({ text: given, isOver }, { isGrowing }) {
+    const text = plain(given);
+    if (text.length > this.#text.length) this.#text.appendData(text.slice(this.#text.length));
     const isThinking = isGrowing && !isOver;
     setText(this.label, isThinking ? "Thinking …" : `Reasoning · ${text.length.toLocaleString("en")} characters`);
     if (!this.#byHand && this.element.open !== isThinking) this.element.open = isThinking;

@@ -3,6 +3,7 @@
 import { make, setText, showText } from "../dom.js";
 import { Panel } from "../run/panel.js";
 import { Run } from "../run/run.js";
+import { timeOf } from "../run/store.js";
 import { client, page } from "../session.js";
 import { changesBetween, pathText } from "./changes.js";
 import { ForkForm } from "./fork-form.js";
@@ -61,7 +62,8 @@ export class StatePanel extends Panel {
   #shownState(store) {
     const chosen = this.#states.find(({ checkpoint_id: id }) => id === this.#chosen);
     if (chosen || store.isLive) return chosen ?? this.#states[0];
-    return this.#states.find(({ created_at: at }) => Date.parse(at) <= store.now) ?? this.#states.at(-1);
+    const moment = momentOf(store);
+    return this.#states.find(({ created_at: at }) => Date.parse(at) <= moment) ?? this.#states.at(-1);
   }
 
   async #load() {
@@ -105,10 +107,11 @@ export class StatePanel extends Panel {
       if (focused !== null) this.#list.querySelector(`[data-id="${focused}"]`)?.focus();
     }
     const isWaiting = run.endedAt === null;
+    const moment = store.isLive ? Infinity : momentOf(store);
     for (const [index, item] of [...this.#list.children].entries()) {
       const state = this.#states[index];
       item.firstElementChild.setAttribute("aria-current", String(state === shown));
-      item.classList.toggle("later", !store.isLive && Date.parse(state.created_at) > store.now);
+      item.classList.toggle("later", Date.parse(state.created_at) > moment);
       item.classList.toggle("newest", index === 0 && isWaiting);
     }
   }
@@ -142,7 +145,7 @@ export class StatePanel extends Panel {
     const before = this.#before(state);
     if (this.#drawn?.whole === whole && this.#drawn.before === before) return;
     this.#drawn = { whole, before };
-    const parts = [make("h3", "state-title", `Step ${state.metadata.step ?? "?"}`), this.#changes(whole, before)];
+    const parts = [make("h2", "state-title", `Step ${state.metadata.step ?? "?"}`), this.#changes(whole, before)];
     for (const { name, error } of whole.tasks) if (error) parts.push(make("p", "error", `${name}: ${error}`));
     const values = make("section", "state-values");
     values.append(make("h4", "", "Values"), valueTree(whole.values));
@@ -195,6 +198,11 @@ export class StatePanel extends Panel {
     place.append(button, problem);
     return place;
   }
+}
+
+// Time of the newest shown update of a replay.
+function momentOf({ updates, shown }) {
+  return shown === 0 ? -Infinity : timeOf(updates[shown - 1]);
 }
 
 function changeItem({ path, kind, before, after }) {
