@@ -174,7 +174,7 @@ class Feed:
         return _Connect(
             address,
             additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
-            ssl=self._config.ssl_context if address.startswith("wss") else None,
+            ssl=(self._config.ssl_context or True) if address.startswith("wss:") else None,
             open_timeout=self._config.connect_timeout,
             close_timeout=1,
             max_size=self._config.max_event_bytes,

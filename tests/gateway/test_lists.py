@@ -140,7 +140,7 @@ async def test_the_newest_are_those_that_the_caller_may_read(
 MANY = 1_000
 
 
-async def fill(place: Site, count: int) -> None:
+async def fill(place: Site | StreamingModule, count: int) -> None:
     """Append runs of `count` executions, which have ended."""
     codec, scope = Codec(max_bytes=10_000), Scope(run_id="r")
     batches: list[Batch] = []

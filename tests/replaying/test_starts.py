@@ -104,9 +104,9 @@ async def test_the_fields_of_the_recorded_state(tmp_path: Path) -> None:
 
 
 async def test_several_executions_are_names_of_graphs(tmp_path: Path) -> None:
-    done = ("workflow_complete", {"result": {}})
-    first = made_up((0, "workflow_start", {"run_id": "r"}), (0, *done), execution_id="one")
-    second = made_up((0, "workflow_start", {"run_id": "r"}), (0, "mark", {}), (0, *done), execution_id="two")
+    start, done = (0, "workflow_start", {"run_id": "r"}), (0, "workflow_complete", None)
+    first = made_up(start, done, execution_id="one")
+    second = made_up(start, (0, "mark", None), done, execution_id="two")
     path = write(tmp_path / "run.jsonl", [*first, *second])
     async with StreamingModule() as streaming, replay(streaming, path, speed=math.inf, play=False):
         assert set(streaming.graphs) == {"replay", "one", "two"}
@@ -118,12 +118,13 @@ async def test_the_langgraph_sdk_reads_a_replay(url: str) -> None:
     async with get_client(url=url, api_key=None) as client:
         thread = await client.threads.create()
         modes: list[Any] = ["messages-tuple", "values"]
-        text, states = "", []
+        text, states = "", list[Any]()
         async for part in client.runs.stream(
             thread["thread_id"], "replay", input=question("What now?"), stream_mode=modes
         ):
             if part.event == "messages":
-                text += part.data[0]["content"]
+                data: Any = part.data
+                text += str(data[0]["content"])
             elif part.event == "values":
                 states.append(part.data)
         state = await client.threads.get_state(thread["thread_id"])

@@ -54,7 +54,7 @@ async def test_the_tree_of_a_run_by_keyboard(server: Site) -> None:
         await page.keyboard.press("End")
         focused = page.locator(".timeline-row:focus")
         await expect(focused).to_contain_text("last")
-        await expect(page.locator(".timeline-detail")).to_contain_text("last: node, complete · starts at")
+        await expect(page.locator(".timeline-detail")).to_contain_text("last · node, complete · starts at")
         before = await bars(page, "last")
         await page.keyboard.press("+")
         await expect(focused).to_be_in_viewport()

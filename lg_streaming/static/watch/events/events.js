@@ -26,6 +26,12 @@ export class EventsPanel extends Panel {
   #active = null; // index of the row that the keyboard is at, among the matches
   #opened = null; // the update that is shown as JSON
   #follows = true;
+  #top = 0; // place of the scroller: to read it after a change would lay the page out at once
+  #height = 0;
+  #resized = new ResizeObserver(() => {
+    this.#height = this.#scroller.clientHeight;
+    this.redraw();
+  });
 
   constructor() {
     super();
@@ -50,7 +56,13 @@ export class EventsPanel extends Panel {
 
   connectedCallback() {
     if (!this.firstChild) this.append(this.#bar.element, this.#scroller, this.#empty, this.#newest, this.#detail);
+    this.#resized.observe(this.#scroller);
     super.connectedCallback();
+  }
+
+  disconnectedCallback() {
+    this.#resized.disconnect();
+    super.disconnectedCallback();
   }
 
   draw(store) {
@@ -62,25 +74,35 @@ export class EventsPanel extends Panel {
     this.#empty.hidden = matches.length > 0 || !isDone;
     this.#scroller.setAttribute("aria-rowcount", String(matches.length + 1));
     this.#space.style.height = `${matches.length * ROW}px`;
-    if (this.#follows) this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    if (this.#follows) this.#scrollTo(this.#end);
     this.#newest.hidden = this.#follows || !store.isLive || matches.length === 0;
     this.#drawRows();
   }
 
   #drawRows() {
     if (this.store === null) return;
-    const { scrollTop, clientHeight } = this.#scroller;
     this.#rows.draw(this.store.updates, this.#filter.matches, {
-      top: scrollTop, bottom: scrollTop + clientHeight, active: this.#active, opened: this.#opened,
+      top: this.#top, bottom: this.#top + this.#height, active: this.#active, opened: this.#opened,
     });
     const active = this.#rows.idOf(this.#active);
     if (active) this.#scroller.setAttribute("aria-activedescendant", active);
     else this.#scroller.removeAttribute("aria-activedescendant");
   }
 
+  // The highest place of the scroller.
+  get #end() {
+    return Math.max(0, (this.#filter.matches.length + 1) * ROW + 2 - this.#height);
+  }
+
+  #scrollTo(top) {
+    if (top === this.#top) return;
+    this.#top = top;
+    this.#scroller.scrollTop = top;
+  }
+
   #onScroll() {
-    const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
-    this.#follows = scrollHeight - scrollTop - clientHeight < ROW;
+    this.#top = this.#scroller.scrollTop;
+    this.#follows = this.#end - this.#top < ROW;
     this.#newest.hidden = this.#follows || !this.store?.isLive;
     this.#drawRows();
   }
@@ -94,8 +116,8 @@ export class EventsPanel extends Panel {
 
   #onKey(event) {
     const last = this.#filter.matches.length - 1;
-    const screen = Math.max(1, Math.floor(this.#scroller.clientHeight / ROW) - 2);
-    const at = this.#active ?? (this.#follows ? last + 1 : Math.floor(this.#scroller.scrollTop / ROW) - 1);
+    const screen = Math.max(1, Math.floor(this.#height / ROW) - 2);
+    const at = this.#active ?? (this.#follows ? last + 1 : Math.floor(this.#top / ROW) - 1);
     const to = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + screen, PageUp: at - screen, Home: 0, End: last }[event.key];
     if (to !== undefined && last >= 0 && !event.ctrlKey && !event.metaKey) {
       event.preventDefault();
@@ -109,11 +131,10 @@ export class EventsPanel extends Panel {
 
   #move(index) {
     this.#active = index;
-    const head = this.#head.offsetHeight;
-    const { scrollTop, clientHeight } = this.#scroller;
     const top = index * ROW;
-    if (top < scrollTop) this.#scroller.scrollTop = top;
-    else if (top + ROW + head > scrollTop + clientHeight) this.#scroller.scrollTop = top + ROW + head - clientHeight;
+    const lowest = top + 2 * ROW + 2 - this.#height; // the head takes a row, too
+    if (top < this.#top) this.#scrollTo(top);
+    else if (lowest > this.#top) this.#scrollTo(lowest);
     this.#follows = index === this.#filter.matches.length - 1;
     this.#drawRows();
   }
@@ -124,12 +145,15 @@ export class EventsPanel extends Panel {
     setText(this.#detailTitle, `Update ${this.#opened.metadata.sequence_number}: ${this.#opened.type}`);
     setText(this.#json, JSON.stringify(JSON.parse(lineOf(this.#opened)), null, 2));
     this.#detail.hidden = false;
+    this.dataset.detail = "open";
+    this.#detail.scrollIntoView({ block: "nearest" });
     this.#drawRows();
   }
 
   #close() {
     this.#opened = null;
     this.#detail.hidden = true;
+    delete this.dataset.detail;
     this.#scroller.focus();
     this.#drawRows();
   }

@@ -14,6 +14,7 @@ export const COLUMNS = [
 ];
 const SPARE = 8; // rows beyond the visible ones
 const MOST_TEXT = 300;
+const SHOWN_ELSEWHERE = new Set(["node_id", "node_name", "run_id"]);
 
 export class Rows {
   #list;
@@ -109,8 +110,12 @@ function summary(data) {
   if (data === null || typeof data !== "object") return String(data ?? "").slice(0, MOST_TEXT);
   const told = data.content ?? data.error?.message ?? data.error ?? data.prompt ?? data.message;
   if (typeof told === "string") return told.slice(0, MOST_TEXT);
-  const short = Object.fromEntries(Object.entries(data).map(([name, value]) => [name, typeof value === "string" ? value.slice(0, MOST_TEXT) : value]));
-  return gist(short).slice(0, MOST_TEXT);
+  const fields = Object.entries(data).filter(([name, value]) => !SHOWN_ELSEWHERE.has(name) && value !== null);
+  return fields.map(([name, value]) => `${name}: ${textOf(value)}`).join(" · ").slice(0, MOST_TEXT);
+}
+
+function textOf(value) {
+  return typeof value === "object" ? gist(value) : String(value).slice(0, MOST_TEXT);
 }
 
 function clock(at) {

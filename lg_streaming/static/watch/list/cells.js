@@ -7,6 +7,7 @@ const MINUTE = 60_000;
 const UNITS = [["day", 24 * 60 * MINUTE], ["hour", 60 * MINUTE], ["minute", MINUTE]];
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 const exact = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "medium" });
+const whole = new Intl.NumberFormat("en");
 
 // Word and drawing of each state, on a field of 16 by 16.
 export const STATES = {
@@ -101,8 +102,8 @@ export class Row {
     this.#started.title = exact.format(run.startedAt);
     this.#bar.hidden = progress === null || !isOpen(run);
     if (progress !== null) this.#bar.value = progress;
-    setText(this.#tokens, usage === null ? "" : usage.total_tokens.toLocaleString("en"));
-    this.#tokens.title = usage === null ? "" : `${usage.input_tokens.toLocaleString("en")} in, ${usage.output_tokens.toLocaleString("en")} out`;
+    setText(this.#tokens, usage === null ? "" : whole.format(usage.total_tokens));
+    this.#tokens.title = usage === null ? "" : `${whole.format(usage.input_tokens)} in, ${whole.format(usage.output_tokens)} out`;
     setText(this.#cost, usage === null || usage.cost === null ? "" : money(usage.cost));
   }
 }

@@ -3,7 +3,6 @@
 import { make } from "../dom.js";
 import { addressOf } from "../session.js";
 import { Row } from "./cells.js";
-import { isOpen } from "./run-list.js";
 
 const EXTRA = 8; // rows above and below the view
 const TICK = 1000;
@@ -19,6 +18,7 @@ export class Table {
   #head = make("div", "row head");
   #body = make("div", "rows");
   #rows = new Map(); // id -> Row
+  #spare = []; // rows out of view, for other runs
   #height = 0; // of a row
   #frame = null;
 
@@ -68,7 +68,7 @@ export class Table {
     }
     this.#height ||= this.#measure(runs.get(order[0]));
     this.#body.style.height = `${order.length * this.#height}px`;
-    const above = scrollY - this.#top;
+    const above = -this.#body.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(above / this.#height) - EXTRA);
     const last = Math.min(order.length, Math.ceil((above + innerHeight) / this.#height) + EXTRA);
     const focused = order.indexOf(document.activeElement?.closest?.(".row")?.dataset.id);
@@ -77,13 +77,13 @@ export class Table {
     if (focused >= 0) places.set(order[focused], focused);
     for (const [id, row] of this.#rows) {
       if (places.has(id)) continue;
-      row.element.remove();
       this.#rows.delete(id);
+      this.#spare.push(row);
     }
     const now = Date.now();
     let before = null;
     for (const [id, place] of [...places].sort(([, one], [, other]) => one - other)) {
-      const row = this.#rows.get(id) ?? new Row();
+      const row = this.#rows.get(id) ?? this.#spare.pop() ?? new Row();
       this.#rows.set(id, row);
       row.fill(runs.get(id), addressOf(id), now);
       row.element.classList.toggle("gone", gone.has(id));
@@ -94,6 +94,7 @@ export class Table {
       if (next !== row.element && !row.element.contains(document.activeElement)) this.#body.insertBefore(row.element, next);
       before = row.element;
     }
+    for (const row of this.#spare) row.element.remove();
   }
 
   #drawHead() {
@@ -109,7 +110,7 @@ export class Table {
     const row = new Row();
     row.fill(run, "#", Date.now());
     this.#body.append(row.element);
-    const { height } = row.element.getBoundingClientRect();
+    const height = row.element.getBoundingClientRect().height + parseFloat(getComputedStyle(row.element).marginBottom);
     row.element.remove();
     return height;
   }
@@ -144,15 +145,5 @@ export class Table {
   #onClick(event) {
     if (event.target.closest("a") !== null || String(getSelection()) !== "") return;
     event.target.closest(".row")?.querySelector("a").click();
-  }
-
-  // Goes to the first row.
-  toTop() {
-    scrollTo(0, 0);
-    this.#draw();
-  }
-
-  get hasOpen() {
-    return this.#list.order.some((id) => isOpen(this.#list.runs.get(id)));
   }
 }

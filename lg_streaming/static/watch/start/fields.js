@@ -14,7 +14,8 @@ export class FieldError extends Error {
   }
 }
 
-export function makeField(name, given, { root = given, required = false, depth = 0, path = name } = {}) {
+export function makeField(name, given, { root: around = given, required = false, depth = 0, path = name } = {}) {
+  const root = given.$defs === undefined ? around : given; // a part may have own definitions
   const schema = resolve(given, root);
   const kind = kindOf(schema, root, depth);
   const about = { name, path, schema, root, required, depth };
@@ -29,6 +30,8 @@ class ValueField {
   #read;
   #required;
   #error = make("p", "field-error");
+  isTouched = false;
+  #isEmpty = true; // neither a person nor the schema has given a value
 
   constructor({ name, path, schema, required }, { control, read, note = "", value = schema.default }) {
     Object.assign(this, { path });
@@ -52,7 +55,12 @@ class ValueField {
     }
     control.setAttribute("aria-describedby", `${hint.id} ${this.#error.id}`);
     if (value !== undefined && value !== null) write(control, value);
-    control.addEventListener("input", () => this.explain(""));
+    this.#isEmpty = !required && value === undefined;
+    control.addEventListener("input", () => {
+      this.isTouched = true;
+      this.#isEmpty = false;
+      this.explain("");
+    });
     if (control.type === "checkbox") {
       const line = make("div", "check");
       line.append(control, label);
@@ -62,6 +70,7 @@ class ValueField {
 
   value() {
     this.explain("");
+    if (this.#isEmpty) return undefined; // an untouched box is no answer
     if (this.#control.type !== "checkbox" && this.#control.value.trim() === "") {
       if (this.#required) throw new FieldError(this, "This field is required.");
       return undefined;
@@ -98,18 +107,24 @@ export class ObjectField {
   constructor({ name, path, schema, root, required, depth }) {
     this.path = path;
     this.#required = required;
-    this.element.append(make("legend", "", schema.title || name));
+    this.element.append(make("legend", "", depth === 0 ? schema.title : name));
     if (schema.description) this.element.append(make("p", "field-hint", schema.description));
     this.#fields = Object.entries(schema.properties).map(([part, inner]) => [
       part,
-      makeField(part, inner, { root, required: required && isRequired(schema, part), depth: depth + 1, path: `${path}.${part}` }),
+      makeField(part, inner, { root, required: isRequired(schema, part), depth: depth + 1, path: `${path}.${part}` }),
     ]);
     this.element.append(...this.#fields.map(([, field]) => field.element));
   }
 
+  get isTouched() {
+    return this.#fields.some(([, field]) => field.isTouched);
+  }
+
+  // An untouched optional group is left out, with its defaults and its required fields.
   value() {
+    if (!this.#required && !this.isTouched) return undefined;
     const values = this.#fields.map(([name, field]) => [name, field.value()]).filter(([, value]) => value !== undefined);
-    return values.length > 0 || this.#required ? Object.fromEntries(values) : undefined;
+    return Object.fromEntries(values);
   }
 
   focus() {
@@ -159,7 +174,7 @@ const KINDS = {
       },
     };
   },
-  flag: () => ({ control: Object.assign(input("checkbox")), read: ({ checked }) => checked }),
+  flag: () => ({ control: input("checkbox"), read: ({ checked }) => checked }),
   choice(schema) {
     const values = schema.enum ?? [schema.const];
     const control = make("select");

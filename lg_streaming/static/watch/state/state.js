@@ -3,6 +3,7 @@
 import { make, setText, showText } from "../dom.js";
 import { Panel } from "../run/panel.js";
 import { Run } from "../run/run.js";
+import { timeOf } from "../run/store.js";
 import { client, page } from "../session.js";
 import { changesBetween, pathText } from "./changes.js";
 import { ForkForm } from "./fork-form.js";
@@ -14,7 +15,7 @@ const CALLER_ERRORS = [4041, 4096]; // no graph, no checkpointer
 
 export class StatePanel extends Panel {
   #states = []; // newest first
-  #next = null; // `before` of the older ones; null: there are none
+  #next = null; // `before` of the older ones; null on the last page
   #chosen = null; // id of the checkpoint; null: the newest, or that of the shown moment
   #drawn = null; // what the detail shows
   #loadedAt = -Infinity;
@@ -61,7 +62,8 @@ export class StatePanel extends Panel {
   #shownState(store) {
     const chosen = this.#states.find(({ checkpoint_id: id }) => id === this.#chosen);
     if (chosen || store.isLive) return chosen ?? this.#states[0];
-    return this.#states.find(({ created_at: at }) => Date.parse(at) <= store.now) ?? this.#states.at(-1);
+    const moment = momentOf(store);
+    return this.#states.find(({ created_at: at }) => Date.parse(at) <= moment) ?? this.#states.at(-1);
   }
 
   async #load() {
@@ -105,10 +107,11 @@ export class StatePanel extends Panel {
       if (focused !== null) this.#list.querySelector(`[data-id="${focused}"]`)?.focus();
     }
     const isWaiting = run.endedAt === null;
+    const moment = store.isLive ? Infinity : momentOf(store);
     for (const [index, item] of [...this.#list.children].entries()) {
       const state = this.#states[index];
       item.firstElementChild.setAttribute("aria-current", String(state === shown));
-      item.classList.toggle("later", !store.isLive && Date.parse(state.created_at) > store.now);
+      item.classList.toggle("later", Date.parse(state.created_at) > moment);
       item.classList.toggle("newest", index === 0 && isWaiting);
     }
   }
@@ -153,7 +156,7 @@ export class StatePanel extends Panel {
     this.#detail.replaceChildren(...parts, values, fork);
   }
 
-  // The state before; undefined where it is not loaded, null where there is none.
+  // The state before; undefined if it is not loaded, null for the first state.
   #before(state) {
     const { parent_checkpoint_id: id } = state;
     return id === null ? null : this.#whole.get(id) ?? this.#states.find(({ checkpoint_id: one }) => one === id);
@@ -195,6 +198,11 @@ export class StatePanel extends Panel {
     place.append(button, problem);
     return place;
   }
+}
+
+// Time of the newest shown update of a replay.
+function momentOf({ updates, shown }) {
+  return shown === 0 ? -Infinity : timeOf(updates[shown - 1]);
 }
 
 function changeItem({ path, kind, before, after }) {
