@@ -95,9 +95,9 @@ async def test_ids_name_the_executions_of_an_answer(http: httpx2.AsyncClient, pl
     found = await page(http, place, id=["d", "nothing", "a,b", "d"])
     assert [each["execution_id"] for each in found["executions"]] == ["d", "a,b"]
     assert found["next_cursor"] is None
-    assert [each["execution_id"] for each in (await page(http, place, id=["d", "c"], state="running"))["executions"]] == [
-        "c"
-    ]
+    assert [
+        each["execution_id"] for each in (await page(http, place, id=["d", "c"], state="running"))["executions"]
+    ] == ["c"]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,9 @@ async def test_the_first_page_of_many_reads_few_states(
     ]
 
 
-async def test_a_log_without_an_order_by_start_says_so(http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_without_an_order_by_start_says_so(
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with site() as place:
         monkeypatch.setattr(MemoryLog, "list_newest", None)
         place.hub.open("e")
