@@ -137,11 +137,11 @@ async def test_5000_spans_scroll_with_little_work_for_each_frame(server: Site) -
         await page.goto(f"{server.url}/watch/scrolled?view=timeline")
         await has_ended(page)
         await expect(page.get_by_role("treegrid")).to_have_attribute("aria-rowcount", "5001", timeout=PATIENCE)
-        control = await page.context.new_cdp_session(page)
+        control: Any = await page.context.new_cdp_session(page)
         await control.send("Performance.enable", {"timeDomain": "threadTicks"})  # processor time
 
         async def seconds_of_work() -> float:
-            answer: Any = await control.send("Performance.getMetrics")
+            answer = await control.send("Performance.getMetrics")
             return next(metric["value"] for metric in answer["metrics"] if metric["name"] == "TaskDuration")
 
         before = await seconds_of_work()
