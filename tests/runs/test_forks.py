@@ -182,7 +182,7 @@ async def test_subgraphs_with_a_memory_and_sends(streaming: StreamingModule, sav
     builder.add_edge(START, "remember")
     builder.add_conditional_edges(
         "remember",
-        lambda state: [Send("part", {"note": note}) for note in "ab"] if len(state["done"]) == 1 else END,
+        send,
         ["part", END],
     )
     builder.add_edge("part", "remember")

@@ -16,8 +16,8 @@ GROWING = """async () => {
   let state = 7;
   const random = (count) => (state = (state * 48271) % 2147483647) % count;
   const marks = ["# ", "- ", "1. ", "> ", "```", "```js\\n", "\\n", "\\n\\n", "\\n  ", "|", "|-|-|\\n",
-    "**", "*", "_", "~~", "`", "[", "](https://a.example/b)", "](javascript:x)", "![", "<b>", "\\\\", "- [x] ", "---\\n", " ", "\\t",
-    "(", ")", "\\r\\n", "https://c.example/"];
+    "**", "*", "_", "~~", "`", "[", "](https://a.example/b)", "](javascript:x)", "![", "<b>", "\\\\", "- [x] ",
+    "---\\n", " ", "\\t", "(", ")", "\\r\\n", "https://c.example/"];
   const broken = [];
   const unfinished = [];
   for (let round = 0; round < 150; round += 1) {

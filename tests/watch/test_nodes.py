@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from typing import Any
 
 import pytest
-from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, StateGraph
 from playwright.async_api import Locator, Page, expect
 
 from lg_streaming import StreamingSettings
 from lg_streaming.errors import RunCancelledError
-from tests.watch.graphs import agent, branches, failing, retried, stuck, team
+from tests.watch.graphs import agent, branches, failing, gated, retried, stuck, team
 from tests.watch.support import PATIENCE, Site, browser, has_ended, site
 
 pytestmark = pytest.mark.browser
@@ -136,17 +133,7 @@ async def test_a_cancelled_run_cancels_its_nodes(server: Site) -> None:
 
 async def test_a_pause_and_its_end_are_a_click_away(server: Site) -> None:
     gate = asyncio.Event()
-
-    async def first(_: dict[str, Any]) -> dict[str, Any]:
-        await gate.wait()
-        return {}
-
-    async def second(_: dict[str, Any]) -> dict[str, Any]:
-        return {}
-
-    graph = StateGraph(dict).add_node("first", first).add_node("second", second)
-    graph.add_edge(START, "first").add_edge("first", "second")
-    run = await server.streaming.runs.start(graph.compile(checkpointer=InMemorySaver()), {}, execution_id="paused")
+    run = await server.streaming.runs.start(gated(gate), {}, execution_id="paused")
     async with browser() as page:
         await page.goto(f"{server.url}/watch/paused")
         await page.get_by_role("button", name="Pause").click(timeout=PATIENCE)

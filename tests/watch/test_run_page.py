@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections.abc import Awaitable, Callable, MutableMapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +20,6 @@ from tests.gateway.test_rest import token
 from tests.watch.support import LIVE, PATIENCE, QUICK, browser, has_ended, show_all, site, texts_on
 
 pytestmark = pytest.mark.browser
-
-PICTURES = Path(__file__).parents[2] / "docs/images"
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -333,24 +329,5 @@ async def test_the_page_fits_every_screen() -> None:
                 assert bar is not None
                 assert bar["height"] < 800 / 3
         await run.cancel()
-        with pytest.raises(RunCancelledError):
-            await run
-
-
-@pytest.mark.skipif(not os.environ.get("README_PICTURE"), reason="README_PICTURE=1 makes the README's pictures anew")
-async def test_the_pictures_of_the_readme() -> None:
-    with site() as server:
-        await server.run_the_assistant("earlier", speed=1)  # the estimate of the time left learns from it
-        server.register(speed=1, answer_timeout=60)
-        run = await server.streaming.runs.start("research", {"question": DEFAULT_QUESTION}, execution_id="city-heat")
-        async with browser(width=1280, height=1330) as page:
-            await page.goto(f"{server.url}/watch/city-heat")
-            await expect(page.locator(".answer")).to_contain_text("Roofs and roads", timeout=PATIENCE)
-            await page.screenshot(path=PICTURES / "watch.png")
-            await page.set_viewport_size({"width": 1280, "height": 620})
-            await page.get_by_role("link", name="Waits for you").click(timeout=5 * PATIENCE)
-            await page.screenshot(path=PICTURES / "approve.png")
-            await run.cancel()
-            await has_ended(page)
         with pytest.raises(RunCancelledError):
             await run
