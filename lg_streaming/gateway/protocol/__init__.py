@@ -2,4 +2,5 @@
 
 - `inbound`, `outbound`: models of messages; `registry`: their names, their parser and their schema.
 - `http_models`: models of queries, bodies and responses of HTTP; `responses`: JSON and error responses.
+- `state_models`: models of graphs, states and forks.
 """
