@@ -35,8 +35,8 @@ def watch(
     Without ID: the newest open run, or else the next run that starts. The keyboard answers prompts. Ctrl-C ends the
     command, and the run goes on.
 
-    The exit code is 0 if the run completes, 1 if it fails, 4 if it is cancelled, 5 if the server cannot be reached, and
-    6 if it refuses the caller.
+    The exit code is 0 if the run completes, 1 if it fails, and 4 if it is cancelled. It is 5 if the server cannot be
+    reached, and 6 if the server refuses the caller.
 
     Example: `lg-streaming watch http://127.0.0.1:8000 exec-1`
     """

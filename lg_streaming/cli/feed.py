@@ -69,19 +69,21 @@ class Feed:
     Args:
         access: The server.
         filters: Lists of names, ``events`` and ``node_ids``.
-        say: Called with a line for a person when the connection is lost, and when it is back.
+        announce: Called with a line for a person when the connection is lost, and when it is back.
     """
 
-    def __init__(self, access: Access, filters: Mapping[str, Sequence[str]], *, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, access: Access, filters: Mapping[str, Sequence[str]], *, announce: Callable[[str], None]
+    ) -> None:
         try:
             self._config = ClientConfig(url=access.url, **access.options)
         except ValueError as error:
             raise UsageError(str(error)) from error
         self._access = access
         self._filters = {name: list(names) for name, names in filters.items() if names}
-        self._say = say
+        self._print = announce
         self._tokens = TokenSource(access.token)
-        logging.getLogger("lg_streaming.client").addHandler(logging.NullHandler())  # `say` has the outages
+        logging.getLogger("lg_streaming.client").addHandler(logging.NullHandler())  # `announce` gets the outages
         self._reconnect = Reconnect(lambda: self._config, self._tokens, notify=lambda _: None, random=random.random)
         self._positions: OrderedDict[str, Position] = OrderedDict()
         self._since: str | None = None
@@ -172,7 +174,7 @@ class Feed:
         return _Connect(
             address,
             additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
-            ssl=self._config.ssl_context if address.startswith("wss") else None,
+            ssl=(self._config.ssl_context or True) if address.startswith("wss:") else None,
             open_timeout=self._config.connect_timeout,
             close_timeout=1,
             max_size=self._config.max_event_bytes,
@@ -220,7 +222,7 @@ class Feed:
     def _announce(self, line: str, *, lost: bool) -> None:
         if lost != self._is_lost:
             self._is_lost = lost
-            self._say(line)
+            self._print(line)
 
     # ------------------------------------------------------------ positions
     def _is_new(self, update: Mapping[str, Any]) -> bool:

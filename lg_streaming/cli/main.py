@@ -200,8 +200,8 @@ def start(
 ) -> None:
     """Start a run of a graph on a server, and watch it in the terminal.
 
-    The exit code is 0 if the run completes, 1 if it fails, 3 if it waits for a human, and 4 if it is cancelled. After
-    Ctrl-C the run goes on.
+    The exit code is 0 if the run completes, 1 if it fails, and 4 if it is cancelled. It is 3 if the run waits for a
+    human. After Ctrl-C the run goes on.
     """
     from lg_streaming.cli.access import Access
     from lg_streaming.cli.start import StartRequest, parse_json, start_run

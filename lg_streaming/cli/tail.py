@@ -54,7 +54,7 @@ async def tail(request: TailRequest) -> int:
     require_client()
     from lg_streaming.cli.feed import Feed
 
-    feed = Feed(request.access, request.filters, say=print_error_line)
+    feed = Feed(request.access, request.filters, announce=print_error_line)
     async with aclosing(feed.updates()) as updates:
         async for update in updates:
             print_update(update, as_json=request.as_json, with_execution=True)

@@ -94,7 +94,7 @@ class _Starts:
 
         self._access = access
         self._console = console
-        self._feed = Feed(access, {"events": ["workflow_start"]}, say=self._say)
+        self._feed = Feed(access, {"events": ["workflow_start"]}, announce=self._say)
         self._started: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._reading: asyncio.Task[None] | None = None
         self._shown: dict[str, Position] = {}

@@ -56,6 +56,8 @@ class CallUsage:
         before, ended = self._calls.pop(call, (NO_USAGE, False))
         if ended and ends:
             before = NO_USAGE  # another call under the same id
+        elif usage.cost is None:
+            usage = usage._replace(cost=before.cost)  # the program knows it, and the model does not
         self._calls[call] = (usage, ends or ended)
         if len(self._calls) > _MAX_CALLS:
             del self._calls[next(iter(self._calls))]

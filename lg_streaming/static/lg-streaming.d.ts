@@ -1,6 +1,8 @@
 // The types of lg-streaming.js. All times are in milliseconds.
 
-import type { ExecutionGraphInfo, ExecutionInfo, Metadata, StateInfo, States, UpdateData } from "./lg-streaming/updates.js";
+import type {
+  ExecutionGraphInfo, ExecutionInfo, Executions, Metadata, StateInfo, States, UpdateData,
+} from "./lg-streaming/updates.js";
 
 export * from "./lg-streaming/updates.js";
 
@@ -274,42 +276,35 @@ export type ExecutionState = "running" | "interrupted" | "completed" | "failed" 
 
 /** Filters of lists of executions. */
 export interface ExecutionFilters {
-  state?: ExecutionState[];
-  owner?: string;
+  state?: ExecutionState[] | undefined;
+  owner?: string | undefined;
   /** Part of the id, the title, the owner or the graph's name, in upper or lower case. */
-  text?: string;
+  text?: string | undefined;
   /** Aborts the request, or closes the watch. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 export interface ExecutionsOptions extends ExecutionFilters {
   /** "newest": the last start of a run first. Default: "id". */
-  order?: "id" | "newest";
+  order?: "id" | "newest" | undefined;
   /** 1 to 200. Default: 50. */
-  limit?: number;
+  limit?: number | undefined;
   /** `next_cursor` of the page before. */
-  cursor?: string;
+  cursor?: string | undefined;
   /** Only these executions, up to 50; without `order`, `limit` and `cursor`. */
-  ids?: string[];
-}
-
-/** A page of executions. It may be short, or empty, without being the last. */
-export interface ExecutionsPage {
-  executions: ExecutionInfo[];
-  /** null on the last page. */
-  next_cursor: string | null;
+  ids?: string[] | undefined;
 }
 
 export interface WatchExecutionsOptions extends ExecutionFilters {
   /** Globs over execution ids: "*" within a "/" segment, "**" across. Default: all. */
-  executions?: string[];
+  executions?: string[] | undefined;
   /** Returns the executions that are read again after a lost connection, and while the client polls. */
   shown?(): Iterable<string>;
   /** Shortest time between two requests. Default: 1,000. */
-  interval?: number;
+  interval?: number | undefined;
   /**
-   * Called with executions that have changed or are new, and with the ids of changed ones that do not match the filters
-   * or may not be read any more.
+   * Called with executions that have changed or are new. `gone` has the ids of changed ones that do not match the
+   * filters, or may not be read any more.
    */
   onChange?(executions: ExecutionInfo[], gone: string[]): void;
   onState?(state: State, detail: StateDetail): void;
@@ -345,7 +340,7 @@ export interface Client {
   /** Returns the graphs that the page may start. Rejects with a StreamingError. */
   graphs(): Promise<Graph[]>;
   /** Returns a page of the executions that the page may read. Rejects with a StreamingError. */
-  executions(options?: ExecutionsOptions): Promise<ExecutionsPage>;
+  executions(options?: ExecutionsOptions): Promise<Executions>;
   /**
    * Watches the executions that the page may read, over a WebSocket or else by polling. Throws a TypeError for an
    * unknown option.
@@ -364,11 +359,11 @@ export interface Client {
   /** Updates the state of the open run before its next step, as if `asNode` had returned it. Rejects with a
       StreamingError. */
   inject(
-    executionId: string, input: unknown, options?: { asNode?: string },
+    executionId: string, input: unknown, options?: { asNode?: string | undefined },
   ): Promise<{ execution_id: string; injected: boolean }>;
   /** Makes a read-only credential for one execution, which its holders pass as `token`. `expiresIn`: milliseconds; an
       hour when not given. Rejects with a StreamingError. */
-  link(executionId: string, options?: { expiresIn?: number }): Promise<{ link: string; expires_in_s: number; expires_at: string }>;
+  link(executionId: string, options?: { expiresIn?: number | undefined }): Promise<{ link: string; expires_in_s: number; expires_at: string }>;
   /** Closes all subscriptions. */
   close(): void;
 }

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ def start(site: StartSite, graph: str, input: Any = None, *, execution_id: str |
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command in a process of its own."""
+    """A command in a separate process."""
 
     process: warm.Program | subprocess.Popen[str]
 
@@ -151,7 +152,11 @@ def running(*arguments: str) -> Generator[Command]:
     """A command of alice; it is killed at the end unless it has ended."""
     env = {**os.environ, "LG_STREAMING_TOKEN": ALICE}
     with warm.start("-m", "lg_streaming", *arguments, env=env) as process:
+        limit = threading.Timer(2 * PATIENCE, process.kill)  # a test that waits for a line fails then
+        limit.start()
         try:
             yield Command(process)
         finally:
+            limit.cancel()
+            limit.join()
             process.kill()

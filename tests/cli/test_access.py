@@ -1,13 +1,18 @@
 """Addresses, tokens and certificates that a command may have."""
 
+import threading
 from pathlib import Path
 
 import pytest
+import trustme
+from fastapi import FastAPI
 
+from lg_streaming import StreamingModule
 from lg_streaming.cli.access import Access
 from lg_streaming.cli.outcome import UsageError
-from tests.cli.site import ALICE, BOB, cli, start
+from tests.cli.site import ALICE, BOB, cli, cli_site, running, start
 from tests.gateway.starts import StartSite
+from tests.support.server import serve
 
 
 @pytest.mark.parametrize(
@@ -126,8 +131,6 @@ def test_an_execution_that_is_not_there_or_anothers(memory_place: StartSite, com
 
 @pytest.mark.parametrize("prefix", ["/watched", "/streaming/here"])
 def test_a_server_with_a_prefix(prefix: str) -> None:
-    from tests.cli.site import cli_site
-
     with cli_site(gateway={"prefix": prefix}) as site:
         execution_id = start_under(site, prefix)
         done = cli("watch", f"{site.url}{prefix}/watch/{execution_id}")
@@ -140,3 +143,28 @@ def start_under(site: StartSite, prefix: str) -> str:
     done = cli("start", "shout", "--url", f"{site.url}{prefix}", "--execution-id", "alice/under")
     assert done.code == 0
     return "alice/under"
+
+
+def test_a_server_whose_certificate_no_authority_of_the_system_signed(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    streaming = StreamingModule({"auth": {"enabled": False}})
+    app = FastAPI()
+    streaming.install(app)
+    with serve(app, ssl_certfile=tmp_path / "server.pem") as server:
+        url = server.url.replace("http:", "https:")
+        streaming.hub.publish("exec-1", "token", {"content": "hi"})
+        assert "exec-1" in cli("list", url, "--ca", str(tmp_path / "ca.pem")).out
+        for arguments in (["list", url], ["tail", url]):
+            done = cli(*arguments)
+            assert (done.code, done.out) == (5, "")
+            assert "certificate" in done.err
+        with running("tail", url, "--ca", str(tmp_path / "ca.pem")) as command:
+            reader = threading.Thread(target=command.read_until, args=["exec-1  -  token"])
+            reader.start()
+            while reader.is_alive():
+                streaming.hub.publish("exec-1", "token", {"content": "hi"})
+                reader.join(0.05)
+            assert command.interrupt() == 130

@@ -10,9 +10,11 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from lg_streaming import StreamingModule
+from lg_streaming.client import SyncClient
 from lg_streaming.errors import BadRequestError
 from lg_streaming.gateway.protocol.responses import json_response
-from tests.cli.site import ALICE, BOB, Done, cli, running, start
+from tests.cli.site import ALICE, BOB, PATIENCE, Done, cli, new_id, running, start
+from tests.demo.test_control_codes import is_hidden
 from tests.gateway.starts import StartSite
 from tests.support.server import serve
 from tests.support.terminal import open_terminal
@@ -64,13 +66,23 @@ def test_what_cannot_be_listed(memory_place: StartSite, arguments: list[str]) ->
     assert done.out == ""
 
 
-HOSTILE = "alice/\u00e9[red]x[bold]"
+HOSTILE = "\x1b[2J\x9b2J\u202egnp\u2066 [red]bold[/red]\x00\u2028"
 
 
-def test_a_hostile_title_stays_text(memory_place: StartSite) -> None:
-    start(memory_place, "shout", execution_id=HOSTILE)
-    assert HOSTILE in listed(memory_place, "--text", HOSTILE).out
-    assert ids(listed(memory_place, "--json", "--text", HOSTILE)) == [HOSTILE]
+def test_a_hostile_title_stays_text(place: StartSite) -> None:
+    execution_id = new_id()
+    with SyncClient(place.url, token=ALICE) as client:
+        run = client.start("shout", {}, execution_id=execution_id, metadata={"title": HOSTILE})
+        with run.updates(timeout=PATIENCE) as updates:
+            list(updates)
+        title = client.execution(execution_id)["title"]
+    assert "[red]bold[/red]" in title
+    table, lines = listed(place, "--text", execution_id), listed(place, "--text", execution_id, "--json")
+    picked = cli("watch", place.url, "--pick", stdin="1\n")
+    assert "[red]bold[/red]" in table.out
+    assert json.loads(lines.out)["title"] == title
+    for done in (table, lines, picked):
+        assert [hex(ord(letter)) for letter in done.out if is_hidden(letter)] == []
 
 
 class OlderServer:
@@ -96,7 +108,7 @@ def test_an_older_server_is_sorted_and_searched_here() -> None:
     with serve(app) as server:
         for name in names:
             streaming.hub.publish(name, "token", {"content": "x"})
-            time.sleep(0.002)  # starts are told apart by the millisecond
+            time.sleep(0.002)  # starts have milliseconds
         assert ids(cli("list", server.url, "--json", token=None)) == ["c", "a", "b"]
         assert ids(cli("list", server.url, "--json", "--limit", "1", token=None)) == ["c"]
         assert ids(cli("list", server.url, "--json", "--text", "A", token=None)) == ["a"]

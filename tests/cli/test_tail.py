@@ -114,13 +114,15 @@ async def test_a_feed_loses_and_repeats_nothing_over_lost_connections(place: Sta
     names = [new_id() for _ in range(6)]
     mark = f"feed-{names[0]}"
 
-    def publish(name: str) -> None:
-        expected[name] += 1
-        hub.publish(name, mark, {"number": expected[name]})
+    def publish(count: int, times: int = 1) -> None:
+        """Publish in the first executions."""
+        for name in names[:count] * times:
+            expected[name] += 1
+            hub.publish(name, mark, {"number": expected[name]})
 
     async with tcp_proxy(place.server.port) as proxy:
         access = Access.of(f"http://{proxy.host}:{proxy.port}", token=EVERYTHING)
-        feed = Feed(access, {"events": [mark]}, say=said.append)
+        feed = Feed(access, {"events": [mark]}, announce=said.append)
         await feed.connect()
 
         async def read() -> None:
@@ -129,14 +131,15 @@ async def test_a_feed_loses_and_repeats_nothing_over_lost_connections(place: Sta
                     seen[update["metadata"]["execution_id"]].append(update["data"]["number"])
 
         reading = asyncio.create_task(read())
-        for round_ in range(3):
-            for name in names[: 2 * (round_ + 1)]:  # each outage has executions that were not seen before
-                for _ in range(30):
-                    publish(name)
+        for outage in range(3):
+            known = 2 * (outage + 1)  # each outage has executions that were not seen before
+            publish(known, times=30)
             proxy.reset()
-            for name in names[: 2 * (round_ + 1)]:
-                publish(name)
             with anyio.fail_after(PATIENCE):
+                while said.count("Connected again.") <= outage:  # some come live, and are read from the log, too
+                    publish(known)
+                    await asyncio.sleep(0.005)
+                publish(known, times=30)
                 while {name: len(numbers) for name, numbers in seen.items()} != dict(expected):
                     await asyncio.sleep(0.02)
         reading.cancel()

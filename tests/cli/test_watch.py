@@ -1,5 +1,6 @@
 """`lg-streaming watch`, as a person uses it."""
 
+import json
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -101,10 +102,12 @@ def test_each_run_that_starts_is_followed(memory_place: StartSite) -> None:
     with running("watch", memory_place.url, "--follow") as command:
         assert command.read_error_line() == "No run is open. Waiting for the next one.\n"
         same = new_id()
-        names = [same, new_id(), same]
-        for name in names:
-            start(memory_place, "shout", execution_id=name)
-        assert [command.read_until("Execution ")[10:-1] for _ in names] == names
+        runs = {"one": same, "two": new_id(), "three": same}
+        for text, name in runs.items():
+            start(memory_place, "shout", {"text": text}, execution_id=name)
+        # Runs of one execution that have ended by then are shown one after the other.
+        results = [command.read_until("Result: ") for _ in runs]
+        assert sorted(json.loads(line[8:])["text"] for line in results) == ["ONE", "THREE", "TWO"]
         assert command.interrupt() == 130
         assert command.read_errors().endswith("Stopped watching; the run goes on.\n")
 

@@ -140,7 +140,7 @@ async def test_the_newest_are_those_that_the_caller_may_read(
 MANY = 1_000
 
 
-async def fill(place: Site, count: int) -> None:
+async def fill(place: Site | StreamingModule, count: int) -> None:
     """Append runs of `count` executions, which have ended."""
     codec, scope = Codec(max_bytes=10_000), Scope(run_id="r")
     batches: list[Batch] = []
@@ -148,8 +148,8 @@ async def fill(place: Site, count: int) -> None:
         name, at = f"e{number:04}", 1_000_000.0 + number
         data = {"workflow_start": {"title": f"Question {number}"}, "workflow_complete": {}}
         updates = [
-            PendingUpdate(type, scope, "high", at, codec.encode(name, type, each, scope, "high", at))
-            for type, each in data.items()
+            PendingUpdate(kind, scope, "high", at, codec.encode(name, kind, each, scope, "high", at))
+            for kind, each in data.items()
         ]
         batches.append(Batch(name, updates, "p", 1))
     for first in range(0, count, 500):

@@ -14,7 +14,7 @@ OWN = ("timestamp", "sequence_number", "epoch", "run_id")
 """Metadata that a replay makes itself."""
 
 
-def lines_of(records: Iterable[StoredUpdate], execution_id: str, *, shift: float = 0.0) -> list[str]:
+def lines_of(records: Iterable[StoredUpdate], execution_id: str) -> list[str]:
     """The lines of a recording, under another id."""
     found: list[str] = []
     for record in records:

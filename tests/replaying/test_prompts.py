@@ -57,12 +57,14 @@ async def test_a_reader_is_faster_than_the_recording(tmp_path: Path) -> None:
 
 
 async def test_the_recorded_answer_comes_at_its_time(tmp_path: Path) -> None:
-    path = write(tmp_path / "run.jsonl", made_up(*ASKED))
+    """Updates while the run waits do not resume it."""
+    waiting = (300, "workflow_progress", {"progress": 50.0, "total_nodes": 2, "completed_nodes": 1})
+    path = write(tmp_path / "run.jsonl", made_up(*ASKED[:3], waiting, *ASKED[3:]))
     async with StreamingModule() as streaming, replay(streaming, path, speed=2000) as replayed:
         async with asyncio.timeout(TIMEOUT):
             await replayed.wait()
         found = [(each.type, each.data) for each in await read(streaming, "made-up")]
-    assert found[3] == ("human_response", ASKED[3][2])
+    assert found[3:] == [(kind, data) for _, kind, data in (waiting, *ASKED[3:])]
 
 
 async def test_a_replay_that_pauses_waits_for_a_reader(tmp_path: Path) -> None:

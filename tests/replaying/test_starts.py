@@ -71,6 +71,9 @@ async def test_the_questions_of_a_thread_get_the_recorded_runs_in_turn(two_runs:
     assert len(set(ids)) == len(ids)
     assert [each.data["name"] for each in updates if each.type == "workflow_start"] == ["replay"] * 3
     assert not [each for each in updates if each.node_id == "replay"]
+    runs = list(dict.fromkeys(each.run_id for each in updates))
+    progress = [each for each in updates if each.type == "workflow_progress" and each.run_id == runs[1]]
+    assert {each.data["total_nodes"] for each in progress} == {3}  # of the recorded graph
     shown = [each.data["values"] for each in updates if each.type == "state" and each.data["values"]["messages"]]
     assert {texts_of(each)[0] for each in shown} == {"one"}
 
@@ -101,9 +104,9 @@ async def test_the_fields_of_the_recorded_state(tmp_path: Path) -> None:
 
 
 async def test_several_executions_are_names_of_graphs(tmp_path: Path) -> None:
-    done = ("workflow_complete", {"result": {}})
-    first = made_up((0, "workflow_start", {"run_id": "r"}), (0, *done), execution_id="one")
-    second = made_up((0, "workflow_start", {"run_id": "r"}), (0, "mark", {}), (0, *done), execution_id="two")
+    start, done = (0, "workflow_start", {"run_id": "r"}), (0, "workflow_complete", None)
+    first = made_up(start, done, execution_id="one")
+    second = made_up(start, (0, "mark", None), done, execution_id="two")
     path = write(tmp_path / "run.jsonl", [*first, *second])
     async with StreamingModule() as streaming, replay(streaming, path, speed=math.inf, play=False):
         assert set(streaming.graphs) == {"replay", "one", "two"}
@@ -115,12 +118,13 @@ async def test_the_langgraph_sdk_reads_a_replay(url: str) -> None:
     async with get_client(url=url, api_key=None) as client:
         thread = await client.threads.create()
         modes: list[Any] = ["messages-tuple", "values"]
-        text, states = "", []
+        text, states = "", list[Any]()
         async for part in client.runs.stream(
             thread["thread_id"], "replay", input=question("What now?"), stream_mode=modes
         ):
             if part.event == "messages":
-                text += part.data[0]["content"]
+                data: Any = part.data
+                text += str(data[0]["content"])
             elif part.event == "values":
                 states.append(part.data)
         state = await client.threads.get_state(thread["thread_id"])

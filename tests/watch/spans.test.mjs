@@ -22,11 +22,17 @@ const plain = (spans) => all(spans).map(({ parent, children, model, ...rest }) =
 function* histories() {
   for (const [name, updates] of Object.entries(RUNS)) {
     yield [name, updates];
-    for (let seed = 1; seed <= 15; seed += 1) {
-      const { isTrue } = chance(seed);
+    for (let seed = 1; seed <= 8; seed += 1) {
+      const { below, isTrue } = chance(seed);
       yield [`${name} without some, ${seed}`, updates.filter((_, index) => index === updates.length - 1 || isTrue(0.7))];
+      yield [`${name} by several clocks, ${seed}`, updates.map((update) => isTrue(0.7) ? update : later(update, below(400) - 200))];
     }
   }
+}
+
+// The update as a process has it whose clock is fast or slow.
+function later({ metadata, ...update }, milliseconds) {
+  return { ...update, metadata: { ...metadata, timestamp: new Date(Date.parse(metadata.timestamp) + milliseconds).toISOString() } };
 }
 
 const byTime = ({ startedAt, endedAt }) => startedAt <= endedAt;
@@ -62,6 +68,13 @@ test("a child lies within its parent, unless it is detached", () => {
       assert(startedAt >= parent.startedAt && endedAt <= parent.endedAt, `${name}: ${span}`);
     }
   }
+});
+
+test("the next run begins anew, and nothing follows the end of a run", () => {
+  const updates = RUNS.functional;
+  const late = later(updates.find(({ type }) => type === "node_start"), 60_000);
+  assert.deepEqual(plain(fold([...RUNS.journey, late])), plain(fold(RUNS.journey)));
+  assert.deepEqual(plain(fold([...RUNS.journey, ...updates])), plain(fold(updates)));
 });
 
 test("a child is detached if its node has ended before", () => {

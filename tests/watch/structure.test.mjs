@@ -61,30 +61,43 @@ test("reading in pieces gives the same graph as at once", () => {
 test("tasks of a functional graph come as they begin", () => {
   const { graph, spans } = graphOf("functional");
   assert(graph.isFunctional);
-  assert.deepEqual([...graph.nodes.keys()].filter((id) => id.includes("shout")), ["functional/shout"]);
-  assert.equal(conditionOf(spans.byPath.get("functional/shout")).visits, 3);
+  assert.deepEqual([...graph.nodes.keys()].filter((id) => id.endsWith("/shout")), ["shout_thrice/shout"]);
+  assert.equal(conditionOf(spans.byPath.get("shout_thrice/shout")).visits, 3);
 });
 
-test("nodes that begin late, as LangGraph bounds those at a time, belong to the same edge", () => {
-  const names = ["plan", "work", "work", "work", "join"];
-  const updates = names.flatMap((name, index) => ["node_start", "node_complete"].map((type, half) => ({
-    type, data: {}, metadata: { node_id: name, namespace: `${name}:${index}`, timestamp: new Date(1000 * (2 * index + half)).toISOString() },
-  })));
-  const edge = (source, target, conditional = false) => ({ source, target, conditional });
-  const nodes = ["plan", "work", "join", "other"].map((name) => ({ id: name, name, kind: "node" }));
-  const graph = new RunGraph({ nodes, edges: [edge("plan", "work", true), edge("work", "join"), edge("plan", "other", true)] });
+// The graph of a run of these nodes, given as steps.
+function graphOfSteps(names, steps, edges) {
+  const at = (second) => new Date(1000 * second).toISOString();
+  const updates = steps.flatMap((step, index) => ["node_start", "node_complete"].flatMap((type, half) => step.map((name, branch) => ({
+    type, data: {}, metadata: { node_id: name, namespace: `${name}:${index}-${branch}`, timestamp: at(2 * index + half) },
+  }))));
+  const graph = new RunGraph({ nodes: names.map((name) => ({ id: name, name, kind: "node" })), edges });
   graph.read(fold(updates));
+  return graph;
+}
+
+const edge = (source, target, conditional = false) => ({ source, target, conditional });
+
+test("nodes that begin late, as LangGraph bounds those at a time, belong to the same edge", () => {
+  const edges = [edge("plan", "work", true), edge("work", "join"), edge("plan", "other", true)];
+  const graph = graphOfSteps(["plan", "work", "join", "other"], [["plan"], ["work"], ["work"], ["work"], ["join"]], edges);
   assert.deepEqual(counts(graph), { "plan > work": 3, "work > join": 1, "plan > other": 0 });
 });
 
 test("an edge that the graph does not declare is added as the run takes it", () => {
-  const updates = ["a", "b", "a"].flatMap((name, index) => ["node_start", "node_complete"].map((type, half) => ({
-    type, data: {}, metadata: { node_id: name, namespace: `${name}:${index}`, timestamp: new Date(1000 * (2 * index + half)).toISOString() },
-  })));
-  const nodes = ["a", "b"].map((name) => ({ id: name, name, kind: "node" }));
-  const graph = new RunGraph({ nodes, edges: [{ source: "a", target: "b", conditional: false }] });
-  assert.equal(graph.read(fold(updates)), true);
+  const graph = graphOfSteps(["a", "b"], [["a"], ["b"], ["a"]], [edge("a", "b")]);
   assert.deepEqual([...graph.edges.values()].map(({ key, count, isExtra }) => [key, count, isExtra]), [["a\nb", 1, false], ["b\na", 1, true]]);
+});
+
+test("a declared edge of an earlier step counts only if the step before does not explain the node", () => {
+  const graph = graphOfSteps(["a", "b", "c"], [["a"], ["b"], ["c"]], [edge("a", "c")]);
+  assert.deepEqual(counts(graph), { "a > c": 0, "a > b": 1, "b > c": 1 });
+});
+
+test("an edge of a router counts only if no plain edge leads from the same step", () => {
+  const edges = [edge("a", "b"), edge("a", "c"), edge("b", "d"), edge("c", "d", true)];
+  const graph = graphOfSteps(["a", "b", "c", "d"], [["a"], ["b", "c"], ["d"]], edges);
+  assert.deepEqual(counts(graph), { "a > b": 1, "a > c": 1, "b > d": 1, "c > d": 0 });
 });
 
 test("collapsed subgraphs hide what is inside them", () => {

@@ -79,7 +79,7 @@ async def test_a_page_whose_login_ends_keeps_what_it_shows_and_goes_on_after_a_n
     write(place.streaming, "long", "before")
     async with browser() as page:
         await page.goto(f"{place.url}/watch/long")
-        await log_in(page, exp=time.time() + 3)
+        await log_in(page, exp=time.time() + 8)
         await page.reload()  # the page begins with a login
         await sees(page, "before")
         await page.evaluate("document.querySelector('.token').dataset.mark = 'same'")
@@ -180,7 +180,7 @@ async def test_a_link_that_opens_nothing_says_so(place: Site, kind: str) -> None
 async def test_a_link_that_ends_while_its_page_is_open_leaves_the_text(place: Site) -> None:
     write(place.streaming, "short", "stays")
     async with browser() as page:
-        await page.goto(f"{place.url}/watch/short#link={await place.streaming.link('short', expires_in=2)}")
+        await page.goto(f"{place.url}/watch/short#link={await place.streaming.link('short', expires_in=6)}")
         await sees(page, "stays")
         await expect(page.get_by_role("alert").filter(has_text="This link has expired")).to_be_visible(timeout=PATIENCE)
         await sees(page, "stays")

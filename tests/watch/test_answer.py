@@ -34,7 +34,7 @@ async def test_the_answer_of_an_agent_is_its_last_message_and_not_shown_twice(se
 
         await page.get_by_role("button", name="from model #2").click()
         card = page.locator('.card[data-node="model"]').nth(1)
-        await expect(card.locator(".token")).to_contain_text("Shown above, as the answer.")
+        await expect(card.locator(".above")).to_contain_text("Shown above, as the answer.")
         await expect(card.locator(".token strong")).to_have_count(0)
         await card.get_by_role("button", name="Show it here too").click()
         await expect(card.locator(".token strong")).to_have_text("rains")
@@ -72,14 +72,19 @@ async def test_a_growing_answer_moves_to_the_newest_node_that_writes(server: Sit
         await expect(answer).to_contain_text("from draft")  # a verdict is no answer
         second.token(" with all of the points")
         await expect(answer).to_contain_text("from judge")
-        await hub.complete("growing", {"text": "One **long** dra", "other": 1})
+        caller = hub.emitter("growing", node_id="agent", message_id="m3")
+        caller.event("tool_args", {"tool": "search", "tool_call_id": "c", "args": "{}"})
+        caller.token("I will search for all of the points now.")
+        await expect(page.locator('.card[data-node="agent"]')).to_contain_text("I will search")
+        await expect(answer).to_contain_text("from judge")  # nor is a message that calls a tool
+        await hub.close("growing", {"text": "One **long** dra", "other": 1})
         await has_ended(page)
         await expect(answer.locator(".prose")).to_have_text("One long dra")
 
 
 async def test_a_result_that_nobody_streamed_is_the_answer(server: Site) -> None:
     server.streaming.hub.emitter("silent", node_id="work").event("node_start", {})
-    await server.streaming.hub.complete("silent", "# All *done*")
+    await server.streaming.hub.close("silent", "# All *done*")
     async with browser() as page:
         await page.goto(f"{server.url}/watch/silent")
         await has_ended(page)

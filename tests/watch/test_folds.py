@@ -1,4 +1,4 @@
-"""What the Graph and Timeline tabs compute without a browser: in Node, over runs that are recorded here."""
+"""Tests in Node of the parts of the Graph and Timeline tabs that need no browser, over runs recorded here."""
 
 from __future__ import annotations
 

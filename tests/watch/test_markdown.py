@@ -15,8 +15,9 @@ GROWING = """async () => {
   const { Prose } = await import("/watch-assets/text/prose.js");
   let state = 7;
   const random = (count) => (state = (state * 48271) % 2147483647) % count;
-  const marks = ["# ", "- ", "1. ", "> ", "```", "```js\\n", "\\n", "\\n\\n", "\\n  ", "|", "|-|-|\\n", "**", "*", "_", "~~", "`",
-    "[", "](https://a.example/b)", "](javascript:x)", "![", "<b>", "\\\\", "- [x] ", "---\\n", " ", "\\t", "(", ")", "\\r\\n", "https://c.example/"];
+  const marks = ["# ", "- ", "1. ", "> ", "```", "```js\\n", "\\n", "\\n\\n", "\\n  ", "|", "|-|-|\\n",
+    "**", "*", "_", "~~", "`", "[", "](https://a.example/b)", "](javascript:x)", "![", "<b>", "\\\\", "- [x] ",
+    "---\\n", " ", "\\t", "(", ")", "\\r\\n", "https://c.example/"];
   const broken = [];
   const unfinished = [];
   for (let round = 0; round < 150; round += 1) {
@@ -33,7 +34,8 @@ GROWING = """async () => {
     for (let end = 1; end <= text.length; end += 1) growing.show(text.slice(0, end));
     const whole = new Prose();
     whole.show(text);
-    const seen = whole.element.textContent + [...whole.element.querySelectorAll("[href], [alt]")].map((one) => one.href ?? one.alt);
+    const targets = [...whole.element.querySelectorAll("[href], [alt]")].map((one) => one.href ?? one.alt);
+    const seen = whole.element.textContent + targets;
     if (words.some((word) => !seen.includes(word))) broken.push(text);
     if (growing.element.innerHTML !== whole.element.innerHTML) unfinished.push(text);
   }
@@ -83,8 +85,8 @@ async def test_what_markdown_becomes(page: Page) -> None:
     assert "<strong>b <em>c</em></strong>" in await html("a **b *c***")
     assert "<strong>a*b</strong>" in await html("**a*b**")
     assert "snake_case_name" in await html("snake_case_name")
-    assert '<ul><li dir="auto">a<ul><li dir="auto">b</li></ul></li></ul>' in await html("- a\n  - b")
-    assert '<ol start="3">' in await html("3. c\n4. d")
+    assert '<ul dir="auto"><li>a<ul dir="auto"><li>b</li></ul></li></ul>' in await html("- a\n  - b")
+    assert '<ol dir="auto" start="3">' in await html("3. c\n4. d")
     assert 'aria-label="done">☑</span>' in await html("- [x] ship")
     assert '<td dir="auto" class="at-end">2</td>' in await html("|a|b|\n|-|-:|\n|1|2|")
     assert 'role="heading" aria-level="2"' in await html("## Why")

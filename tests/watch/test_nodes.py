@@ -1,17 +1,16 @@
-"""Cards of nodes: open and folded, inside each other, beside each other, failed, retried, cancelled."""
+"""Cards of nodes: open and folded, nested, parallel, failed, retried, cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from typing import Any
 
 import pytest
 from playwright.async_api import Locator, Page, expect
 
 from lg_streaming import StreamingSettings
 from lg_streaming.errors import RunCancelledError
-from tests.watch.graphs import agent, branches, failing, retried, stuck, team
+from tests.watch.graphs import agent, branches, failing, gated, retried, stuck, team
 from tests.watch.support import PATIENCE, Site, browser, has_ended, site
 
 pytestmark = pytest.mark.browser
@@ -20,7 +19,9 @@ USER = {"messages": [("user", "Bergen?")]}
 
 WATCHED = """() => {
   window.longest = 0;
-  const note = (list) => list.getEntries().forEach((task) => (window.longest = Math.max(window.longest, task.duration)));
+  const note = (list) => list.getEntries().forEach(({ duration }) => {
+    window.longest = Math.max(window.longest, duration);
+  });
   new PerformanceObserver(note).observe({ entryTypes: ["longtask"] });
 }"""
 
@@ -132,20 +133,7 @@ async def test_a_cancelled_run_cancels_its_nodes(server: Site) -> None:
 
 async def test_a_pause_and_its_end_are_a_click_away(server: Site) -> None:
     gate = asyncio.Event()
-
-    async def first(_: dict[str, Any]) -> dict[str, Any]:
-        await gate.wait()
-        return {}
-
-    async def second(_: dict[str, Any]) -> dict[str, Any]:
-        return {}
-
-    from langgraph.checkpoint.memory import InMemorySaver
-    from langgraph.graph import START, StateGraph
-
-    graph = StateGraph(dict).add_node("first", first).add_node("second", second)
-    graph.add_edge(START, "first").add_edge("first", "second")
-    run = await server.streaming.runs.start(graph.compile(checkpointer=InMemorySaver()), {}, execution_id="paused")
+    run = await server.streaming.runs.start(gated(gate), {}, execution_id="paused")
     async with browser() as page:
         await page.goto(f"{server.url}/watch/paused")
         await page.get_by_role("button", name="Pause").click(timeout=PATIENCE)
@@ -197,7 +185,7 @@ async def test_a_run_of_ten_thousand_updates_is_drawn(server: Site) -> None:
         for _ in range(48):
             emitter.token("word ")
         emitter.event("node_complete", {})
-    await hub.complete("long")
+    await hub.close("long")
     async with browser() as page:
         await page.goto(f"{server.url}/watch/long")
         await has_ended(page)
@@ -226,7 +214,7 @@ async def test_five_hundred_updates_a_second_stutter_nowhere(server: Site) -> No
             if step % 5 == 4:
                 emitter.event("node_complete", {})
             await asyncio.sleep(max(0.0, begun + (step + 1) * 0.02 - loop.time()))
-        await hub.complete("busy")
+        await hub.close("busy")
         await has_ended(page)
         longest = await page.evaluate("window.longest")
         assert longest < 50

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections.abc import Awaitable, Callable, MutableMapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +15,11 @@ from lg_streaming import StreamingSettings
 from lg_streaming.demo.prompts import DEFAULT_QUESTION
 from lg_streaming.errors import RunCancelledError
 from lg_streaming.settings import AuthSettings, RetentionSettings
+from tests.gateway.site import SECRET
+from tests.gateway.test_rest import token
 from tests.watch.support import LIVE, PATIENCE, QUICK, browser, has_ended, show_all, site, texts_on
 
 pytestmark = pytest.mark.browser
-
-PICTURES = Path(__file__).parents[2] / "docs/images"
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -176,14 +174,36 @@ async def test_what_a_model_writes_is_never_markup() -> None:
             assert await page.title() == "exec-1 · failed"
 
 
-async def test_a_refused_reader_is_told_why() -> None:
-    auth = AuthSettings(enabled=True, secret=SecretStr("a secret that is long enough for HS256"))
+async def test_a_refused_reader_is_told_why_and_what_to_do() -> None:
+    auth = AuthSettings(enabled=True, secret=SecretStr(SECRET))
     with site(StreamingSettings(auth=auth)) as server:
+        server.streaming.hub.open("exec-1", owner="alice")
         async with browser() as page:
+            await page.context.add_cookies(
+                [{"name": "lg_streaming_token", "value": token("mallory"), "url": server.url}]
+            )
             await page.goto(f"{server.url}/watch/exec-1")
             connection = page.locator("#connection")
             await expect(connection).to_have_attribute("data-state", "failed", timeout=PATIENCE)
-            assert "token" in (await connection.text_content() or "")
+            assert "not yours" in (await connection.text_content() or "")
+            await expect(page.locator("#offline")).to_contain_text(
+                "There is no run with this id, or you may not read it"
+            )
+            await expect(page.get_by_role("button", name="Try now")).to_be_hidden()
+
+
+async def test_a_lost_connection_has_a_banner_until_it_is_back() -> None:
+    async with browser() as page:
+        with site() as server:
+            await page.goto(f"{server.url}/watch/exec-1")
+            await expect(page.locator("#connection")).to_have_attribute("data-state", "connected", timeout=PATIENCE)
+            await expect(page.locator("#offline")).to_be_hidden()
+        await expect(page.locator("#offline")).to_contain_text("The connection is lost", timeout=PATIENCE)
+        with site(port=int(server.url.rpartition(":")[2])) as server:
+            await page.get_by_role("button", name="Try now").click()
+            server.streaming.hub.emitter("exec-1", node_id="write").token("back")
+            await expect(page.locator(".answer .prose")).to_have_text("back", timeout=PATIENCE)
+            await expect(page.locator("#offline")).to_be_hidden()
 
 
 async def test_a_page_answers_the_prompts_of_a_run_and_cancels_another() -> None:
@@ -305,25 +325,23 @@ async def test_the_page_fits_every_screen() -> None:
             for width in (320, 768, 1280, 2560):
                 await page.set_viewport_size({"width": width, "height": 800})
                 assert await page.evaluate("document.documentElement.scrollWidth") == width
+                bar = await page.locator(".bar").bounding_box()
+                assert bar is not None
+                assert bar["height"] < 800 / 3
         await run.cancel()
         with pytest.raises(RunCancelledError):
             await run
 
 
-@pytest.mark.skipif(not os.environ.get("README_PICTURE"), reason="README_PICTURE=1 makes the README's pictures anew")
-async def test_the_pictures_of_the_readme() -> None:
+async def test_a_view_that_could_not_be_loaded_can_be_asked_for_again() -> None:
     with site() as server:
-        await server.run_the_assistant("earlier", speed=1)  # the estimate of the time left learns from it
-        server.register(speed=1, answer_timeout=60)
-        run = await server.streaming.runs.start("research", {"question": DEFAULT_QUESTION}, execution_id="city-heat")
-        async with browser(width=1280, height=1330) as page:
-            await page.goto(f"{server.url}/watch/city-heat")
-            await expect(page.locator(".answer")).to_contain_text("Roofs and roads", timeout=PATIENCE)
-            await page.screenshot(path=PICTURES / "watch.png")
-            await page.set_viewport_size({"width": 1280, "height": 620})
-            await page.get_by_role("link", name="Waits for you").click(timeout=5 * PATIENCE)
-            await page.screenshot(path=PICTURES / "approve.png")
-            await run.cancel()
-            await has_ended(page)
-        with pytest.raises(RunCancelledError):
-            await run
+        server.streaming.hub.emitter("exec-1", node_id="write").token("text")
+        async with browser() as page:
+            await page.goto(f"{server.url}/watch/exec-1")
+            await expect(page.locator(".answer .prose")).to_have_text("text", timeout=PATIENCE)
+            await page.route("**/events/events.js", lambda route: route.abort())
+            await page.get_by_role("tab", name="Events").click()
+            await expect(page.get_by_role("alert")).to_contain_text("could not be loaded", timeout=PATIENCE)
+            await page.unroute("**/events/events.js")
+            await page.get_by_role("button", name="Try again").click()
+            await expect(page.locator("lg-events")).to_contain_text("token", timeout=PATIENCE)

@@ -20,8 +20,13 @@ __all__ = ["RunPlayer"]
 
 _BURST: Final = 256
 """Updates after which other tasks, and a log that may block, get their turn."""
-_WHILE_WAITING: Final = frozenset({"human_prompt", "input_injected", "state", "status", "workflow_interrupted"})
-"""Types that a run publishes while it waits for a human."""
+_AT_WORK: Final = frozenset(
+    {
+        *("llm_start", "node_cached", "node_start", "thinking", "token", "tool_args", "tool_start"),
+        *("workflow_complete", "workflow_error"),
+    }
+)
+"""Types that a run does not publish while it waits for a human: a recording may lack the status ``resumed``."""
 
 Change = Callable[[StreamUpdate, Any], object]
 """``change(update, data)`` returns the data of an update as it is published; None drops the update."""
@@ -85,6 +90,8 @@ class RunPlayer:
                 number += 1
                 if update.type in FINAL_TYPES:
                     await self._wait_until_due(update)
+                    if self._is_waiting and update.type in _AT_WORK:
+                        self._resume()
                     return update
                 if update.type == "workflow_start":
                     self._pace.set_now(update.metadata.timestamp)
@@ -115,7 +122,7 @@ class RunPlayer:
                 self._resume()
             case _:
                 await self._pace.wait_for(update.metadata.timestamp)
-                if self._is_waiting and update.type not in _WHILE_WAITING:
+                if self._is_waiting and update.type in _AT_WORK:
                     self._resume()
                 self._publish(update)
 

@@ -2,8 +2,8 @@
 //
 // While it runs: the last message of the newest top-level node that writes. Messages that call tools are none, nor what
 // a tool's own agent writes, nor what parallel branches write. A text far shorter than an earlier one is a remark about
-// it, such as a verdict, and no answer. At the end the run's result decides: a text, the last of its messages, or the
-// texts in its state that nodes wrote, by the same rule.
+// it, such as a verdict, and no answer. At the end the run's result decides: a text, or the last of its messages. Of a
+// state without messages, the same rule applies to the texts in it that nodes wrote.
 
 const REMARK = 0.25; // share of the longest text below which a later one is a remark
 

@@ -1,6 +1,6 @@
 // Bar above the updates: their number, the filter, and the download.
 
-import { make, setText } from "../dom.js";
+import { make, plain, setText } from "../dom.js";
 
 const TYPING = 200; // milliseconds after the last key until the text counts
 
@@ -45,7 +45,7 @@ export class FilterBar {
     if (this.#sizes[name] === found.size) return;
     this.#sizes[name] = found.size;
     const { value } = box;
-    box.replaceChildren(box.options[0], ...[...found].sort().map((each) => new Option(each, each)));
+    box.replaceChildren(box.options[0], ...[...found].sort().map((each) => new Option(plain(each), each)));
     box.value = value;
   }
 }

@@ -1,8 +1,8 @@
-// The small graph beside the nodes of the Run tab, on screens that are wide enough.
+// The small graph next to the nodes of the Run tab, on screens that are wide enough.
 
 import { make } from "../dom.js";
 
-const WIDE = "(width >= 1400px)"; // as in graph.css
+const WIDE = "(width >= 1400px)"; // as in around.css
 
 // Adds the graph to `host`, which shows and hides it with the Run tab, by its name.
 export function showGraphBeside(host, store) {
@@ -23,7 +23,7 @@ export function showGraphBeside(host, store) {
     host.append(aside);
     return aside.firstChild.redraw();
   };
-  // It stands below the bar on top.
+  // Its place is below the bar on top.
   const bar = document.querySelector(".bar");
   new ResizeObserver(() => aside.style.setProperty("--bar", `${bar.offsetHeight}px`)).observe(bar);
   wide.addEventListener("change", change);

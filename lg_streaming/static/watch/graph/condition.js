@@ -1,7 +1,7 @@
 // The condition of a node: what its visits are like at the moment, and that in words. No DOM.
 
 const WORDS = { idle: "not yet", interrupted: "waits for a person" };
-const ORDER = ["running", "interrupted", "failed", "abandoned", "cancelled"]; // what is said first of several visits
+const ORDER = ["running", "interrupted", "failed", "abandoned", "cancelled"]; // of several visits the first of these counts
 
 // Returns {state, running, visits, latest}; `latest` are the visits of the node's last step, the newest first.
 export function conditionOf(visits = []) {

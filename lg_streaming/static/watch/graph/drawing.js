@@ -1,6 +1,6 @@
 // Drawing of a graph: edges as SVG, nodes as buttons over them, so that names wrap, truncate and read like other text.
 
-import { make, setText } from "../dom.js";
+import { make, plain, setText } from "../dom.js";
 import { wordsOf } from "./condition.js";
 import { layout } from "./layout.js";
 
@@ -33,7 +33,7 @@ export class Drawing {
   show({ nodes, edges }, { boxes, collapsed, direction }) {
     const focused = document.activeElement?.closest?.(".graph-canvas") === this.element ? document.activeElement.dataset : null;
     this.#measure ??= measurer(this.element);
-    const labelSizeOf = ({ label }) => (label ? { width: this.#measure(short(label), LABEL.font) + LABEL.count, height: LABEL.height } : null);
+    const labelSizeOf = ({ label }) => (label ? { width: this.#measure(short(plain(label)), LABEL.font) + LABEL.count, height: LABEL.height } : null);
     const placed = layout({ nodes, edges }, { direction, sizeOf: (node) => this.#sizeOf(node), labelSizeOf });
     this.size = { width: placed.width, height: placed.height };
     this.svg.setAttribute("width", placed.width);
@@ -79,17 +79,17 @@ export class Drawing {
     if (!parts) return;
     const state = count === 0 ? "idle" : isActive ? "active" : "taken";
     if (parts.group.dataset.state !== state) parts.group.dataset.state = state;
-    const text = [label ? short(label) : "", count > 1 ? `×${count}` : ""].filter(Boolean).join(" ");
+    const text = plain([label ? short(label) : "", count > 1 ? `×${count}` : ""].filter(Boolean).join(" "));
     if (parts.text.textContent === text) return;
     parts.text.textContent = text;
-    const width = label ? this.#measure(text, LABEL.font) + 8 : 0; // a count alone stands beside the line
+    const width = label ? this.#measure(text, LABEL.font) + 8 : 0; // a count alone is next to the line
     parts.ground.setAttribute("width", width);
     parts.ground.setAttribute("x", parts.x - width / 2);
   }
 
   #sizeOf({ kind, name }) {
     if (kind in TERMINALS) return TERMINAL;
-    const width = Math.ceil(this.#measure(name, "600 14px")) + NODE.margin;
+    const width = Math.ceil(this.#measure(plain(name), "600 14px")) + NODE.margin;
     return { width: Math.min(NODE.most, Math.max(NODE.least, width)), height: NODE.height };
   }
 
@@ -100,11 +100,11 @@ export class Drawing {
     const [x2, y2] = points.at(-1);
     const angle = (isRight ? 0 : 90) + (isBack ? 180 : 0) + (source === target ? (isRight ? -90 : 90) : 0);
     const arrow = svg("path", { class: "graph-arrow", d: "M 0 0 l -8 -4.5 v 9 z", transform: `translate(${x2} ${y2}) rotate(${angle})` });
-    const [dx, dy] = label ? [0, 4] : isRight ? [0, -6] : [14, 4]; // a count stands beside the line
+    const [dx, dy] = label ? [0, 4] : isRight ? [0, -6] : [14, 4]; // a count is next to the line
     const text = svg("text", { x: at.x + dx, y: at.y + dy, "text-anchor": "middle" });
     const ground = svg("rect", { x: at.x, y: at.y - LABEL.height / 2, width: 0, height: LABEL.height, rx: 4 });
     group.append(line, arrow, ground, text);
-    if (label) group.append(Object.assign(svg("title", {}), { textContent: label }));
+    if (label) group.append(Object.assign(svg("title", {}), { textContent: plain(label) }));
     this.svg.append(group);
     this.#links.set(key, { group, text, ground, x: at.x });
   }
@@ -122,7 +122,7 @@ export class Drawing {
     const button = make("button", "graph-button");
     button.type = "button";
     button.dataset.id = node.id;
-    button.title = node.name;
+    button.title = plain(node.name);
     const icon = make("span", "graph-icon", ICONS.idle);
     icon.setAttribute("aria-hidden", "true");
     const name = make("span", "graph-name", node.name);
@@ -142,7 +142,7 @@ export class Drawing {
     toggle.type = "button";
     Object.assign(toggle.dataset, { id, part: "toggle" });
     toggle.setAttribute("aria-expanded", String(!isCollapsed));
-    toggle.setAttribute("aria-label", `Nodes inside ${name}`);
+    toggle.setAttribute("aria-label", plain(`Nodes inside ${name}`));
     toggle.addEventListener("click", () => this.onToggle(id));
     return toggle;
   }

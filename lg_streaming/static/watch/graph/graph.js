@@ -6,13 +6,15 @@ import { client, page } from "../session.js";
 import { Spans } from "../timeline/spans.js";
 import { conditionOf } from "./condition.js";
 import { Drawing } from "./drawing.js";
-import { Sheet, showCard } from "./sheet.js";
+import { showCard } from "./links.js";
+import { Sheet } from "./sheet.js";
 import { RunGraph } from "./structure.js";
 import { NodeTable } from "./table.js";
 import { Zoom } from "./zoom.js";
 
 const EXPANDED = 60; // nodes up to which subgraphs are expanded at first
 const WIDE = 800; // pixels from which the graph runs to the right
+const LONGEST = 3; // widths of the page; a longer graph runs down
 const NOTES = {
   unknown: "This server does not know the graph of the run. The drawing shows the nodes that have run, and the order in which they followed.",
   functional: "The tasks of this graph are known when they begin. The drawing shows those that have begun.",
@@ -53,7 +55,7 @@ export class GraphPanel extends Panel {
     this.#sheet.element.addEventListener("keydown", (event) => event.stopPropagation());
   }
 
-  // A small one stands beside the nodes: it has no bar, and a node leads to its card.
+  // A small one, next to the cards, has no bar, and a node leads to its card.
   get isSmall() {
     return this.hasAttribute("small");
   }
@@ -110,12 +112,13 @@ export class GraphPanel extends Panel {
     const { nodes, edges } = this.#graph;
     const boxes = this.#graph.boxes;
     const collapsed = this.#collapsed ?? (nodes.size > EXPANDED ? boxes : new Set());
-    const direction = !this.isSmall && this.#stage.clientWidth >= WIDE ? "right" : "down";
-    const shape = [direction, nodes.size, edges.size, ...collapsed].join("\n");
+    const width = this.isSmall ? 0 : this.#stage.clientWidth;
+    const shape = [width >= WIDE, nodes.size, edges.size, ...collapsed].join("\n");
     if (shape === this.#shape) return;
     this.#shape = shape;
     const visible = this.#graph.visible(collapsed);
-    this.#drawing.show(visible, { boxes, collapsed, direction });
+    if (width >= WIDE) this.#drawing.show(visible, { boxes, collapsed, direction: "right" });
+    if (width < WIDE || this.#drawing.size.width > LONGEST * width) this.#drawing.show(visible, { boxes, collapsed, direction: "down" });
     this.#table.show([...nodes.values()]);
     this.#zoom.resize(this.#drawing.size);
     if (this.#tools.all) this.#tools.all.hidden = boxes.size === 0;
@@ -136,7 +139,7 @@ export class GraphPanel extends Panel {
     for (const edge of this.#graph.edges.values()) this.#drawing.setEdge(edge, active.has(edge.target));
     const names = [...active].filter((id) => this.#graph.nodes.get(id).parent === null).map((id) => this.#graph.nodes.get(id).name);
     setText(this.#step, `Step ${spans.steps}${names.length > 0 ? ` · ${names.join(", ")}` : ""}`);
-    this.#table.draw(this.#graph, spans, now);
+    if (!this.#table.element.hidden) this.#table.draw(this.#graph, spans, now);
     if (this.#sheet.id !== null) this.#sheet.draw(conditionOf(spans.byPath.get(this.#sheet.id)), spans.byPath.get(this.#sheet.id), now);
     const newest = spans.nodes.at(-1);
     if (spans.root.state === "complete" || newest === this.#followed) return;
@@ -161,7 +164,7 @@ export class GraphPanel extends Panel {
   #open(id) {
     if (this.isSmall) {
       const newest = this.#spans.byPath.get(id)?.at(-1);
-      if (newest) showCard(newest);
+      if (newest) showCard(newest.key);
       return;
     }
     this.#sheet.open(this.#graph.nodes.get(id));

@@ -98,7 +98,7 @@ function ranksOf(count, links, upper, lower) {
       if (missing[next] === 0) ready.push(next);
     }
   }
-  // A second source stands right before the nodes that it leads to.
+  // The rank of a second source is right before the nodes that it leads to.
   for (const node of rank.keys()) {
     if (isSource[node] && out[node].length > 0) rank[node] = Math.max(0, Math.min(...out[node].map((next) => rank[next])) - 2);
   }

@@ -6,7 +6,7 @@ import { layersOf, mean } from "./layers.js";
 const BESIDE = 24; // pixels between items of a rank
 const ALONG = 16; // pixels between ranks
 const LABEL_ROOM = 16; // least size of a link's label, also for its count
-const LOOP = 34; // room beside a node that leads to itself
+const LOOP = 34; // room next to a node that leads to itself
 const PORT = 16; // pixels between the ends of links at a node
 const PADDING = 16; // of a box
 const HEAD = 40; // height of a box's title
@@ -15,8 +15,10 @@ const BUDGET = 20_000; // items to move in all rounds
 const STRAIGHT = 4; // weight of dummy items: long links become straight
 
 // Lays out {nodes: [{id, parent?}], edges: [{source, target}]}, whose edges connect nodes of one box. `sizeOf(node)` returns
-// {width, height}, `labelSizeOf(edge)` the size of its label or null. Returns {width, height, nodes, edges}: `nodes` maps ids
-// to {x, y, width, height, isBox}, and `edges` lists, in the order of the given ones, {points, label: {x, y}, isBack}.
+// {width, height}, `labelSizeOf(edge)` the size of its label or null.
+//
+// Returns {width, height, nodes, edges}. `nodes` maps ids to {x, y, width, height, isBox}. `edges` has {points, label: {x, y},
+// isBack} for each given edge, in the same order.
 export function layout({ nodes, edges }, { direction = "down", sizeOf, labelSizeOf = () => null }) {
   const inside = new Map(); // id of a box, or null -> the nodes in it
   const byId = new Map(nodes.map((node) => [node.id, node]));
@@ -119,8 +121,8 @@ function placeAcross(ranks) {
   return Math.ceil(items.reduce((most, { at, room }) => Math.max(most, at + room / 2), 0));
 }
 
-// Moves the items of a rank as near to their neighbours as the gaps allow: isotonic regression by pooling adjacent
-// violators, the least sum of squares.
+// Moves the items of a rank as near to their neighbours as the gaps allow. The least sum of squares is an isotonic
+// regression, by pooling adjacent violators.
 function settle(row, neighbours) {
   const pools = [];
   let offset = 0;

@@ -3,6 +3,7 @@
 import { make, seconds, setText, showText } from "../dom.js";
 import { workOf } from "../timeline/spans.js";
 import { wordsOf } from "./condition.js";
+import { linkTo } from "./links.js";
 
 const MOST = 200; // listed visits: the newest
 
@@ -77,29 +78,4 @@ function timesOf(visit, now) {
   if (visit.attempt > 1) parts.push(`${visit.attempt} attempts`);
   if (visit.agent) parts.push(visit.agent);
   return parts.join(" · ");
-}
-
-// Returns a link to a node's card on the Run tab. On this page it opens the tab.
-export function linkTo(visit, text) {
-  const link = make("a", "", text);
-  const id = `node-${visit.key}`;
-  link.href = `?view=run#${encodeURIComponent(id)}`;
-  link.addEventListener("click", (event) => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-    event.preventDefault();
-    showCard(visit);
-  });
-  return link;
-}
-
-// Opens the Run tab at the card of a visit. Visits with the same key are cards one after the other.
-export function showCard({ key }) {
-  document.getElementById("tab-run")?.click();
-  const find = () => document.getElementById(`node-${key}`) ?? [...document.querySelectorAll("#panel-run [data-key]")].findLast((one) => one.dataset.key === key);
-  const show = (tries) => {
-    const card = find();
-    if (card) card.scrollIntoView({ block: "start" });
-    else if (tries > 0) requestAnimationFrame(() => show(tries - 1));
-  };
-  show(30);
 }

@@ -1,5 +1,5 @@
-// Graph of a run: the nodes and edges that the server declares, and those that only the updates show; with the number of
-// times that the run took an edge. No DOM.
+// Graph of a run: the nodes and edges that the server declares, and those that only the updates show. It counts how often
+// the run took each edge. No DOM.
 //
 // A node has its path as its id, such as `team/look`.
 

@@ -13,12 +13,17 @@ export class NodeTable {
   // onOpen(id) is called for a chosen node.
   constructor(onOpen) {
     this.onOpen = onOpen;
-    this.element = make("table", "graph-table");
+    this.element = make("div", "graph-table-region");
+    this.element.tabIndex = 0; // it scrolls sideways
+    this.element.setAttribute("role", "group");
+    this.element.setAttribute("aria-label", "Table of nodes");
+    const table = make("table", "graph-table");
     const head = make("tr");
     for (const text of HEADS) head.append(Object.assign(make("th", "", text), { scope: "col" }));
     const heads = make("thead");
     heads.append(head);
-    this.element.append(make("caption", "visually-hidden", "Nodes of the graph"), heads, this.#body);
+    table.append(make("caption", "visually-hidden", "Nodes of the graph"), heads, this.#body);
+    this.element.append(table);
   }
 
   show(nodes) {
@@ -33,7 +38,7 @@ export class NodeTable {
       setText(visits, String(found.length));
       setText(time, found.length > 0 ? seconds(found.reduce((sum, visit) => sum + workOf(visit, now), 0) / 1000) : "");
       const taken = graph.edgesInto(id).filter(({ count }) => count > 0);
-      setText(from, taken.map((edge) => `${graph.nodes.get(edge.source).name}${edge.count > 1 ? ` ×${edge.count}` : ""}`).join(", "));
+      setText(from, taken.map((edge) => `${nameOf(graph.nodes.get(edge.source))}${edge.count > 1 ? ` ×${edge.count}` : ""}`).join(", "));
     }
   }
 
@@ -56,4 +61,8 @@ export class NodeTable {
     this.#rows.set(id, { button, state, visits, time, from });
     return row;
   }
+}
+
+function nameOf({ kind, name }) {
+  return kind === "start" ? "the start" : name;
 }

@@ -1,6 +1,6 @@
 // Card of one node: a line with its state, and if it is open what the node wrote and called.
 
-import { gist, make, readable, seconds, setText } from "../dom.js";
+import { gist, make, plain, readable, seconds, setText, showText } from "../dom.js";
 import { timeLeft } from "../run/times.js";
 import { failureElement } from "./failure.js";
 import { Notes } from "./notes.js";
@@ -38,17 +38,19 @@ export class NodeCard {
     this.content = make("div", "card-content");
     this.content.id = `${id}-content`;
     this.body = make("div", "card-body");
-    this.body.setAttribute("role", "region");
+    this.body.setAttribute("role", "group");
     this.body.setAttribute("aria-labelledby", `${id}-name`);
     this.body.addEventListener("scroll", () => {
       this.#isAtEnd = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < END;
     }, { passive: true });
+    this.status = make("p", "status");
+    this.status.dir = "auto";
     this.failures = make("div", "failures");
     this.result = make("div", "result");
     this.sources = make("div", "sources");
     this.notes = new Notes("Notes");
     this.inside = make("div", "inside");
-    this.content.append(this.body, this.inside, this.failures, this.result, this.sources, this.notes.element);
+    this.content.append(this.status, this.body, this.inside, this.failures, this.result, this.sources, this.notes.element);
     this.element.append(this.head, this.progress, this.content);
     const left = () => this.#isStale && changed();
     this.element.addEventListener("pointerleave", left);
@@ -64,7 +66,7 @@ export class NodeCard {
     this.toggle.setAttribute("aria-controls", `${id}-content`);
     const label = make("span", "card-name");
     label.id = `${id}-name`;
-    label.append(...path.map((part) => make("span", "path", `${part} › `)), name);
+    label.append(...path.map((part) => make("span", "path", `${part} › `)), make("bdi", "", name));
     this.toggle.append(label);
     this.title.append(this.toggle);
     this.number = make("span", "number");
@@ -75,7 +77,7 @@ export class NodeCard {
     this.state = make("span", "state");
     this.head.append(this.title, this.number, this.attempt, this.gist, this.tokens, this.state);
     this.head.addEventListener("click", () => {
-      if (String(getSelection()) !== "") return; // somebody copies from it
+      if (String(getSelection()) !== "") return; // a person selects text
       this.byHand = !this.isOpen;
       changed();
     });
@@ -114,13 +116,14 @@ export class NodeCard {
       const isGrowing = node.state === "running";
       if (view.draw(part, { isPlain, isShownAbove: part === shown, isGrowing }) === false) this.isDone = false;
     });
+    showText(this.status, typeof node.status === "string" ? node.status : null);
     this.#drawRare();
     return news;
   }
 
   drawTimes(now) {
     this.#drawState(now);
-    if (this.#node.progress) this.#drawFigures(now);
+    if (!this.progress.hidden) this.#drawFigures(now);
   }
 
   // Scrolls a text that grows; after all cards are drawn, so that the page is laid out once.
@@ -170,22 +173,21 @@ export class NodeCard {
 
   #drawProgress(now) {
     const { progress, state, milestones } = this.#node;
-    const isShown = Boolean(progress) && (this.isOpen || state === "running");
+    const isShown = progress?.isTold === true && (this.isOpen || state === "running");
     this.progress.hidden = !isShown;
     if (!isShown) return;
     this.bar.value = progress.progress;
-    this.bar.title = milestones.length ? `Milestones passed: ${milestones.join(", ")}` : "";
+    this.bar.title = milestones.length ? plain(`Milestones passed: ${milestones.join(", ")}`) : "";
     this.#drawFigures(now);
   }
 
   #drawFigures(now) {
-    const { progress, state, status, milestones } = this.#node;
+    const { progress, state, milestones } = this.#node;
     const parts = [`${Math.round(progress.progress)} %`];
     const counted = Number.isFinite(progress.current) && Number.isFinite(progress.total) && progress.total !== 100;
     if (counted) parts.push(`${progress.current.toLocaleString("en")} of ${progress.total.toLocaleString("en")}`);
     if (state === "running" && progress.progress < 100) parts.push(...timeLeft(progress, now));
     if (progress.text) parts.push(progress.text);
-    if (typeof status === "string") parts.push(status);
     if (milestones.length > 0) parts.push(`passed ${milestones.at(-1)}`);
     setText(this.figures, parts.join(" · "));
   }
@@ -211,7 +213,7 @@ export class NodeCard {
   }
 }
 
-// What a closed card says about its node: its error, its text, or what it called.
+// The line of a closed card about its node: its error, its text, or what it called.
 function gistOf({ state, error, parts, result, rows }) {
   if (error !== null) return error.slice(0, GIST);
   const text = parts.findLast((part) => part.kind === "token" && part.text.trim() !== "")?.text;

@@ -7,7 +7,7 @@ import { make, setText } from "../dom.js";
 import { PromptCard } from "../people/prompts.js";
 import { Panel } from "../run/panel.js";
 import { Run } from "../run/run.js";
-import { client, page } from "../session.js";
+import { caller, client, page } from "../session.js";
 import { NodeCard } from "./card.js";
 import { Notes } from "./notes.js";
 import { moveBetween } from "./keys.js";
@@ -15,7 +15,7 @@ import { moveBetween } from "./keys.js";
 const BOTTOM = 48; // pixels from the end of the page at which it still follows the text
 const BUDGET = 12; // milliseconds of one drawing; the rest waits for the next frame
 const TICK = 200; // milliseconds between two drawings of the times of running nodes
-const CROWD = 9; // nodes beside each other; of more, only those that need a person are open
+const CROWD = 9; // parallel nodes; of more, only those that need a person are open
 
 export class NodesPanel extends Panel {
   #rows = new Map(); // row of the run -> its element
@@ -30,8 +30,15 @@ export class NodesPanel extends Panel {
   #all = null; // true, false: a person opened, or closed, all cards
   #isPlain = false;
   #shown = null; // the part that the answer shows
+  #state = null; // of the run, when the answer was found
+  #lastAnswer = null;
   #answer = new AnswerCard((node) => this.#reveal(node));
   #notes = new Notes("Notes of the run");
+  #isAtEnd = false; // of the page, after a person scrolled there
+  #onScroll = () => {
+    const { scrollTop, scrollHeight, clientHeight } = document.scrollingElement;
+    this.#isAtEnd = scrollTop > 0 && scrollHeight - scrollTop - clientHeight < BOTTOM;
+  };
   #list = make("div", "rows");
   #tools = make("div", "tools");
   #empty = make("p", "empty", "Nothing has happened yet. Updates appear here as soon as the run starts.");
@@ -48,13 +55,17 @@ export class NodesPanel extends Panel {
 
   connectedCallback() {
     this.replaceChildren(this.#answer.element, this.#tools, this.#empty, this.#list, this.#notes.element);
+    addEventListener("scroll", this.#onScroll, { passive: true });
     super.connectedCallback();
+  }
+
+  disconnectedCallback() {
+    removeEventListener("scroll", this.#onScroll);
+    super.disconnectedCallback();
   }
 
   draw(store, now) {
     const run = store.use(Run);
-    const view = document.scrollingElement;
-    const isAtEnd = view.scrollTop > 0 && view.scrollHeight - view.scrollTop - view.clientHeight < BOTTOM;
     if (this.#run !== run || this.#first !== run.rows[0]) this.#clear(run);
     this.#empty.hidden = run.rows.length > 0;
     this.#tools.hidden = run.count === 0;
@@ -65,7 +76,7 @@ export class NodesPanel extends Panel {
     for (const card of drawn) card.follow();
     for (const card of this.#prompts.values()) card.draw(now);
     this.#notes.draw(run.notes);
-    if (isAtEnd && store.isLive && run.endedAt === null) view.scrollTop = view.scrollHeight;
+    if (this.#isAtEnd && store.isLive && run.endedAt === null) document.scrollingElement.scrollTop = Number.MAX_SAFE_INTEGER;
     if (this.#changed.size > 0) store.changed();
   }
 
@@ -81,7 +92,9 @@ export class NodesPanel extends Panel {
   }
 
   #drawAnswer(run) {
-    const answer = answerOf(run);
+    const answer = this.#changed.size > 0 || this.#state !== run.state ? answerOf(run) : this.#lastAnswer;
+    this.#state = run.state;
+    this.#lastAnswer = answer;
     const part = answer?.part ?? null;
     if (part !== this.#shown) {
       for (const { node, part: one } of run.texts) if (one === part || one === this.#shown) this.#changed.add(node);
@@ -151,7 +164,7 @@ export class NodesPanel extends Panel {
   #make({ kind, text, prompt }) {
     if (kind === "prompt") {
       const respond = (promptId, answer) => client.respond(page.execution, promptId, answer);
-      const card = new PromptCard(prompt, `prompt-${prompt.number}`, respond);
+      const card = new PromptCard(prompt, `prompt-${prompt.number}`, respond, () => caller.may("control"));
       this.#prompts.set(prompt, card);
       return card.element;
     }
@@ -182,6 +195,15 @@ export class NodesPanel extends Panel {
   #remove(node) {
     this.#cards.get(node)?.element.remove();
     this.#cards.delete(node);
+  }
+
+  // Shows the newest node with a key, for links of other panels. Returns whether there is one.
+  reveal(key) {
+    const node = this.store?.use(Run).current.get(key);
+    if (node === undefined || this.closest("[hidden]") !== null) return false;
+    this.redraw();
+    this.#reveal(node);
+    return true;
   }
 
   // Opens a node and what is around it, and shows it.

@@ -1,7 +1,7 @@
 // Views of what a node wrote and called. Each has an element, and `draw(part, view)`, which returns false if a long text
 // is not drawn to its end.
 
-import { gist, make, readable, seconds, setText } from "../dom.js";
+import { gist, make, plain, readable, seconds, setText } from "../dom.js";
 import { Prose } from "../text/prose.js";
 import { mediaElement } from "./media.js";
 
@@ -39,7 +39,9 @@ class TextView {
   }
 
   #place() {
-    this.element.replaceChildren(this.#isAbove && !this.#isHere ? this.#note : this.#prose.element);
+    const isNote = this.#isAbove && !this.#isHere;
+    this.element.className = isNote ? "elsewhere" : "token";
+    this.element.replaceChildren(isNote ? this.#note : this.#prose.element);
   }
 }
 
@@ -58,7 +60,8 @@ class ThinkingView {
     this.element.append(this.label, text);
   }
 
-  draw({ text, isOver }, { isGrowing }) {
+  draw({ text: given, isOver }, { isGrowing }) {
+    const text = plain(given);
     if (text.length > this.#text.length) this.#text.appendData(text.slice(this.#text.length));
     const isThinking = isGrowing && !isOver;
     setText(this.label, isThinking ? "Thinking …" : `Reasoning · ${text.length.toLocaleString("en")} characters`);

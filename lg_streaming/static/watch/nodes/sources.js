@@ -1,6 +1,6 @@
 // Sources that a message cites, and artifacts that a node made, as lists with safe links.
 
-import { make, readable } from "../dom.js";
+import { make, plain, readable } from "../dom.js";
 import { link } from "../text/links.js";
 import { patch } from "../text/tree.js";
 
@@ -31,7 +31,7 @@ function entryElement({ title, address, text }) {
 
 // Reads a citation, a document of LangChain, or an object like them.
 function sourceFrom(one) {
-  if (typeof one === "string") return { title: one, address: one, text: "" };
+  if (typeof one === "string") return { title: plain(one), address: plain(one), text: "" };
   const about = { ...one?.metadata, ...one };
   const address = firstText(about.url, about.uri, about.source, about.link, about.href);
   const text = firstText(about.cited_text, about.page_content, about.snippet, about.text, about.content);
@@ -40,7 +40,7 @@ function sourceFrom(one) {
 }
 
 function firstText(...values) {
-  return values.find((value) => typeof value === "string" && value !== "") ?? "";
+  return plain(values.find((value) => typeof value === "string" && value !== ""));
 }
 
 function unique(entries) {

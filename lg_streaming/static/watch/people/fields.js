@@ -1,6 +1,6 @@
 // Fields for values of a JSON Schema. Each is {element, read}: `read()` returns the value, or throws what is wrong.
 
-import { make, readable } from "../dom.js";
+import { make, plain, readable } from "../dom.js";
 
 const NUMBERS = ["integer", "number"];
 
@@ -122,7 +122,7 @@ function group(type, choices, { id, label }, isChosen) {
     const name = make("label");
     name.htmlFor = input.id;
     name.dir = "auto";
-    name.append(input, readable(choice));
+    name.append(input, plain(readable(choice)));
     element.append(name);
     return input;
   });

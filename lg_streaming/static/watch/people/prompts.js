@@ -1,11 +1,13 @@
 // A question to a human, with the control that fits its answer, and with its answer.
 
 import { make, readable, seconds, showText } from "../dom.js";
+import { wordClass } from "../text/words.js";
 import { answerField } from "./fields.js";
-import { decisionText, reviewFields, reviewFrom } from "./review.js";
+import { decisionText, questionOf, reviewFields, reviewFrom } from "./review.js";
 
 const VERDICTS = { approval: ["Approve", "Reject"], confirmation: ["Yes", "No"] };
 const MOST_BUTTONS = 6; // choices; more are a list
+const WATCHES = "You may watch this run, and not answer for it.";
 const FORBIDDEN = 4030;
 const TOO_LATE = 4090;
 
@@ -13,11 +15,13 @@ export class PromptCard {
   #prompt;
   #respond;
   #review;
+  #mayAnswer;
   #isMine = false;
   #isForbidden = false;
 
-  // respond(promptId, answer) sends an answer.
-  constructor(prompt, id, respond) {
+  // respond(promptId, answer) sends an answer; mayAnswer() is true if the caller has the right.
+  constructor(prompt, id, respond, mayAnswer = () => true) {
+    this.#mayAnswer = mayAnswer;
     this.#prompt = prompt;
     this.#respond = respond;
     this.#review = reviewFrom(prompt.value, prompt.schema);
@@ -25,7 +29,8 @@ export class PromptCard {
     this.element.id = id;
     this.element.tabIndex = -1;
     this.element.setAttribute("aria-labelledby", `${id}-text`);
-    this.text = make("h2", "", this.#question());
+    const question = questionOf(prompt);
+    this.text = make("h2", wordClass(question), question);
     this.text.id = `${id}-text`;
     this.text.dir = "auto";
     const hasValue = this.#review === null && prompt.value !== null && typeof prompt.value === "object";
@@ -48,16 +53,14 @@ export class PromptCard {
   draw(now) {
     const { state, expiresAt, fallback } = this.#prompt;
     if (this.element.dataset.state !== state) this.#enter(state);
-    if (state !== "open" || expiresAt === null) return;
+    if (state !== "open") return;
+    const isMine = this.#mayAnswer();
+    this.form.hidden = !isMine;
+    if (!isMine && expiresAt === null) showText(this.hint, WATCHES);
+    if (expiresAt === null) return;
     const left = seconds(Math.max(0, expiresAt - now) / 1000);
     const then = fallback === undefined ? "closes" : `answers itself with “${readable(fallback) || "nothing"}”`;
-    showText(this.hint, `The question ${then} in ${left}`);
-  }
-
-  #question() {
-    if (this.#review === null) return readable(this.#prompt.text);
-    const { actions } = this.#review;
-    return actions.length === 1 ? `Run the tool ${actions[0].name}?` : `Run these ${actions.length} tools?`;
+    showText(this.hint, `The question ${then} in ${left}${isMine ? "" : `. ${WATCHES}`}`);
   }
 
   #enter(state) {

@@ -1,6 +1,6 @@
 // Review of tool calls: what LangChain's human-in-the-loop middleware asks for, and the decisions that it takes.
 
-import { make } from "../dom.js";
+import { make, readable } from "../dom.js";
 import { argumentFields } from "./fields.js";
 
 const ALL = ["approve", "edit", "reject", "respond"];
@@ -26,6 +26,14 @@ export function reviewFrom(value, schema) {
     return action(request, ALL.filter((one) => allowed.includes(one)), argsSchema);
   });
   return { form: "batched", actions };
+}
+
+// What a prompt asks, in a line; of a review, not the arguments.
+export function questionOf({ text, value, schema }) {
+  const review = reviewFrom(value, schema);
+  if (review === null) return readable(text);
+  const { actions } = review;
+  return actions.length === 1 ? `Run the tool ${actions[0].name}?` : `Run these ${actions.length} tools?`;
 }
 
 function action(request, allowed, schema) {

@@ -1,7 +1,8 @@
 // Header of a run's page: question, state, figures, progress, open questions, and what a caller may do with the run.
 
-import { gist, money, seconds, setParts, setText, showText } from "../dom.js";
+import { make, money, plain, seconds, setParts, setText, showText } from "../dom.js";
 import { failureElement } from "../nodes/failure.js";
+import { questionOf } from "../people/review.js";
 import { copyText } from "../text/copy.js";
 import { Run } from "./run.js";
 import { timeLeft } from "./times.js";
@@ -96,7 +97,7 @@ export class RunHeader {
     const { execution } = this.#page;
     const title = run.title ?? this.#facts?.title ?? null;
     setText(this.#parts.title, title ?? execution);
-    this.#parts.title.title = title ?? execution;
+    this.#parts.title.title = plain(title ?? execution);
     const facts = [
       title === null ? null : execution,
       run.graph ?? this.#facts?.graph ?? null,
@@ -157,7 +158,7 @@ export class RunHeader {
     if (links.length === open.length && links.every((link, index) => link.prompt === open[index])) return;
     questions.replaceChildren(...open.map((prompt) => {
       const link = this.#document.createElement("a");
-      link.append(this.#caller.may("control") ? "Waits for you: " : "Waits for an answer: ", make("bdi", "", gist(prompt.text)));
+      link.append(this.#caller.may("control") ? "Waits for you: " : "Waits for an answer: ", make("bdi", "", questionOf(prompt)));
       link.href = `#prompt-${prompt.number}`;
       return Object.assign(link, { prompt });
     }));

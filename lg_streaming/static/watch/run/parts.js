@@ -142,13 +142,18 @@ export function messageOf(data) {
   return typeof error === "string" ? error : error.message ?? JSON.stringify(error);
 }
 
-// The error of an update: {message, type?, code?, causes?, errors?, stack?}.
 // Returns whether a node or a tool was stopped by a cancel of its run.
 export function isCancel(data) {
   return data?.error?.code === "cancelled" && data.error.type === undefined;
 }
 
+// The error of an update: {message, type?, code?, causes?, errors?, stack?}.
 export function failureOf(data) {
   const error = data?.error;
   return error !== null && typeof error === "object" ? { ...error, message: messageOf(data) } : { message: messageOf(data) };
+}
+
+// Whether a node reports progress, and not only its beginning and end.
+export function isTold(known, { progress, total, text }) {
+  return known?.isTold === true || (progress > 0 && progress < 100) || Number.isFinite(total) || Boolean(text);
 }

@@ -24,3 +24,11 @@ export function pathOf({ namespace, node_id: id, agent_type: agent }, outer, cal
   const around = outer ? names.slice(nodePath(outer.key).split("/").length) : names;
   return !agent || [...around, id, outer?.agent, outer?.name, outer?.id, call?.name].includes(agent) ? around : [...around, agent];
 }
+
+// All nodes in some rows, each before its inner nodes.
+export function nodesIn(rows) {
+  return rows.flatMap(({ nodes = [] }) => nodes.flatMap((node) => {
+    const calls = node.parts.flatMap((part) => part.rows ?? []);
+    return [node, ...nodesIn(calls), ...nodesIn(node.rows)];
+  }));
+}

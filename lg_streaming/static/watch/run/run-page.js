@@ -2,6 +2,7 @@
 // that the page shows the whole log. A lost connection resumes from its position.
 
 import { showGraphBeside } from "../graph/beside.js";
+import { followHash } from "../graph/links.js";
 import { caller, client, page } from "../session.js";
 import "../scrubber/scrubber.js";
 import { RunHeader } from "./header.js";
@@ -16,6 +17,7 @@ const header = new RunHeader(store, client, page, caller, document, retry);
 new Tabs(document.getElementById("tabs"), document.getElementById("panels"), PANELS, store).open(query.get("view"));
 document.getElementById("scrubber").store = store;
 showGraphBeside(document.getElementById("panels"), store);
+followHash(store);
 
 // Subscribes anew, from a position on.
 function subscribe(after) {

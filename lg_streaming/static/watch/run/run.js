@@ -1,8 +1,9 @@
 // State of a run, folded from the updates of its execution into nodes.
 // No DOM. The same updates always give the same state.
 
-import { addNote, addText, addTool, announcedIn, beginAgain, blank, end, failureOf, giveUp, isCancel, messageOf, takeBack } from "./parts.js";
-import { isBelow, keyOf, messageIdOf, pathOf } from "./places.js";
+import { gapText } from "./gaps.js";
+import { addNote, addText, addTool, announcedIn, beginAgain, blank, end, failureOf, giveUp, isCancel, isTold, messageOf, takeBack } from "./parts.js";
+import { isBelow, keyOf, messageIdOf, nodesIn, pathOf } from "./places.js";
 import { promptFrom, promptsOf } from "./questions.js";
 
 const FINAL_STATES = {
@@ -19,14 +20,9 @@ const NODE_STATES = {
   node_cached: "cached",
 };
 
+const TEXTS = ["token", "thinking", "message"];
 const STATUSES = { queued: "queued", paused: "paused", running: "running", resumed: "running" };
 const HALTED = ["queued", "paused", "interrupted"];
-
-const MISSED = {
-  evicted: "are no longer kept by the server",
-  epoch_changed: "belong to a log that the server no longer has",
-  future_position: "are not known to the server",
-};
 
 export class Run {
   #followers = []; // sets of changed nodes
@@ -100,11 +96,7 @@ export class Run {
   // Notes missing updates. A new log resets the state.
   miss({ from, to, reason }) {
     if (reason !== "evicted") this.reset();
-    const which = from === undefined || from === null ? "Some updates"
-      : to === null || to === undefined ? `The updates from ${from} on`
-      : to === from ? `Update ${from}` : `The updates ${from} to ${to}`;
-    const why = MISSED[reason] ?? "could not be had";
-    this.rows.push({ kind: "gap", text: `${which} ${why}. What they held is missing here.` });
+    this.rows.push({ kind: "gap", text: gapText({ from, to, reason }) });
   }
 
   #nextRun() {
@@ -129,7 +121,7 @@ export class Run {
     if (type === "human_prompt") return this.#ask(data);
     if (type === "human_response") return this.#answer(data, at);
     if (type === "node_start") return this.#start(update, at);
-    if (metadata.node_id === undefined && !["token", "thinking", "message", "llm_error"].includes(type)) return this.#note(update, at);
+    if (metadata.node_id === undefined && ![...TEXTS, "llm_error"].includes(type)) return this.#note(update, at);
     const known = this.#nodeAt(metadata);
     const { attempt = known?.attempt } = metadata;
     if (known && attempt < known.attempt) return undefined; // of an earlier attempt
@@ -306,7 +298,7 @@ export class Run {
   }
 
   #inNode({ type, data, metadata }, node, at) {
-    if (type === "token" || type === "thinking" || type === "message") return this.#token(type, data, metadata, node, at);
+    if (TEXTS.includes(type)) return this.#token(type, data, metadata, node, at);
     if (type in NODE_STATES) {
       const failure = type === "node_error" ? failureOf(data) : null;
       this.#end(node, isCancel(data) ? "cancelled" : NODE_STATES[type], at, data?.duration_s);
@@ -315,7 +307,7 @@ export class Run {
       node.willRetry = data?.will_retry === true;
       if (type === "node_complete" || type === "node_cached") node.result = data?.result;
     } else if (type === "progress") {
-      if (data.progress !== undefined) node.progress = { ...node.progress, eta_s: null, text: null, ...data, at };
+      if (data.progress !== undefined) node.progress = { ...node.progress, eta_s: null, text: null, ...data, at, isTold: isTold(node.progress, data) };
     } else if (type === "milestone") {
       node.milestones.push(data.milestone);
     } else if (type === "status") {
@@ -355,11 +347,4 @@ export class Run {
     this.tokens += data.batch_size ?? 1;
     this.firstTokenAt ??= at;
   }
-}
-
-function nodesIn(rows) {
-  return rows.flatMap(({ nodes = [] }) => nodes.flatMap((node) => {
-    const calls = node.parts.flatMap((part) => part.rows ?? []);
-    return [node, ...nodesIn(calls), ...nodesIn(node.rows)];
-  }));
 }

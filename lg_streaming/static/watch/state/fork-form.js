@@ -1,6 +1,6 @@
 // Form that starts a new execution from a checkpoint, with a changed state.
 
-import { make, showText } from "../dom.js";
+import { make, plain, showText } from "../dom.js";
 import { addressOf, caller, client, page } from "../session.js";
 
 const REFUSED = "You may not fork this run: that takes the right to control it, and to start its graph.";
@@ -36,7 +36,7 @@ export class ForkForm {
   show(checkpointId, nodes) {
     if (this.#checkpoint !== checkpointId) showText(this.#error, "");
     this.#checkpoint = checkpointId;
-    if (this.#node.options.length !== nodes.length + 1) this.#node.append(...nodes.map((name) => new Option(name, name)));
+    if (this.#node.options.length !== nodes.length + 1) this.#node.append(...nodes.map((name) => new Option(plain(name), name)));
   }
 
   async #fork() {

@@ -145,13 +145,13 @@ export class StatePanel extends Panel {
     const before = this.#before(state);
     if (this.#drawn?.whole === whole && this.#drawn.before === before) return;
     this.#drawn = { whole, before };
-    const parts = [make("h3", "state-title", `Step ${state.metadata.step ?? "?"}`), this.#changes(whole, before)];
+    const parts = [make("h2", "state-title", `Step ${state.metadata.step ?? "?"}`), this.#changes(whole, before)];
     for (const { name, error } of whole.tasks) if (error) parts.push(make("p", "error", `${name}: ${error}`));
     const values = make("section", "state-values");
-    values.append(make("h4", "", "Values"), valueTree(whole.values));
+    values.append(make("h3", "", "Values"), valueTree(whole.values));
     if (whole.truncated) values.append(this.#wholeButton(state));
     const fork = make("section", "state-fork");
-    fork.append(make("h4", "", "Fork"), this.#fork.element);
+    fork.append(make("h3", "", "Fork"), this.#fork.element);
     this.#fork.show(state.checkpoint_id, this.#nodes);
     this.#detail.replaceChildren(...parts, values, fork);
   }
@@ -164,7 +164,7 @@ export class StatePanel extends Panel {
 
   #changes(state, before) {
     const section = make("section", "state-changes");
-    section.append(make("h4", "", "Changes"));
+    section.append(make("h3", "", "Changes"));
     if (before === undefined) {
       section.append(make("p", "state-none", "Load older states to see what this step has changed."));
       return section;

@@ -2,6 +2,7 @@
 
 import { parseInline } from "./inline.js";
 import { branch } from "./tree.js";
+import { wordClass } from "./words.js";
 
 const FENCE = /^( {0,3})(`{3,}|~{3,})([^`]*)$/;
 const HEADING = /^ {0,3}(#{1,6})(?:[ \t]|$)/;
@@ -49,7 +50,9 @@ function beginsBlock(line, depth) {
 function paragraph(lines, at, depth) {
   let end = at + 1;
   while (end < lines.length && !isBlank(lines[end]) && !beginsBlock(lines[end], depth) && !isTable(lines, end)) end += 1;
-  return [branch("p", { dir: "auto" }, parseInline(lines.slice(at, end).join("\n"))), end];
+  const text = lines.slice(at, end).join("\n");
+  const name = wordClass(text);
+  return [branch("p", { dir: "auto", ...(name && { class: name }) }, parseInline(text)), end];
 }
 
 function heading(line) {
@@ -103,7 +106,7 @@ function list(lines, at, depth) {
     if (isBlank(lines[next] ?? "x") && kindOf(lines[skipBlank(lines, next)] ?? "") === kind) next = skipBlank(lines, next);
   }
   const start = Number.parseInt(ITEM.exec(lines[at])[2], 10);
-  const attributes = Number.isNaN(start) || start === 1 ? {} : { start: String(start) };
+  const attributes = { dir: "auto", ...(!Number.isNaN(start) && start !== 1 && { start: String(start) }) };
   return [branch(Number.isNaN(start) ? "ul" : "ol", attributes, bodies.map((body) => bullet(body, isLoose, depth))), next];
 }
 
@@ -132,10 +135,10 @@ function bullet(lines, isLoose, depth) {
   const task = TASK.exec(lines[0]);
   const rest = task === null ? lines : [lines[0].slice(task[0].length), ...lines.slice(1)];
   const children = inner(rest, depth).flatMap((block) => (!isLoose && block.tag === "p" && block.attributes.role === undefined ? block.children : [block]));
-  if (task === null) return branch("li", { dir: "auto" }, children);
+  if (task === null) return branch("li", {}, children);
   const isDone = task[1] !== " ";
   const box = branch("span", { class: "task", role: "img", "aria-label": isDone ? "done" : "to do" }, [isDone ? "☑" : "☐"]);
-  return branch("li", { dir: "auto", class: "task-item" }, [box, ...children]);
+  return branch("li", { class: "task-item" }, [box, ...children]);
 }
 
 function kindOf(line) {

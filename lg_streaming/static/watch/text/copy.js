@@ -1,4 +1,4 @@
-// Copies texts to the clipboard, and says so on the button.
+// Copies texts to the clipboard, and shows the success on the button.
 
 const SHOWN = 2000; // milliseconds
 

@@ -1,4 +1,4 @@
-// Inline Markdown: emphasis, code, links, images. Takes linear time, whatever the text.
+// Inline Markdown: emphasis, code, links, images. Takes linear time.
 
 import { image, link } from "./links.js";
 import { branch, join, plainText } from "./tree.js";

@@ -1,4 +1,4 @@
-// Links and images of texts that somebody else wrote: only those that are safe.
+// Links and images of texts from models: only those that are safe.
 
 import { branch } from "./tree.js";
 

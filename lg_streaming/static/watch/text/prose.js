@@ -1,8 +1,10 @@
 // A text that grows, as Markdown or plain. Of a text that grew only its last block is parsed again.
 
+import { plain } from "../dom.js";
 import { copyText } from "./copy.js";
 import { linesOf, parseBlocks } from "./blocks.js";
 import { patch } from "./tree.js";
+import { wordClass } from "./words.js";
 
 const SHORT = 20_000; // characters of a block that is drawn in every frame; a longer one waits
 const PACE = 100; // characters of a longer block for which it waits one millisecond
@@ -43,12 +45,15 @@ export class Prose {
     this.#settled = { characters: 0, blocks: 0 };
     this.#open = [];
     this.element.classList.toggle("plain", isPlain);
+    this.element.classList.remove("long-word");
     this.element.replaceChildren();
   }
 
   #showPlain(text) {
     const node = this.element.firstChild ?? this.element.appendChild(new Text());
-    node.appendData(text.slice(node.length));
+    node.appendData(plain(text.slice(this.#settled.characters)));
+    this.#settled.characters = text.length;
+    this.element.classList.toggle("long-word", wordClass(text) !== "");
   }
 
   #showBlocks(text) {

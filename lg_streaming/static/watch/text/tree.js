@@ -1,5 +1,7 @@
 // Trees of elements and texts, and their DOM. A tree is a list of texts and of {tag, attributes, children}.
 
+import { plain } from "../dom.js";
+
 export function branch(tag, attributes, children) {
   return { tag, attributes, children };
 }
@@ -26,7 +28,7 @@ export function patch(element, before, after, from = 0) {
     const known = before[same + index];
     const node = old[index];
     if (known === undefined) element.append(made(wanted));
-    else if (typeof known === "string" && typeof wanted === "string") node.data = wanted;
+    else if (typeof known === "string" && typeof wanted === "string") node.data = plain(wanted);
     else if (known.tag !== undefined && known.tag === wanted.tag) {
       setAttributes(node, known.attributes, wanted.attributes);
       patch(node, known.children, wanted.children);
@@ -35,7 +37,7 @@ export function patch(element, before, after, from = 0) {
 }
 
 function made(wanted) {
-  if (typeof wanted === "string") return document.createTextNode(wanted);
+  if (typeof wanted === "string") return document.createTextNode(plain(wanted));
   const element = document.createElement(wanted.tag);
   setAttributes(element, {}, wanted.attributes);
   element.append(...wanted.children.map(made));

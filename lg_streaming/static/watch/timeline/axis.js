@@ -81,9 +81,10 @@ export class Axis {
 function cutsIn(idle, whole) {
   let left = whole;
   const cuts = [];
-  for (const one of [...idle].sort((a, b) => b.to - b.from - (a.to - a.from))) {
+  const long = idle.filter(({ from, to }) => to - from >= CUT_FROM);
+  for (const one of long.sort((a, b) => b.to - b.from - (a.to - a.from))) {
     const length = one.to - one.from;
-    if (length < CUT_FROM || length < CUT_SHARE * (left - length)) break;
+    if (length < CUT_SHARE * (left - length)) break;
     cuts.push(one);
     left -= length;
   }

@@ -1,6 +1,6 @@
 // Rows of a timeline: the tree of spans as a list, of which only the visible rows have elements.
 
-import { make, setText } from "../dom.js";
+import { make, plain, setText } from "../dom.js";
 import { duration, stateOf } from "./words.js";
 
 export const ROW = 30; // pixels, as in timeline.css
@@ -107,7 +107,7 @@ export class Rows {
     toggle.addEventListener("click", () => this.onToggle(span));
     const name = make("span", "timeline-name", span.number > 1 ? `${span.name} #${span.number}` : span.name);
     name.dir = "auto";
-    name.title = span.question && typeof span.question === "string" ? span.question : span.name;
+    name.title = plain(span.question && typeof span.question === "string" ? span.question : span.name);
     const state = make("span", "visually-hidden");
     const mark = make("span", "timeline-mark");
     mark.setAttribute("aria-hidden", "true");

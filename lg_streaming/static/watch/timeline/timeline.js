@@ -1,7 +1,7 @@
 // Panel of a run's timeline: when nodes, models and tools were at work, and when the run waited.
 
-import { make, setText } from "../dom.js";
-import { linkTo } from "../graph/sheet.js";
+import { make, setParts, setText } from "../dom.js";
+import { linkTo } from "../graph/links.js";
 import { Panel } from "../run/panel.js";
 import { Axis } from "./axis.js";
 import { ROW, Rows, listed } from "./rows.js";
@@ -10,6 +10,7 @@ import { View } from "./view.js";
 import { describe, duration, shares } from "./words.js";
 
 const TICK = 72; // pixels between ticks, at least
+const LAST = 0.06; // of the axis: a cut there has its text on its left
 const BRUSH = 5; // pixels from which a drag selects a part
 
 export class TimelinePanel extends Panel {
@@ -31,7 +32,8 @@ export class TimelinePanel extends Panel {
   #listed = []; // spans of all rows
   #listedFor = null; // number of spans for which they were listed
   #end = 0; // the run's end, or the present time
-  #link = {}; // to the card of the node in the detail
+  #facts = make("span");
+  #linked = null; // the node whose link is next to the facts
   #active = null; // span of the row that has or gets the focus
   #hovered = null;
   #brush = null; // {from, to} in pixels
@@ -43,11 +45,11 @@ export class TimelinePanel extends Panel {
     this.#grid.setAttribute("aria-label", "Timeline. Plus and minus zoom, 0 fits.");
     this.#list.setAttribute("role", "rowgroup");
     this.#ruler.setAttribute("aria-hidden", "true");
-    this.#detail.dir = "auto";
     this.#cut.type = "button";
     this.#cut.setAttribute("aria-pressed", "true");
     this.#ruler.append(make("span", "timeline-corner"), this.#track, make("span", "timeline-end"));
     this.#grid.append(this.#ruler, this.#list);
+    this.#detail.append(this.#facts);
     this.#body.append(this.#totals, this.#bar, this.#detail, this.#grid);
     this.#makeBar();
     this.#listen();
@@ -126,7 +128,7 @@ export class TimelinePanel extends Panel {
       return tick;
     });
     const cuts = this.#axis.cuts.filter(({ at, length }) => at < to && at + length > from).map(({ at, length, from: begin, to: end }) => {
-      const cut = make("span", "timeline-cut");
+      const cut = make("span", at + length > to - (to - from) * LAST ? "timeline-cut last" : "timeline-cut");
       cut.style.left = place(at);
       cut.style.width = `${(length / (to - from)) * 100}%`;
       cut.append(make("span", "", `${duration(end - begin)} cut`));
@@ -155,12 +157,12 @@ export class TimelinePanel extends Panel {
 
   #drawDetail() {
     const span = this.#hovered ?? this.#active;
-    const text = `${span.name}: ${describe(span, this.#spans.root, this.#end)}`;
-    if (this.#detail.firstChild?.textContent !== text) this.#detail.replaceChildren(document.createTextNode(text));
+    setParts(this.#facts, describe(span, this.#spans.root, this.#end));
     let node = span;
     while (node !== null && node.kind !== "node") node = node.parent;
-    if (this.#link.node !== node && node) this.#link = Object.assign(linkTo(node, "Show its node"), { node });
-    if (node && this.#link.parentNode !== this.#detail) this.#detail.append(" ", this.#link);
+    if (node === this.#linked) return;
+    this.#linked = node;
+    this.#detail.replaceChildren(this.#facts, ...(node === null ? [] : [" ", linkTo(node, "Show its node")]));
   }
 
   #toggle(span) {
