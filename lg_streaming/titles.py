@@ -19,7 +19,7 @@ _FIELDS: Final = (
 )
 _HUMAN: Final = frozenset({"human", "user"})
 _DEFAULT_NAME: Final = "LangGraph"
-"""Name of a compiled graph that nobody has named."""
+"""Name of a compiled graph that got no name."""
 
 
 def graph_name(name: str | None) -> str | None:
@@ -28,7 +28,7 @@ def graph_name(name: str | None) -> str | None:
 
 
 def title_of(input: object) -> str | None:
-    """Return the first question in a graph's input, in one line of at most 120 characters; None if there is none.
+    """Return the first question in a graph's input, in one line of at most 120 characters; None without one.
 
     It is the last message of a human in ``messages``, or else the first text among the usual fields for questions.
     The input may be a mapping, an object with fields, a list of messages or a text. Never raises.

@@ -57,7 +57,7 @@ class OpenOptions:
     name: str | None = None
     """The name of the graph."""
     graph: str | None = None
-    """The name of the graph, if somebody gave it one."""
+    """The name of the graph; None for LangGraph's default."""
     title: str | None = None
     """The first question; a `title` in the metadata takes its place."""
     parent: Mapping[str, Any] | None = None

@@ -150,7 +150,7 @@ class RunManager:
             execution_id: The execution.
             owner: See `open`.
             name: The name of the workflow.
-            graph: The name of the graph, if somebody gave it one.
+            graph: The name of the graph; None for LangGraph's default.
             title: The first question.
             metadata: See `open`.
             parent: The node in which the run is started.

@@ -85,7 +85,7 @@ class PendingUpdate(NamedTuple):
     opening: Opening = "any"
     """Condition for the start of a run, see `Opening`."""
     usage: Usage | None = None
-    """What the update adds to the usage of its run: the log adds it to `LogState.usage`."""
+    """Usage that the update adds to that of its run: the log adds it to `LogState.usage`."""
 
 
 class StoredUpdate(NamedTuple):

@@ -97,10 +97,10 @@ class GraphSchemas:
     def describe(self) -> dict[str, Any]:
         """Return the JSON schemas of input and context; null for an absent one."""
         context = self._context.json_schema() if self._context is not None else None
-        required = sorted(_required_fields(self.graph.context_schema)) if self._context and self._context.fields else []
+        required = sorted(_needed_fields(self.graph.context_schema))
         return {
             "input_schema": self._input.json_schema(),
-            "context_schema": {**context, "required": required} if context is not None and required else context,
+            "context_schema": {**context, "required": required} if context and required else context,
         }
 
 
@@ -214,6 +214,17 @@ def _required_fields(declared: Any) -> set[str]:
     optional = {typing.NotRequired, typing_extensions.NotRequired}
     required = {typing.Required, typing_extensions.Required}
     return {name for name, mark in marks.items() if mark in required or (name in known and mark not in optional)}
+
+
+def _needed_fields(declared: Any) -> set[str]:
+    """Return the fields of a context that have to be given."""
+    if inspect.isclass(declared) and issubclass(declared, BaseModel):
+        return {name for name, field in declared.model_fields.items() if field.is_required()}
+    if dataclasses.is_dataclass(declared):
+        found = cast("Sequence[dataclasses.Field[object]]", dataclasses.fields(declared))
+        missing = dataclasses.MISSING
+        return {each.name for each in found if each.init and each.default is missing is each.default_factory}
+    return _required_fields(declared) if typing_extensions.is_typeddict(declared) else set()
 
 
 def _adapter(declared: Any) -> TypeAdapter[Any] | None:

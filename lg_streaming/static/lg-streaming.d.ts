@@ -1,6 +1,8 @@
 // The types of lg-streaming.js. All times are in milliseconds.
 
-import type { ExecutionGraphInfo, ExecutionInfo, Executions, Metadata, UpdateData } from "./lg-streaming/updates.js";
+import type {
+  ExecutionGraphInfo, ExecutionInfo, Executions, Metadata, StateInfo, States, UpdateData,
+} from "./lg-streaming/updates.js";
 
 export * from "./lg-streaming/updates.js";
 
@@ -301,8 +303,8 @@ export interface WatchExecutionsOptions extends ExecutionFilters {
   /** Shortest time between two requests. Default: 1,000. */
   interval?: number | undefined;
   /**
-   * Called with executions that have changed or are new, and with the ids of changed ones that do not match the filters
-   * or may not be read any more.
+   * Called with executions that have changed or are new. `gone` has the ids of changed ones that do not match the
+   * filters, or may not be read any more.
    */
   onChange?(executions: ExecutionInfo[], gone: string[]): void;
   onState?(state: State, detail: StateDetail): void;
@@ -324,6 +326,17 @@ export interface Client {
   execution(executionId: string): Promise<ExecutionInfo>;
   /** Returns the nodes and edges of the graph of an execution's last run. Rejects with a StreamingError. */
   graph(executionId: string): Promise<ExecutionGraphInfo>;
+  /** Returns a page of the states of an execution's graph, newest first. Rejects with a StreamingError. */
+  states(executionId: string, options?: { limit?: number; before?: string }): Promise<States>;
+  /** Returns the whole state of a checkpoint. Rejects with a StreamingError. */
+  state(executionId: string, checkpointId: string): Promise<StateInfo>;
+  /**
+   * Starts a new execution that goes on from a checkpoint. `values` is an update of its state, as if `asNode` had
+   * returned it; `executionId` is the id of the new one. Rejects with a StreamingError.
+   */
+  fork(
+    executionId: string, checkpointId: string, options?: { values?: unknown; asNode?: string; executionId?: string },
+  ): Promise<StartedRun>;
   /** Returns the graphs that the page may start. Rejects with a StreamingError. */
   graphs(): Promise<Graph[]>;
   /** Returns a page of the executions that the page may read. Rejects with a StreamingError. */

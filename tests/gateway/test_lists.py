@@ -219,7 +219,7 @@ async def test_a_cursor_is_known_again_after_redis_lost_the_key(
 
 # ---------------------------------------------------------------- usage, title and end
 async def test_odd_usage_does_not_break_a_list(http: httpx2.AsyncClient, place: Site) -> None:
-    """What programs report is a number, but possibly no number of tokens; a list has to be JSON that pages can read."""
+    """Programs report numbers that are no numbers of tokens; a list has to be JSON that pages can read."""
     huge = 2**53 - 1
     for number in range(2_100):
         place.hub.publish("exec-1", "usage", {"input_tokens": huge, "output_tokens": huge, "cost": 8e15, "n": number})

@@ -1,4 +1,4 @@
-"""What each report of a model's usage adds to the usage of its run."""
+"""Usage of a run: the sum over its calls of models, however often each is reported."""
 
 from typing import Any
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypedDict, cast
 
-from langchain.agents import create_agent
+from langchain.agents import create_agent  # pyright: ignore[reportUnknownVariableType]
 from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, StateGraph
+from langgraph.graph import END, START, StateGraph
 from langgraph.types import RetryPolicy, Send
 
 from lg_streaming.testing import ScriptedChatModel
 
-__all__ = ["FINDING", "agent", "branches", "failing", "guarded", "retried", "stuck", "team"]
+__all__ = ["FINDING", "agent", "branches", "failing", "gated", "guarded", "retried", "stuck", "team"]
 
 FINDING = "It **rains** in Bergen.\n\n- take a coat\n"
 
@@ -43,7 +43,7 @@ def agent() -> Any:
     """An agent that thinks, calls a tool, and answers."""
     answer = AIMessage([{"type": "reasoning", "reasoning": "A coat?"}, {"type": "text", "text": FINDING}])
     model = ScriptedChatModel(answers=[_call("look_up", "call-1", city="Bergen"), answer])
-    return create_agent(model, [look_up], name="weather")
+    return cast("Any", create_agent(model, [look_up], name="weather"))
 
 
 def team() -> Any:
@@ -57,7 +57,7 @@ def team() -> Any:
         return str(outcome["messages"][-1].text)
 
     model = ScriptedChatModel(answers=[_call("ask_expert", "call-2", question="Bergen?"), "Take a coat."])
-    return create_agent(model, [ask_expert], name="lead")
+    return cast("Any", create_agent(model, [ask_expert], name="lead"))
 
 
 def guarded(*, calls: int = 1) -> Any:
@@ -74,7 +74,7 @@ def guarded(*, calls: int = 1) -> Any:
     ]
     model = ScriptedChatModel(answers=[AIMessage("", tool_calls=wanted), "Done."])
     middleware = [HumanInTheLoopMiddleware(interrupt_on={"refund": True})]
-    return create_agent(model, tools, middleware=middleware, checkpointer=InMemorySaver())
+    return cast("Any", create_agent(model, tools, middleware=middleware, checkpointer=InMemorySaver()))
 
 
 def branches(count: int) -> Any:
@@ -83,7 +83,7 @@ def branches(count: int) -> Any:
     async def work(state: Work) -> Work:
         return {"done": [state.get("number", 0)]}
 
-    async def split(_: Work) -> Work:
+    async def split(state: Work) -> Work:
         return {}
 
     def send(_: Work) -> list[Send]:
@@ -106,20 +106,24 @@ def retried() -> Any:
 
     graph = StateGraph(Work).add_node("step", step, retry_policy=RetryPolicy(initial_interval=0.01))
     graph.add_edge(START, "step")
-    return graph.add_conditional_edges("step", lambda state: "step" if state["count"] < 3 else "__end__").compile()
+
+    def again(state: Work) -> str:
+        return "step" if state.get("count", 0) < 3 else END
+
+    return graph.add_conditional_edges("step", again).compile()
 
 
 def failing() -> Any:
     """A node that fails with a cause while another is at work."""
 
-    async def boom(_: Work) -> Work:
+    async def boom(state: Work) -> Work:
         await asyncio.sleep(0.05)
         try:
             raise KeyError("city")
         except KeyError as error:
             raise ValueError("no such city") from error
 
-    async def wait(_: Work) -> Work:
+    async def wait(state: Work) -> Work:
         await asyncio.Event().wait()
         return {}
 
@@ -127,10 +131,24 @@ def failing() -> Any:
     return graph.add_edge(START, "boom").add_edge(START, "wait").compile()
 
 
+def gated(gate: asyncio.Event) -> Any:
+    """Two nodes, of which the first waits."""
+
+    async def first(state: Work) -> Work:
+        await gate.wait()
+        return {}
+
+    async def second(state: Work) -> Work:
+        return {}
+
+    graph = StateGraph(Work).add_node("first", first).add_node("second", second)
+    return graph.add_edge(START, "first").add_edge("first", "second").compile(checkpointer=InMemorySaver())
+
+
 def stuck() -> Any:
     """A node that never ends."""
 
-    async def wait(_: Work) -> Work:
+    async def wait(state: Work) -> Work:
         await asyncio.Event().wait()
         return {}
 

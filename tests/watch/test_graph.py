@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Generator
+from typing import Literal
 
 import pytest
 from playwright.async_api import Locator, Page, expect
 
+from tests.watch.hostile import HOSTILE, hostile_run
 from tests.watch.journeys import chain, functional, journey, prompt_of, run_journey
 from tests.watch.support import PATIENCE, Site, browser, has_ended, site
+from tests.watch.test_safety import AXE, HIDDEN, watched
 
 pytestmark = pytest.mark.browser
 
@@ -144,7 +147,7 @@ async def test_a_functional_graph_shows_its_tasks(server: Site) -> None:
         await page.goto(f"{server.url}/watch/tasks?view=graph")
         await has_ended(page)
         await expect(page.locator(".graph-note")).to_contain_text("tasks", timeout=PATIENCE)
-        await expect(node(page, "functional/shout").locator(".graph-words")).to_have_text(f"complete · {X}3")
+        await expect(node(page, "shout_thrice/shout").locator(".graph-words")).to_have_text(f"complete · {X}3")
 
 
 async def test_a_graph_of_200_nodes_with_long_names_is_drawn_within_its_region(server: Site) -> None:
@@ -177,3 +180,45 @@ async def test_a_small_graph_stands_beside_the_nodes_of_a_wide_page(server: Site
         await expect(aside).to_be_visible()
         await page.set_viewport_size({"width": 1280, "height": 800})
         await expect(aside).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_graph_and_timeline_are_accessible(server: Site, scheme: Literal["light", "dark"]) -> None:
+    await run_journey(server, f"seen-{scheme}", is_broken=True)
+    async with watched(server.url, scheme=scheme) as each:
+        page, found = each.page, dict[str, list[str]]()
+        source = await asyncio.to_thread(AXE.read_text, encoding="utf-8")
+
+        async def check(name: str) -> None:
+            await page.evaluate(source)
+            found[name] = await page.evaluate(
+                """axe.run("#panels").then(({ violations }) =>
+                    violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id} ${node.target}`)))"""
+            )
+
+        await page.goto(f"{server.url}/watch/seen-{scheme}?view=graph")
+        await has_ended(page)
+        await node(page, "review").get_by_role("button").click(timeout=PATIENCE)
+        await check("graph")
+        await page.get_by_role("button", name="As a table").click()
+        await check("table")
+        await page.get_by_role("tab", name="Timeline").click()
+        await expect(page.locator(".timeline-row").first).to_be_visible(timeout=PATIENCE)
+        await check("timeline")
+        assert {name: wrong for name, wrong in found.items() if wrong} == {}
+
+
+async def test_hostile_names_stay_text_and_show_their_hidden_codes(server: Site) -> None:
+    async with watched(server.url) as each:
+        page = each.page
+        for kind in ("markup", "codes"):
+            await hostile_run(server.streaming.hub, f"hostile-{kind}", HOSTILE[kind])
+            await page.goto(f"{server.url}/watch/hostile-{kind}?view=graph")
+            await expect(page.locator(".graph-button").first).to_be_visible(timeout=PATIENCE)
+            await page.get_by_role("tab", name="Timeline").click()
+            await expect(page.locator(".timeline-row").nth(1)).to_be_visible(timeout=PATIENCE)
+            await page.locator(".timeline-row").nth(1).click()
+            assert await page.evaluate("window.hacked") is None
+            titles = "[...document.querySelectorAll('main [title]')].map((each) => each.title).join('')"
+            shown = [await page.evaluate(titles), await page.locator("main").text_content() or ""]
+            assert not HIDDEN.search("".join(shown)), kind

@@ -7,10 +7,12 @@ from collections.abc import Generator
 from typing import Any, Literal
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 from pydantic import BaseModel, Field
 
 from lg_streaming import StreamingSettings
+from lg_streaming.settings import RedisSettings
+from tests.support.redis_server import RedisServer
 from tests.watch.graphs import guarded
 from tests.watch.support import PATIENCE, Site, browser, has_ended, site
 
@@ -36,6 +38,13 @@ def server() -> Generator[Site]:
         yield server
 
 
+@pytest.fixture
+def on_redis(shared_redis: RedisServer, redis_prefix: str) -> Generator[Site]:
+    redis = RedisSettings(prefix=redis_prefix)
+    with site(StreamingSettings(capture="all", log=shared_redis.url, redis=redis)) as server:
+        yield server
+
+
 def open_prompt(page: Page) -> Locator:
     return page.locator('.prompt[data-state="open"]')
 
@@ -54,7 +63,7 @@ async def test_the_arguments_of_a_tool_call_are_edited(server: Site) -> None:
         await page.goto(f"{server.url}/watch/edited")
         prompt = open_prompt(page)
         await expect(prompt).to_contain_text("Run the tool refund?", timeout=PATIENCE)
-        await expect(page).to_have_title("(1) edited · waits for you")
+        await expect(page).to_have_title("(1) Refund me · waits for you")
         await prompt.get_by_text("Edit, or answer with a message").click()
         await prompt.get_by_label("Edit", exact=True).check()
         await prompt.get_by_label("amount").fill("20")
@@ -62,7 +71,7 @@ async def test_the_arguments_of_a_tool_call_are_edited(server: Site) -> None:
         await prompt.get_by_role("button", name="Send").click()
         await has_ended(page)
         await expect(page.locator(".prompt .outcome")).to_contain_text('edited: {"amount":20,"reason":"“rain”"}')
-        await expect(page).to_have_title("edited · complete")
+        await expect(page).to_have_title("Refund me · complete")
     await run
     assert await results_of(server, "edited") == ["refunded 20 for “rain”"]
 
@@ -126,16 +135,26 @@ async def test_two_people_answer_at_once_and_all_pages_tell_who_was_first(server
     await answer_from_two_pages(server, "two")
 
 
+async def test_two_people_answer_at_once_with_the_log_on_redis(on_redis: Site) -> None:
+    await answer_from_two_pages(on_redis, "two")
+
+
 async def answer_from_two_pages(server: Site, execution_id: str) -> None:
     run = await server.streaming.runs.start(guarded(), USER, execution_id=execution_id)
     async with browser() as one, browser() as other:
         for page in (one, other):
             await page.goto(f"{server.url}/watch/{execution_id}")
             await expect(open_prompt(page)).to_be_visible(timeout=PATIENCE)
-        approve = open_prompt(one).get_by_role("button", name="Approve")
-        reject = open_prompt(other).get_by_role("button", name="Reject")
-        await asyncio.gather(approve.click(), reject.click())
-        told = []
+        both = asyncio.Barrier(2)
+
+        async def send_together(route: Route) -> None:
+            await both.wait()
+            await route.continue_()
+
+        for page, answer in ((one, "Approve"), (other, "Reject")):
+            await page.route("**/responses", send_together)
+            await open_prompt(page).get_by_role("button", name=answer).click()
+        told: list[str] = []
         for page in (one, other):
             await has_ended(page)
             await expect(page.locator(".prompt .error")).to_be_hidden()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections.abc import Awaitable, Callable, MutableMapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +20,6 @@ from tests.gateway.test_rest import token
 from tests.watch.support import LIVE, PATIENCE, QUICK, browser, has_ended, show_all, site, texts_on
 
 pytestmark = pytest.mark.browser
-
-PICTURES = Path(__file__).parents[2] / "docs/images"
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -337,20 +333,15 @@ async def test_the_page_fits_every_screen() -> None:
             await run
 
 
-@pytest.mark.skipif(not os.environ.get("README_PICTURE"), reason="README_PICTURE=1 makes the README's pictures anew")
-async def test_the_pictures_of_the_readme() -> None:
+async def test_a_view_that_could_not_be_loaded_can_be_asked_for_again() -> None:
     with site() as server:
-        await server.run_the_assistant("earlier", speed=1)  # the estimate of the time left learns from it
-        server.register(speed=1, answer_timeout=60)
-        run = await server.streaming.runs.start("research", {"question": DEFAULT_QUESTION}, execution_id="city-heat")
-        async with browser(width=1280, height=1330) as page:
-            await page.goto(f"{server.url}/watch/city-heat")
-            await expect(page.locator(".answer")).to_contain_text("Roofs and roads", timeout=PATIENCE)
-            await page.screenshot(path=PICTURES / "watch.png")
-            await page.set_viewport_size({"width": 1280, "height": 620})
-            await page.get_by_role("link", name="Waits for you").click(timeout=5 * PATIENCE)
-            await page.screenshot(path=PICTURES / "approve.png")
-            await run.cancel()
-            await has_ended(page)
-        with pytest.raises(RunCancelledError):
-            await run
+        server.streaming.hub.emitter("exec-1", node_id="write").token("text")
+        async with browser() as page:
+            await page.goto(f"{server.url}/watch/exec-1")
+            await expect(page.locator(".answer .prose")).to_have_text("text", timeout=PATIENCE)
+            await page.route("**/events/events.js", lambda route: route.abort())
+            await page.get_by_role("tab", name="Events").click()
+            await expect(page.get_by_role("alert")).to_contain_text("could not be loaded", timeout=PATIENCE)
+            await page.unroute("**/events/events.js")
+            await page.get_by_role("button", name="Try again").click()
+            await expect(page.locator("lg-events")).to_contain_text("token", timeout=PATIENCE)

@@ -6,8 +6,8 @@ const CHANGES = ["workflow_*", "status", "usage", "llm_complete", "human_prompt"
 const AT_ONCE = 50; // executions of one request by their ids
 const OVER = new Set(["failed", "closed"]);
 
-// Changes of executions as they happen. The updates of a WebSocket name the executions that have changed, and the list
-// has their state: so each state is the server's own, and many updates of an execution cost one request.
+// Changes of executions as they happen. The updates of a WebSocket name the executions that have changed, and a request
+// reads their states. Many updates of an execution cost one request.
 export class ExecutionWatch {
   #host;
   #options;

@@ -328,6 +328,8 @@ export interface NodeData {
   attempt?: number | null;
   /** True if LangGraph's retry policy of the node makes another try, in `node_error`. */
   will_retry?: boolean | null;
+  /** Input of the node, in `node_error` and with the setting `debug`; up to 16 KiB of it. */
+  input?: unknown;
   [field: string]: unknown;
 }
 

@@ -33,7 +33,7 @@ export class Drawing {
   show({ nodes, edges }, { boxes, collapsed, direction }) {
     const focused = document.activeElement?.closest?.(".graph-canvas") === this.element ? document.activeElement.dataset : null;
     this.#measure ??= measurer(this.element);
-    const labelSizeOf = ({ label }) => (label ? { width: this.#measure(short(label), LABEL.font) + LABEL.count, height: LABEL.height } : null);
+    const labelSizeOf = ({ label }) => (label ? { width: this.#measure(short(plain(label)), LABEL.font) + LABEL.count, height: LABEL.height } : null);
     const placed = layout({ nodes, edges }, { direction, sizeOf: (node) => this.#sizeOf(node), labelSizeOf });
     this.size = { width: placed.width, height: placed.height };
     this.svg.setAttribute("width", placed.width);
@@ -89,7 +89,7 @@ export class Drawing {
 
   #sizeOf({ kind, name }) {
     if (kind in TERMINALS) return TERMINAL;
-    const width = Math.ceil(this.#measure(name, "600 14px")) + NODE.margin;
+    const width = Math.ceil(this.#measure(plain(name), "600 14px")) + NODE.margin;
     return { width: Math.min(NODE.most, Math.max(NODE.least, width)), height: NODE.height };
   }
 

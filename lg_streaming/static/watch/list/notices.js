@@ -1,4 +1,4 @@
-// What stands above and below the rows: new runs that wait, more runs, errors, and why there are none.
+// Notices above and below the rows: new runs that wait, more runs, errors, and the reason of an empty list.
 
 import { make, setText, showText } from "../dom.js";
 import { page } from "../session.js";

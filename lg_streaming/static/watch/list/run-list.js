@@ -1,7 +1,7 @@
 // The runs that the page has loaded, in the order in which it shows them, and their changes.
 //
-// A reader who has scrolled keeps the place: changes are shown in the rows, new runs wait, and the order stays, until
-// the reader asks for the new ones or is at the top again.
+// A reader who has scrolled keeps the place: rows show changes, new runs wait, and the order stays. That ends when the
+// reader asks for the new ones, or is at the top again.
 
 const FIRST = 50;
 const NEXT = 200;

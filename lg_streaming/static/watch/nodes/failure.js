@@ -1,10 +1,12 @@
 // A failure: its type and message, its causes, and in debug mode its stack.
 
 import { make } from "../dom.js";
+import { wordClass } from "../text/words.js";
 
 export function failureElement({ type, message, code, causes, errors, stack }, label = "") {
   const element = make("div", "error failure");
-  const head = make("p", "", [label, [type, message].filter(Boolean).join(": ")].filter(Boolean).join(": "));
+  const text = [label, [type, message].filter(Boolean).join(": ")].filter(Boolean).join(": ");
+  const head = make("p", wordClass(text), text);
   head.dir = "auto";
   element.append(head);
   if (code !== undefined && code !== null) head.append(make("span", "error-code", ` (${code})`));

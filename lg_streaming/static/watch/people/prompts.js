@@ -1,6 +1,7 @@
 // A question to a human, with the control that fits its answer, and with its answer.
 
 import { make, readable, seconds, showText } from "../dom.js";
+import { wordClass } from "../text/words.js";
 import { answerField } from "./fields.js";
 import { decisionText, questionOf, reviewFields, reviewFrom } from "./review.js";
 
@@ -28,7 +29,8 @@ export class PromptCard {
     this.element.id = id;
     this.element.tabIndex = -1;
     this.element.setAttribute("aria-labelledby", `${id}-text`);
-    this.text = make("h2", "", questionOf(prompt));
+    const question = questionOf(prompt);
+    this.text = make("h2", wordClass(question), question);
     this.text.id = `${id}-text`;
     this.text.dir = "auto";
     const hasValue = this.#review === null && prompt.value !== null && typeof prompt.value === "object";

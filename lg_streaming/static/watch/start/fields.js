@@ -15,7 +15,7 @@ export class FieldError extends Error {
 }
 
 export function makeField(name, given, { root: around = given, required = false, depth = 0, path = name } = {}) {
-  const root = given.$defs === undefined ? around : given; // a part may have definitions of its own
+  const root = given.$defs === undefined ? around : given; // a part may have own definitions
   const schema = resolve(given, root);
   const kind = kindOf(schema, root, depth);
   const about = { name, path, schema, root, required, depth };
@@ -31,7 +31,7 @@ class ValueField {
   #required;
   #error = make("p", "field-error");
   isTouched = false;
-  #isEmpty = true; // nobody has given a value, not even the schema
+  #isEmpty = true; // neither a person nor the schema has given a value
 
   constructor({ name, path, schema, required }, { control, read, note = "", value = schema.default }) {
     Object.assign(this, { path });
@@ -70,7 +70,7 @@ class ValueField {
 
   value() {
     this.explain("");
-    if (this.#isEmpty) return undefined; // a box that nobody has ticked is no answer
+    if (this.#isEmpty) return undefined; // an untouched box is no answer
     if (this.#control.type !== "checkbox" && this.#control.value.trim() === "") {
       if (this.#required) throw new FieldError(this, "This field is required.");
       return undefined;
@@ -120,7 +120,7 @@ export class ObjectField {
     return this.#fields.some(([, field]) => field.isTouched);
   }
 
-  // An optional group that nobody has touched is left out, with its defaults and its required fields.
+  // An untouched optional group is left out, with its defaults and its required fields.
   value() {
     if (!this.#required && !this.isTouched) return undefined;
     const values = this.#fields.map(([name, field]) => [name, field.value()]).filter(([, value]) => value !== undefined);

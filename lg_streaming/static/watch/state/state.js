@@ -15,7 +15,7 @@ const CALLER_ERRORS = [4041, 4096]; // no graph, no checkpointer
 
 export class StatePanel extends Panel {
   #states = []; // newest first
-  #next = null; // `before` of the older ones; null: there are none
+  #next = null; // `before` of the older ones; null on the last page
   #chosen = null; // id of the checkpoint; null: the newest, or that of the shown moment
   #drawn = null; // what the detail shows
   #loadedAt = -Infinity;
@@ -148,15 +148,15 @@ export class StatePanel extends Panel {
     const parts = [make("h2", "state-title", `Step ${state.metadata.step ?? "?"}`), this.#changes(whole, before)];
     for (const { name, error } of whole.tasks) if (error) parts.push(make("p", "error", `${name}: ${error}`));
     const values = make("section", "state-values");
-    values.append(make("h4", "", "Values"), valueTree(whole.values));
+    values.append(make("h3", "", "Values"), valueTree(whole.values));
     if (whole.truncated) values.append(this.#wholeButton(state));
     const fork = make("section", "state-fork");
-    fork.append(make("h4", "", "Fork"), this.#fork.element);
+    fork.append(make("h3", "", "Fork"), this.#fork.element);
     this.#fork.show(state.checkpoint_id, this.#nodes);
     this.#detail.replaceChildren(...parts, values, fork);
   }
 
-  // The state before; undefined where it is not loaded, null where there is none.
+  // The state before; undefined if it is not loaded, null for the first state.
   #before(state) {
     const { parent_checkpoint_id: id } = state;
     return id === null ? null : this.#whole.get(id) ?? this.#states.find(({ checkpoint_id: one }) => one === id);
@@ -164,7 +164,7 @@ export class StatePanel extends Panel {
 
   #changes(state, before) {
     const section = make("section", "state-changes");
-    section.append(make("h4", "", "Changes"));
+    section.append(make("h3", "", "Changes"));
     if (before === undefined) {
       section.append(make("p", "state-none", "Load older states to see what this step has changed."));
       return section;

@@ -2,6 +2,7 @@
 
 import { parseInline } from "./inline.js";
 import { branch } from "./tree.js";
+import { wordClass } from "./words.js";
 
 const FENCE = /^( {0,3})(`{3,}|~{3,})([^`]*)$/;
 const HEADING = /^ {0,3}(#{1,6})(?:[ \t]|$)/;
@@ -49,7 +50,9 @@ function beginsBlock(line, depth) {
 function paragraph(lines, at, depth) {
   let end = at + 1;
   while (end < lines.length && !isBlank(lines[end]) && !beginsBlock(lines[end], depth) && !isTable(lines, end)) end += 1;
-  return [branch("p", { dir: "auto" }, parseInline(lines.slice(at, end).join("\n"))), end];
+  const text = lines.slice(at, end).join("\n");
+  const name = wordClass(text);
+  return [branch("p", { dir: "auto", ...(name && { class: name }) }, parseInline(text)), end];
 }
 
 function heading(line) {

@@ -4,6 +4,7 @@ import { plain } from "../dom.js";
 import { copyText } from "./copy.js";
 import { linesOf, parseBlocks } from "./blocks.js";
 import { patch } from "./tree.js";
+import { wordClass } from "./words.js";
 
 const SHORT = 20_000; // characters of a block that is drawn in every frame; a longer one waits
 const PACE = 100; // characters of a longer block for which it waits one millisecond
@@ -25,8 +26,7 @@ export class Prose {
   }
 
   // Shows a text. Returns whether it is all shown: a very long block that grows is drawn now and then.
-  show(given, { isPlain = false, isGrowing = false } = {}) {
-    const text = plain(given);
+  show(text, { isPlain = false, isGrowing = false } = {}) {
     if (text === this.#text && isPlain === this.#isPlain) return true;
     const isLonger = isPlain === this.#isPlain && text.startsWith(this.#text);
     const open = text.length - this.#settled.characters;
@@ -45,6 +45,7 @@ export class Prose {
     this.#settled = { characters: 0, blocks: 0 };
     this.#open = [];
     this.element.classList.toggle("plain", isPlain);
+    this.element.classList.remove("long-word");
     this.element.replaceChildren();
   }
 
@@ -52,6 +53,7 @@ export class Prose {
     const node = this.element.firstChild ?? this.element.appendChild(new Text());
     node.appendData(plain(text.slice(this.#settled.characters)));
     this.#settled.characters = text.length;
+    this.element.classList.toggle("long-word", wordClass(text) !== "");
   }
 
   #showBlocks(text) {

@@ -1,6 +1,6 @@
 // Panel of a run's timeline: when nodes, models and tools were at work, and when the run waited.
 
-import { make, plain, setText } from "../dom.js";
+import { make, setParts, setText } from "../dom.js";
 import { linkTo } from "../graph/links.js";
 import { Panel } from "../run/panel.js";
 import { Axis } from "./axis.js";
@@ -32,7 +32,8 @@ export class TimelinePanel extends Panel {
   #listed = []; // spans of all rows
   #listedFor = null; // number of spans for which they were listed
   #end = 0; // the run's end, or the present time
-  #link = {}; // to the card of the node in the detail
+  #facts = make("span");
+  #linked = null; // the node whose link is next to the facts
   #active = null; // span of the row that has or gets the focus
   #hovered = null;
   #brush = null; // {from, to} in pixels
@@ -44,11 +45,11 @@ export class TimelinePanel extends Panel {
     this.#grid.setAttribute("aria-label", "Timeline. Plus and minus zoom, 0 fits.");
     this.#list.setAttribute("role", "rowgroup");
     this.#ruler.setAttribute("aria-hidden", "true");
-    this.#detail.dir = "auto";
     this.#cut.type = "button";
     this.#cut.setAttribute("aria-pressed", "true");
     this.#ruler.append(make("span", "timeline-corner"), this.#track, make("span", "timeline-end"));
     this.#grid.append(this.#ruler, this.#list);
+    this.#detail.append(this.#facts);
     this.#body.append(this.#totals, this.#bar, this.#detail, this.#grid);
     this.#makeBar();
     this.#listen();
@@ -156,12 +157,12 @@ export class TimelinePanel extends Panel {
 
   #drawDetail() {
     const span = this.#hovered ?? this.#active;
-    const text = plain(`${span.name}: ${describe(span, this.#spans.root, this.#end)}`);
-    if (this.#detail.firstChild?.textContent !== text) this.#detail.replaceChildren(document.createTextNode(text));
+    setParts(this.#facts, describe(span, this.#spans.root, this.#end));
     let node = span;
     while (node !== null && node.kind !== "node") node = node.parent;
-    if (this.#link.node !== node && node) this.#link = Object.assign(linkTo(node, "Show its node"), { node });
-    if (node && this.#link.parentNode !== this.#detail) this.#detail.append(" ", this.#link);
+    if (node === this.#linked) return;
+    this.#linked = node;
+    this.#detail.replaceChildren(this.#facts, ...(node === null ? [] : [" ", linkTo(node, "Show its node")]));
   }
 
   #toggle(span) {

@@ -26,10 +26,10 @@ export function stateOf(span) {
   return span.state;
 }
 
-// All facts of a span in one line.
+// All facts of a span.
 export function describe(span, root, now) {
   const end = span.endedAt ?? now;
-  const parts = [`${KINDS[span.kind]}, ${stateOf(span)}`, `starts at ${duration(span.startedAt - root.startedAt)}`];
+  const parts = [span.name, `${KINDS[span.kind]}, ${stateOf(span)}`, `starts at ${duration(span.startedAt - root.startedAt)}`];
   const work = workOf(span, now);
   parts.push(`takes ${duration(end - span.startedAt)}${span.segments.length > 1 ? `, of these ${duration(work)} at work` : ""}`);
   if (span.firstTokenAt !== null) parts.push(`first token after ${duration(span.firstTokenAt - span.startedAt)}`);
@@ -39,7 +39,7 @@ export function describe(span, root, now) {
   if (span.by) parts.push(`answered by ${span.by}`);
   if (span.isDetached) parts.push("runs detached from its node");
   if (span.error) parts.push(span.error);
-  return parts.join(" · ");
+  return parts;
 }
 
 // How long what was at work: [{kind, label, time, share}], without what takes no time.
