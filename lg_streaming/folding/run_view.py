@@ -143,9 +143,11 @@ class RunView:
         for prompt in self.prompts:
             if prompt.state == "open":
                 prompt.state = "closed"
+        # If no node reported the failure, those at work may have it.
+        stopped = "cancelled" if state == "failed" and any(node.state == "failed" for node in self.nodes) else state
         for node in self.nodes:
             if node.state == "running":
-                node.end(state, at)
+                node.end(stopped, at)
 
     def _apply_to_node(
         self, kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float

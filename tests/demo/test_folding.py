@@ -213,7 +213,7 @@ def test_a_failed_run_says_why_and_leaves_nothing_running(fold: Fold) -> None:
     assert (run["state"], run["error"]) == ("failed", "no key")
     assert [[(card["state"], card["error"]) for card in row] for row in run["rows"]] == [
         [("failed", "no key")],
-        [("failed", None)],
+        [("cancelled", None)],  # it did not fail: the failure of the other one stopped it
     ]
 
 

@@ -61,9 +61,9 @@ async def hostile_run(
 
 
 _TYPES: Final = """
-    workflow_progress workflow_interrupted node_start llm_start token thinking message tool_args tool_start tool_complete
-    tool_error tool_interrupted tool_unheard progress milestone status usage llm_complete llm_error human_prompt
-    human_response custom source_documents artifacts state values log error metadata used_tools node_cached
+    workflow_progress workflow_interrupted node_start llm_start token thinking message tool_args tool_start
+    tool_complete tool_error tool_interrupted tool_unheard progress milestone status usage llm_complete llm_error
+    human_prompt human_response custom source_documents artifacts state values log error metadata used_tools node_cached
     node_interrupted node_error node_complete constructor toString __proto__ valueOf
 """
 _FIELDS: Final = """
