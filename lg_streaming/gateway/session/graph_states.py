@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -53,7 +54,10 @@ async def list_states(session: Session, execution_id: str, query: StatesQuery) -
     runner, source = await _thread(session, execution_id)
     room = max(_LEAST_BYTES, _PAGE_BYTES // query.limit)
     history = runner.threads.history(source.graph, source.thread_id, limit=query.limit + 1, before=query.before)
-    states = [_bounded(_shown(each), room) async for each in history]
+    states: list[dict[str, Any]] = []
+    async for each in history:
+        states.append(_bounded(_shown(each), room))
+        await asyncio.sleep(0)  # states may be large, and other callers wait
     page = states[: query.limit]
     following = page[-1]["checkpoint_id"] if len(states) > len(page) else None
     return {"execution_id": execution_id, "graph": source.name, "states": page, "next": following}

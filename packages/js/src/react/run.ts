@@ -188,5 +188,6 @@ export class Run {
 function problemOf(data: unknown): Problem {
   const { error, message } = (data ?? {}) as { error?: unknown; message?: unknown };
   if (typeof error === "object" && error !== null && "message" in error) return error as Problem;
-  return { message: String(error ?? message ?? "it failed") };
+  const told = error ?? message ?? "it failed";
+  return { message: typeof told === "string" ? told : JSON.stringify(told) };
 }
