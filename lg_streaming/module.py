@@ -326,7 +326,7 @@ class StreamingModule:
             execution_id: The execution. It may start later.
             expires_in: Seconds until the link's end; at most ``auth.max_link_age``.
             subject: The account whose right to read the link has; the execution's owner when not given. A link to an
-                execution without an owner has a right of its own. ``revoke(subject=…)`` voids the links of a subject.
+                execution without an owner needs no other right. ``revoke(subject=…)`` voids the links of a subject.
 
         Raises:
             StreamingConfigError: If the module is not installed in an app.

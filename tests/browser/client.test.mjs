@@ -62,6 +62,52 @@ test("an option that there is not is refused by its name, with those there are",
   client.subscribe("exec-1", { events: undefined }).close();
 });
 
+test("a list of executions takes its options to the address, and refuses others", async () => {
+  const asked = [];
+  const fetch = async (address) => (asked.push(address), new Response(JSON.stringify({ executions: [], next_cursor: null })));
+  const client = createClient({ url, fetch });
+  const filters = { state: ["running", "failed"], text: "a b", owner: "" };
+  assert.deepEqual(await client.executions({ ...filters, order: "newest", limit: 5 }), { executions: [], next_cursor: null });
+  await client.executions({ ids: ["a,b", "c"] });
+  assert.deepEqual(asked, [
+    `${url}/executions?text=a+b&order=newest&limit=5&state=running%2Cfailed`,
+    `${url}/executions?id=a%2Cb&id=c`,
+  ]);
+  await assert.rejects(client.executions({ sort: "cost" }), { name: "TypeError", message: /executions has no option "sort"/ });
+  await assert.rejects(client.executions({ ids: ["a b"] }), { name: "TypeError", message: /execution id/ });
+  assert.throws(() => client.watchExecutions({ onUpdate() {} }), /watchExecutions has no option "onUpdate"/);
+});
+
+test("a watch without WebSockets polls, reports new executions and those that it shows, and ends when it is closed", async () => {
+  const answers = { newest: [{ execution_id: "new" }], shown: [{ execution_id: "old" }] };
+  const asked = [];
+  const fetch = async (address) => {
+    asked.push(new URL(address).search);
+    const executions = address.includes("id=") ? answers.shown : answers.newest;
+    return new Response(JSON.stringify({ executions, next_cursor: null }));
+  };
+  const client = createClient({ url, fetch, transport: "polling", pollInterval: 1 });
+  const states = [];
+  const changes = [];
+  await new Promise((resolve) => {
+    const watch = client.watchExecutions({
+      interval: 1,
+      owner: "ann",
+      shown: () => ["new", "old", "gone"],
+      onState: (state) => states.push(state),
+      onChange: (executions, gone) => {
+        changes.push([executions.map((one) => one.execution_id), gone]);
+        if (changes.length === 4) watch.close();
+        if (changes.length === 4) resolve();
+      },
+    });
+  });
+  assert.deepEqual(changes.slice(0, 2), [[["new"], []], [["old"], ["gone"]]]);
+  assert.deepEqual(changes.slice(2), changes.slice(0, 2));
+  assert.deepEqual(states, ["polling", "closed"]);
+  assert.deepEqual(asked.slice(0, 2), ["?owner=ann&order=newest", "?owner=ann&id=old&id=gone"]);
+});
+
 test("a subscription that is closed at once asks for nothing", async () => {
   const asked = [];
   const fetch = async (address) => (asked.push(address), new Response("{}"));

@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Generator
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
@@ -24,7 +24,7 @@ async def work(state: State) -> State:
 
 
 async def choose(state: State) -> Command[Literal["write", "__end__"]]:
-    return Command(goto=END)
+    return Command(goto="__end__")
 
 
 async def find(state: State) -> str:
@@ -95,7 +95,11 @@ async def counting(count: int) -> int:
 
 @pytest.fixture(scope="module")
 def place() -> Generator[StartSite]:
-    graphs = {"research": make_graph(), "decorated": stream_all(make_graph()), "counting": counting}
+    graphs: dict[str, Any] = {
+        "research": make_graph(),
+        "decorated": stream_all(make_graph()),
+        "counting": cast("Any", counting),
+    }
     with start_site(graphs=graphs) as site:
         yield site
 
@@ -148,7 +152,7 @@ async def test_the_graph_of_a_call_that_a_program_makes(place: StartSite) -> Non
 
 async def test_the_graph_of_the_last_run_counts(place: StartSite) -> None:
     streaming: StreamingModule = place.streaming
-    first, second = make_graph(name="first"), counting
+    first, second = make_graph(name="first"), cast("Any", counting)
     await first.ainvoke({}, streaming.config(execution_id="twice", owner="alice"))
     await second.ainvoke(1, streaming.config(execution_id="twice", owner="alice"))
     async with rest(place, bearer("alice")) as alice:

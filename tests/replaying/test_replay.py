@@ -21,6 +21,7 @@ from lg_streaming import StreamingModule
 from lg_streaming.errors import BadRequestError
 from lg_streaming.sinks import JsonLinesSink
 from lg_streaming.testing import Recording, replay
+from lg_streaming.testing.replaying.graph import RecordedError
 from lg_streaming.texts import TextAssembly
 from tests.replaying.files import lines_of, made_up, read, shape, write
 from tests.support.redis_server import RedisServer
@@ -150,8 +151,10 @@ async def test_a_recording_that_was_cut_off(tmp_path: Path) -> None:
         ([*made_up((0, "token", {})), "", "no JSON", *made_up((1, "token", {}))], "line 3: not an update: b'no JSON"),
         ([json.dumps({"type": "token", "data": {}})], "line 1: not an update: metadata is an object"),
         ([], "has no update"),
+        (made_up((0, "token", {}), execution_id="a b"), "line 1: an execution id holds printable"),
+        (made_up((0, "token", {}), execution_id="x" * 300), "has at most 256 characters, this one 300"),
     ],
-    ids=["no type", "no JSON", "no metadata", "empty"],
+    ids=["no type", "no JSON", "no metadata", "empty", "id with a space", "long id"],
 )
 async def test_a_bad_line_is_named(tmp_path: Path, lines: list[str], message: str) -> None:
     path = write(tmp_path / "run.jsonl", lines)
@@ -159,6 +162,56 @@ async def test_a_bad_line_is_named(tmp_path: Path, lines: list[str], message: st
         await asyncio.to_thread(Recording, path)
     assert message in caught.value.message
     assert str(path) in caught.value.message
+
+
+def _nested(depth: int) -> Any:
+    return [_nested(depth - 1)] if depth else "m-1"
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["first round", "second round"])
+async def test_odd_data_is_replayed(tmp_path: Path, number: int) -> None:
+    """Other programs write recordings, too: with a byte order mark, and with data of any shape."""
+    asked = {"prompt_id": "p-1", "type": "unheard", "expires_at": "never", "timeout_s": "long"}
+    lines = made_up(
+        (0, "workflow_start", {"name": ["story"], "metadata": 5, "run_id": {}, "title": True}),
+        (0, "custom", json.loads("[" * 700 + "]" * 700)),
+        *((0, kind, None) for kind in ("token", "usage", "progress", "human_prompt", "human_response", "unheard of")),
+        (0, "human_prompt", asked),
+        (0, "workflow_interrupted", {"prompts": [{**asked, "expires_at": True}, {"prompt_id": []}, 5]}),
+        (0, "human_response", {"prompt_id": ["p-1"]}),
+        (0, "workflow_error", {"error": {"type": "a\0b", "message": {}, "causes": [{"type": ""}, None]}}),
+    )
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    async with StreamingModule() as streaming, replay(streaming, path, speed=math.inf, loop=number > 1) as replayed:
+        ends = 0
+        async with asyncio.timeout(TIMEOUT):
+            async for update in streaming.hub.subscribe("made-up", follow=True):
+                ends += update.type == "workflow_error"
+                if ends == number:
+                    break
+        if number == 1:
+            await replayed.wait()
+        started = await streaming.runs.start("replay", {"messages": "Again?"})
+        with pytest.raises(RecordedError):
+            await started
+        last = (await read(streaming, started.execution_id))[-1]
+    assert last.type == "workflow_error"
+
+
+async def test_a_recording_that_loses_its_lines_ends_as_abandoned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = made_up((0, "workflow_start", START), (0, "token", {"content": "made-up" * 99}))
+    path = write(tmp_path / "run.jsonl", lines)
+    with await asyncio.to_thread(Recording, path) as recording:
+        path.write_text(f'{lines[0]}\nmade-up: "made-up"' + "x" * 400)
+        async with StreamingModule() as streaming, replay(streaming, recording, speed=math.inf) as replayed:
+            with pytest.raises(BadRequestError, match="not an update"):
+                await replayed.wait()
+            last = (await read(streaming, "made-up"))[-1]
+    assert (last.type, last.data) == ("workflow_abandoned", {"reason": "replay_failed"})
+    assert "replay made-up has failed: not an update" in caplog.text
 
 
 async def test_bad_options(tmp_path: Path) -> None:

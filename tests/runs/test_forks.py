@@ -4,7 +4,7 @@ import contextlib
 import operator
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypedDict, cast
 from uuid import uuid4
 
 import pytest
@@ -155,9 +155,15 @@ class Delta(TypedDict, total=False):
     ]
 
 
+def noting(name: str) -> Any:
+    async def note(state: Delta) -> Delta:
+        return {"done": [name]}
+
+    return note
+
+
 async def test_channels_that_keep_only_changes(streaming: StreamingModule, saver: Any, e: str) -> None:
-    nodes = {f"n{index}": (lambda _, name=f"n{index}": {"done": [name]}) for index in range(5)}
-    graph = graph_of(saver, Delta, **nodes)
+    graph = graph_of(saver, Delta, **{name: noting(name) for name in ("n0", "n1", "n2", "n3", "n4")})
     whole = (await streaming.runs.run(graph, {"done": ["input"]}, execution_id=e))["done"]
     fork = await streaming.runs.fork(e, await checkpoint_before(streaming, e, "n3"))
     assert (await fork)["done"] == whole == ["input", "n0", "n1", "n2", "n3", "n4"]
@@ -167,7 +173,13 @@ async def test_subgraphs_with_a_memory_and_sends(streaming: StreamingModule, sav
     class Count(TypedDict, total=False):
         calls: Annotated[int, operator.add]
 
-    counting = StateGraph(Count).add_node("count", lambda _: {"calls": 1}).add_edge(START, "count")
+    async def count(state: Count) -> Count:
+        return {"calls": 1}
+
+    async def send(state: Steps) -> Any:
+        return [Send("part", {"note": note}) for note in "ab"] if len(state.get("done", [])) == 1 else END
+
+    counting = StateGraph(Count).add_node("count", count).add_edge(START, "count")
     counter = counting.compile(checkpointer=True)
 
     async def remember(state: Steps) -> Steps:
@@ -180,11 +192,7 @@ async def test_subgraphs_with_a_memory_and_sends(streaming: StreamingModule, sav
     builder.add_node("remember", remember)
     builder.add_node("part", part)
     builder.add_edge(START, "remember")
-    builder.add_conditional_edges(
-        "remember",
-        send,
-        ["part", END],
-    )
+    builder.add_conditional_edges("remember", send, ["part", END])
     builder.add_edge("part", "remember")
     graph = builder.compile(checkpointer=saver)
     whole = (await streaming.runs.run(graph, {}, execution_id=e))["done"]
@@ -198,11 +206,11 @@ async def test_context_and_values_of_the_original_are_kept(streaming: StreamingM
     class Context(TypedDict, total=False):
         tone: str
 
-    async def speak(state: Steps, runtime: Runtime[Any], config: RunnableConfig) -> Steps:
+    async def speak(state: Steps, config: RunnableConfig, runtime: Runtime[Any]) -> Steps:
         return {"done": [f"{(runtime.context or {}).get('tone')} {config.get('configurable', {}).get('model')}"]}
 
     builder = StateGraph(Steps, context_schema=Context)
-    builder.add_node("speak", speak)
+    builder.add_node("speak", cast("Any", speak))
     builder.add_edge(START, "speak")
     graph = builder.compile(checkpointer=InMemorySaver())
     config: Any = {"configurable": {"model": "m1"}}
@@ -223,7 +231,9 @@ async def test_after_a_restart_another_program_forks(tmp_path: Path, e: str) -> 
     async with AsyncSqliteSaver.from_conn_string(path) as saver, StreamingModule() as streaming:
         graph = graph_of(saver, first=first, second=second, third=third)
         states = [each async for each in streaming.runs.history(e, graph=graph)]
-        checkpoint_id = next(each for each in states if each.next == ("third",)).config["configurable"]["checkpoint_id"]
+        checkpoint_id = next(each for each in states if each.next == ("third",)).config.get("configurable", {})[
+            "checkpoint_id"
+        ]
         fork = await streaming.runs.fork(e, checkpoint_id, graph=graph)
         assert (await fork)["done"] == ["first", "second kept", "third"]
 

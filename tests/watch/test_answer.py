@@ -72,6 +72,11 @@ async def test_a_growing_answer_moves_to_the_newest_node_that_writes(server: Sit
         await expect(answer).to_contain_text("from draft")  # a verdict is no answer
         second.token(" with all of the points")
         await expect(answer).to_contain_text("from judge")
+        caller = hub.emitter("growing", node_id="agent", message_id="m3")
+        caller.event("tool_args", {"tool": "search", "tool_call_id": "c", "args": "{}"})
+        caller.token("I will search for all of the points now.")
+        await expect(page.locator('.card[data-node="agent"]')).to_contain_text("I will search")
+        await expect(answer).to_contain_text("from judge")  # nor is a message that calls a tool
         await hub.close("growing", {"text": "One **long** dra", "other": 1})
         await has_ended(page)
         await expect(answer.locator(".prose")).to_have_text("One long dra")

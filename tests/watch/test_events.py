@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from langgraph.graph import START, StateGraph
@@ -44,9 +44,7 @@ async def fail(state: State) -> State:
 
 def hide(type: str, data: Any) -> Any:
     """Remove the key from states."""
-    if type == "state" and isinstance(data, dict):
-        return {name: {**each, "key": "hidden"} if isinstance(each, dict) else each for name, each in data.items()}
-    return data
+    return {"values": {**data["values"], "key": "hidden"}} if type == "state" else data
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +73,7 @@ async def work_in(page: Page, script: str) -> float:
     await session.send("Performance.enable", {"timeDomain": "threadTicks"})
     worked: list[float] = []
     for _ in range(2):
-        metrics: dict[str, Any] = await session.send("Performance.getMetrics")
+        metrics = cast("dict[str, Any]", await session.send("Performance.getMetrics"))
         worked.append(next(each["value"] for each in metrics["metrics"] if each["name"] == "TaskDuration"))
         if len(worked) == 1:
             await page.evaluate(script)

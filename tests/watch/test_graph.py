@@ -147,7 +147,7 @@ async def test_a_functional_graph_shows_its_tasks(server: Site) -> None:
         await page.goto(f"{server.url}/watch/tasks?view=graph")
         await has_ended(page)
         await expect(page.locator(".graph-note")).to_contain_text("tasks", timeout=PATIENCE)
-        await expect(node(page, "functional/shout").locator(".graph-words")).to_have_text(f"complete · {X}3")
+        await expect(node(page, "shout_thrice/shout").locator(".graph-words")).to_have_text(f"complete · {X}3")
 
 
 async def test_a_graph_of_200_nodes_with_long_names_is_drawn_within_its_region(server: Site) -> None:

@@ -117,6 +117,8 @@ async def test_only_safe_targets_become_links_and_no_image_of_another_host_is_lo
         assert "<a" not in answer
         assert "<img" not in answer
     assert "<img" not in await html("![far](https://a.example/i.png)")
+    for near in ("/logout", "/i.png", await page.evaluate("location.origin + '/logout'")):
+        assert "<img" not in await html(f"![near]({near})")
     assert ">far</a>" in await html("![far](https://a.example/i.png)")
     assert '<img src="data:image/png;base64,AAAA" alt="near"' in await html("![near](data:image/png;base64,AAAA)")
     assert "<img" not in await html("![x](data:image/svg+xml;base64,AAAA)")

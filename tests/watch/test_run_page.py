@@ -331,3 +331,17 @@ async def test_the_page_fits_every_screen() -> None:
         await run.cancel()
         with pytest.raises(RunCancelledError):
             await run
+
+
+async def test_a_view_that_could_not_be_loaded_can_be_asked_for_again() -> None:
+    with site() as server:
+        server.streaming.hub.emitter("exec-1", node_id="write").token("text")
+        async with browser() as page:
+            await page.goto(f"{server.url}/watch/exec-1")
+            await expect(page.locator(".answer .prose")).to_have_text("text", timeout=PATIENCE)
+            await page.route("**/events/events.js", lambda route: route.abort())
+            await page.get_by_role("tab", name="Events").click()
+            await expect(page.get_by_role("alert")).to_contain_text("could not be loaded", timeout=PATIENCE)
+            await page.unroute("**/events/events.js")
+            await page.get_by_role("button", name="Try again").click()
+            await expect(page.locator("lg-events")).to_contain_text("token", timeout=PATIENCE)

@@ -17,7 +17,7 @@ from tests.watch.support import PATIENCE, Site, browser, site
 
 
 class Options(BaseModel):
-    depth: int = Field(2, ge=1, le=5, description="How deep to look.")
+    depth: int = Field(default=2, ge=1, le=5, description="How deep to look.")
     sources: list[str] = []
 
 
@@ -41,7 +41,11 @@ class Context(BaseModel):
     vip: bool = False
 
 
-def compiled(schema: Any, node: Any = lambda _: {}, **options: Any) -> Any:
+def do_nothing(_state: Any) -> dict[str, Any]:
+    return {}
+
+
+def compiled(schema: Any, node: Any = do_nothing, **options: Any) -> Any:
     graph: Any = StateGraph(schema, **options)
     return graph.add_node("work", node).add_edge("__start__", "work").compile()
 
@@ -70,9 +74,11 @@ async def open_form(page: Page, place: Site, graph: str) -> None:
 
 async def test_a_run_starts_with_the_values_of_the_fields(page: Page, place: Site) -> None:
     seen: list[Any] = []
-    place.streaming.graphs["form"] = compiled(
-        State, lambda state, runtime: seen.append((state, runtime.context)), context_schema=Context
-    )
+
+    def note(state: Any, runtime: Any) -> None:
+        seen.append((state, runtime.context))
+
+    place.streaming.graphs["form"] = compiled(State, note, context_schema=Context)
     await open_form(page, place, "form")
     await page.get_by_label("question").fill("Why?")
     await page.get_by_label("style").select_option("long")
@@ -115,15 +121,19 @@ async def test_values_that_do_not_fit_are_told_at_their_fields(page: Page, place
     await open_form(page, place, "form")
     start = page.get_by_role("button", name="Start", exact=True)
     extra = page.get_by_label("extra")
-    await extra.fill("{")
+    question = page.get_by_label("question")
     await page.get_by_label("user_name").fill("Ann")
+    await extra.fill("{")
+    await start.click()
+    await expect(question).to_be_focused()
+    await expect(page.locator(".field-error:visible")).to_have_text("This field is required.")
+    await question.fill("Why?")
     await start.click()
     await expect(extra).to_be_focused()
     await expect(extra).to_have_attribute("aria-invalid", "true")
     await expect(page.locator(".field-error:visible")).to_contain_text("This is no JSON")
     await extra.fill("[1]")
     await expect(page.locator(".field-error:visible")).to_have_count(0)
-    await page.get_by_label("question").fill("Why?")
     await start.click()  # the server knows that this is no object
     await expect(extra).to_be_focused()
     await expect(page.locator(".field-error:visible")).to_have_count(1)

@@ -31,7 +31,7 @@ async def plan(state: State) -> State:
 
 
 async def write(state: State) -> State:
-    return {"draft": f"{state.get('tone', 'plain')} {len(state['notes'])}"}
+    return {"draft": f"{state.get('tone', 'plain')} {len(state.get('notes', []))}"}
 
 
 async def grow(state: State) -> State:

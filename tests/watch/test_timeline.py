@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
@@ -38,7 +39,7 @@ async def test_the_tree_of_a_run_by_keyboard(server: Site) -> None:
         await has_ended(page)
         grid = page.get_by_role("treegrid")
         await expect(grid.get_by_role("row").first).to_be_visible(timeout=PATIENCE)
-        assert [kind for kind, state, *_ in await bars(page, "flaky")] == ["timeline-rest", *["timeline-bar"] * 3]
+        assert [kind for kind, *_ in await bars(page, "flaky")] == ["timeline-rest", *["timeline-bar"] * 3]
         assert [state for _, state, *_ in await bars(page, "flaky")][1:] == ["failed", "failed", "complete"]
         await expect(page.locator(".timeline-first").first).to_be_attached()
         await expect(page.locator(".timeline-totals")).to_contain_text("Own code")
@@ -136,12 +137,12 @@ async def test_5000_spans_scroll_with_little_work_for_each_frame(server: Site) -
         await page.goto(f"{server.url}/watch/scrolled?view=timeline")
         await has_ended(page)
         await expect(page.get_by_role("treegrid")).to_have_attribute("aria-rowcount", "5001", timeout=PATIENCE)
-        control = await page.context.new_cdp_session(page)
+        control: Any = await page.context.new_cdp_session(page)
         await control.send("Performance.enable", {"timeDomain": "threadTicks"})  # processor time
 
         async def seconds_of_work() -> float:
-            metrics = (await control.send("Performance.getMetrics"))["metrics"]
-            return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
+            answer = await control.send("Performance.getMetrics")
+            return next(metric["value"] for metric in answer["metrics"] if metric["name"] == "TaskDuration")
 
         before = await seconds_of_work()
         frames = await page.get_by_role("treegrid").evaluate(

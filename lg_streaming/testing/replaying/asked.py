@@ -27,13 +27,11 @@ def recorded_prompt(data: Mapping[str, Any], scope: Scope, *, expires_in: Callab
         expires_in: Returns the seconds that are left until a recorded time; None for a prompt that never expires.
     """
     shown = dict(data)
-    expires_at = shown.get("expires_at")
-    if isinstance(expires_at, (int, float)):
-        if expires_in is None:
-            del shown["expires_at"]
-            shown.pop("timeout_s", None)
-        else:
-            shown["expires_at"] = time.time() + max(0.0, expires_in(expires_at))
+    expires_at = shown.pop("expires_at", None)
+    if expires_in is None:
+        shown.pop("timeout_s", None)
+    elif isinstance(expires_at, (int, float)) and not isinstance(expires_at, bool):
+        shown["expires_at"] = time.time() + max(0.0, expires_in(expires_at))
     return Prompt(prompt_id=str(data["prompt_id"]), data=shown, scope=scope, kind=_kind(data))
 
 

@@ -47,7 +47,8 @@ class RecordedError(Exception):
     def of(cls, described: object) -> RecordedError:
         """Return the error of a ``workflow_error``, with its causes."""
         fields = members(described)
-        kind = type(str(fields.get("type") or cls.__name__), (cls,), {"code": fields.get("code")})
+        name = str(fields.get("type") or "").replace("\0", "") or cls.__name__
+        kind = type(name, (cls,), {"code": fields.get("code")})
         error: RecordedError = kind(fields.get("message", ""))
         last: BaseException = error
         for cause in items(fields.get("causes")):

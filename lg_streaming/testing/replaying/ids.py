@@ -37,11 +37,14 @@ class RenewedIds:
         return scope.derive(**{name: value + self._suffix for name, value in found.items()}) if found else scope
 
     def data(self, data: Any) -> Any:
-        """Return data with the new ids."""
+        """Return data with the new ids. Data that nests deeper than Python can follow keeps its ids."""
         if not self._suffix:
             return data
-        self._learn(data)
-        return self._renew(data)
+        try:
+            self._learn(data)
+            return self._renew(data)
+        except RecursionError:
+            return data
 
     def _learn(self, value: object) -> None:
         if isinstance(value, Mapping):

@@ -20,7 +20,12 @@ __all__ = ["RunPlayer"]
 
 _BURST: Final = 256
 """Updates after which other tasks, and a log that may block, get their turn."""
-_AT_WORK: Final = frozenset({"llm_start", "node_cached", "node_start", "thinking", "token", "tool_args", "tool_start"})
+_AT_WORK: Final = frozenset(
+    {
+        *("llm_start", "node_cached", "node_start", "thinking", "token", "tool_args", "tool_start"),
+        *("workflow_complete", "workflow_error"),
+    }
+)
 """Types that a run does not publish while it waits for a human: a recording may lack the status ``resumed``."""
 
 Change = Callable[[StreamUpdate, Any], object]
@@ -85,6 +90,8 @@ class RunPlayer:
                 number += 1
                 if update.type in FINAL_TYPES:
                     await self._wait_until_due(update)
+                    if self._is_waiting and update.type in _AT_WORK:
+                        self._resume()
                     return update
                 if update.type == "workflow_start":
                     self._pace.set_now(update.metadata.timestamp)

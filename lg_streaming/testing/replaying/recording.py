@@ -18,7 +18,7 @@ from typing import IO, Any, Final, Self, cast
 import orjson
 
 from lg_streaming.errors import BadRequestError
-from lg_streaming.events import FINAL_TYPES, StreamUpdate
+from lg_streaming.events import FINAL_TYPES, StreamUpdate, check_execution_id
 from lg_streaming.fork import new_lock
 from lg_streaming.hub.callbacks import call_in_thread
 from lg_streaming.testing.replaying.reading import members
@@ -26,6 +26,8 @@ from lg_streaming.testing.replaying.reading import members
 __all__ = ["RecordedRun", "Recording"]
 
 _GZIP: Final = b"\x1f\x8b"
+_BOM: Final = b"\xef\xbb\xbf"
+"""Byte order mark, which some editors write at the beginning of a file."""
 _BLOCK: Final = 1 << 18
 _PAGE: Final = 256
 """Updates that are read at once."""
@@ -128,7 +130,7 @@ class Recording:
         for _, line in self._lines(run.begin, run.end):
             if marker not in line and b"\\" not in line:
                 continue  # of another execution; an escaped id may be written in another way
-            update = StreamUpdate.from_json(line)
+            update = StreamUpdate.from_json(line.removeprefix(_BOM))
             if update.execution_id == run.execution_id and update.type != "gap" and seen.is_new(update):
                 yield update
 
@@ -156,11 +158,13 @@ class Recording:
     def _parse(self, number: int, offset: int, line: bytes) -> StreamUpdate | None:
         """Return the update of a line; None for half a line at the end of the file."""
         try:
-            return StreamUpdate.from_json(line.lstrip(b"\xef\xbb\xbf") if offset == 0 else line)
+            update = StreamUpdate.from_json(line.removeprefix(_BOM) if offset == 0 else line)
+            check_execution_id(update.execution_id)
         except BadRequestError as error:
             if not line.endswith(b"\n") and offset and not _is_json(line):
                 return None
             raise BadRequestError(f"{self.name}, line {number}: {error.message}") from None
+        return update
 
     def _add(self, update: StreamUpdate, begin: int, end: int) -> None:
         runs, at = self.executions.setdefault(update.execution_id, []), update.metadata.timestamp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
@@ -31,6 +32,9 @@ _PAUSE: Final = 1.0
 """Seconds between runs of a recording, where no run was open for longer; and between rounds of a loop."""
 _LONGEST_NAME: Final = 128
 _STOPPED: Final = RunOutcome("workflow_cancelled", {"reason": "the replay was stopped"})
+_FAILED: Final = RunOutcome("workflow_abandoned", {"reason": "replay_failed"})
+
+logger: logging.Logger = logging.getLogger("lg_streaming.testing")
 
 
 class Replay:
@@ -76,7 +80,9 @@ class Replay:
         for execution_id, runs in self.recording.executions.items():
             times = [(run, began + starts[id(run)] / self._speed) for run in runs]
             name = f"lg-streaming replay {execution_id}"
-            self._tasks.append(asyncio.create_task(self._replay(execution_id, times, loop=loop), name=name))
+            task = asyncio.create_task(self._replay(execution_id, times, loop=loop), name=name)
+            task.add_done_callback(_log_failure)
+            self._tasks.append(task)
 
     async def stop(self) -> None:
         """End the open runs as cancelled."""
@@ -103,6 +109,10 @@ class Replay:
         outcome: RunOutcome | None = _STOPPED
         try:
             await asyncio.wait({playing})
+            failure = None if playing.cancelled() else playing.exception()
+            if failure is not None:
+                outcome = _FAILED
+                raise failure
             if playing.cancelled():
                 reason = hub.runs.cancel_reason(execution_id, run_id)
                 outcome = RunOutcome("workflow_cancelled", {"reason": reason} if reason else {})
@@ -121,6 +131,13 @@ class Replay:
             owner=self._owner, metadata=members(run.start.get("metadata")), recorded=run.start, join=True, fresh=True
         )
         return self._hub.runs.opener.open(execution_id, options)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """Log why a replay ended too early: its program may wait for none of them."""
+    failure = None if task.cancelled() else task.exception()
+    if failure is not None:
+        logger.error("%s has failed: %s", task.get_name(), failure, exc_info=failure)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ import { Zoom } from "./zoom.js";
 
 const EXPANDED = 60; // nodes up to which subgraphs are expanded at first
 const WIDE = 800; // pixels from which the graph runs to the right
+const LONGEST = 3; // widths of the page; a longer graph runs down
 const NOTES = {
   unknown: "This server does not know the graph of the run. The drawing shows the nodes that have run, and the order in which they followed.",
   functional: "The tasks of this graph are known when they begin. The drawing shows those that have begun.",
@@ -111,12 +112,13 @@ export class GraphPanel extends Panel {
     const { nodes, edges } = this.#graph;
     const boxes = this.#graph.boxes;
     const collapsed = this.#collapsed ?? (nodes.size > EXPANDED ? boxes : new Set());
-    const direction = !this.isSmall && this.#stage.clientWidth >= WIDE ? "right" : "down";
-    const shape = [direction, nodes.size, edges.size, ...collapsed].join("\n");
+    const width = this.isSmall ? 0 : this.#stage.clientWidth;
+    const shape = [width >= WIDE, nodes.size, edges.size, ...collapsed].join("\n");
     if (shape === this.#shape) return;
     this.#shape = shape;
     const visible = this.#graph.visible(collapsed);
-    this.#drawing.show(visible, { boxes, collapsed, direction });
+    if (width >= WIDE) this.#drawing.show(visible, { boxes, collapsed, direction: "right" });
+    if (width < WIDE || this.#drawing.size.width > LONGEST * width) this.#drawing.show(visible, { boxes, collapsed, direction: "down" });
     this.#table.show([...nodes.values()]);
     this.#zoom.resize(this.#drawing.size);
     if (this.#tools.all) this.#tools.all.hidden = boxes.size === 0;

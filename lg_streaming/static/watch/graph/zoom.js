@@ -1,7 +1,7 @@
 // Zoom and pan of a drawing in a region that scrolls: buttons, keys, the wheel with ctrl, two fingers, and dragging.
 
 const STEP = 1.25;
-const LEAST = 0.1;
+const LEAST = 0.02;
 const MOST = 2.5;
 const READABLE = 0.75; // least scale at first
 const PADDING = 20; // pixels around the drawing, also for a scroll bar

@@ -29,13 +29,27 @@ export class Tabs {
     }
     for (const place of this.#host.children) place.hidden = place.dataset.name !== panel.name;
     const place = this.#host.querySelector(`[data-name="${panel.name}"]`);
-    if (place.firstElementChild !== null) return place.firstElementChild.redraw();
-    await panel.load();
-    if (place.firstElementChild !== null) return undefined; // opened twice
+    const known = place.querySelector(panel.element);
+    if (known !== null) return known.redraw();
+    try {
+      await panel.load();
+    } catch {
+      return this.#showMissing(place, panel); // the connection was lost
+    }
+    if (place.querySelector(panel.element) !== null) return undefined; // opened twice
     const element = document.createElement(panel.element);
-    place.append(element);
+    place.replaceChildren(element);
     element.store = this.#store;
     return undefined;
+  }
+
+  #showMissing(place, { name, label }) {
+    const button = make("button", "button", "Try again");
+    button.type = "button";
+    button.addEventListener("click", () => this.open(name));
+    const text = make("p", "error", `The view “${label}” could not be loaded.`);
+    text.setAttribute("role", "alert");
+    place.replaceChildren(text, button);
   }
 
   #tab({ name, label }) {
