@@ -28,9 +28,9 @@ class CallUsage:
     """Usage of the calls of one run, as its updates report it.
 
     A call may report its usage several times: so far, at its end, and by ``usage`` as well as by ``llm_complete``. A
-    call is known by its request or its message, and by its attempt. Of each call the last report counts. `Emitter.usage`
-    names no message. It may report what the end of a message reports too, as for the cost of a captured call: the
-    numbers match them.
+    call is known by its request or its message, and by its attempt. Of each call the last report counts.
+    `Emitter.usage` names no message. It may report what the end of a message reports too, as for the cost of a
+    captured call: the numbers match them.
     """
 
     __slots__ = ("_calls", "_unmatched")
@@ -68,7 +68,7 @@ class CallUsage:
         return added if any(added) else None
 
     def _matching(self, type: str, usage: Usage, scope: Scope) -> tuple[float | None] | None:
-        """Return the cost in the other kind of update that has reported the same usage of this node; None without one."""
+        """Return the cost in the other kind of update with the same usage of this node; None without such an update."""
         place = (scope.node_id, scope.namespace, usage._replace(cost=None))
         other = ("usage" if type == "llm_complete" else "llm_complete", place)
         costs = self._unmatched.get(other)

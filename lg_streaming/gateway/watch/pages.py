@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from lg_streaming.gateway.hooks.listeners import WATCH_ROUTE
 from lg_streaming.gateway.http.assets import Asset, AssetSender
 from lg_streaming.gateway.http.endpoint import Endpoint, execution_id_of
-from lg_streaming.gateway.hooks.listeners import WATCH_ROUTE
 from lg_streaming.gateway.watch.login import SESSION_PATH, PageLogin
 
 if TYPE_CHECKING:
