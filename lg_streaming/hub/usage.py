@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -107,4 +106,4 @@ def _count(fields: Mapping[str, Any], *names: str) -> int | None:
 def _amount(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value if math.isfinite(value) and 0 <= value < _MOST else None
+    return value if 0 <= value < _MOST else None

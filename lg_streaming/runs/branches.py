@@ -10,16 +10,15 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
-
 from lg_streaming.errors import BadRequestError, TransitionError
 from lg_streaming.runs.records import RECORD_KEY
+from lg_streaming.runs.registry import checkpointer_of
 from lg_streaming.runs.steering import check_fields, check_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from langgraph.checkpoint.base import CheckpointTuple
+    from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.runs.registry import AnyGraph
@@ -37,13 +36,13 @@ def saver_of(graph: AnyGraph) -> BaseCheckpointSaver[Any]:
     Raises:
         TransitionError: If it has none.
     """
-    found = cast("object", graph.checkpointer)
-    if not isinstance(found, BaseCheckpointSaver):
+    found = checkpointer_of(graph)
+    if found is None:
         raise TransitionError(
             "the graph has no checkpointer, so its threads have no checkpoints: pass one to compile(), such as "
             "InMemorySaver()"
         )
-    return cast("BaseCheckpointSaver[Any]", found)
+    return found
 
 
 def check_fork(graph: AnyGraph, values: Any, as_node: str | None, options: Mapping[str, Any]) -> None:

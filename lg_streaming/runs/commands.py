@@ -15,6 +15,7 @@ from lg_streaming.fork import restart_after_fork
 from lg_streaming.runs.execution_graphs import ExecutionGraphs
 from lg_streaming.runs.order import RunOrder
 from lg_streaming.runs.records import RunRecord, json_config
+from lg_streaming.runs.registry import checkpointer_of
 from lg_streaming.runs.schemas import GraphSchemas
 from lg_streaming.runs.steering import Injection, check_fields, check_node, update_state
 
@@ -263,7 +264,7 @@ class RunCommands:
         else:
             _, found, _ = self._graphs.find(graph)
             thread_id = await self.execution_graphs.thread_of(execution_id)
-        if found.checkpointer is None:
+        if checkpointer_of(found) is None:
             raise TransitionError(
                 "the graph has no checkpointer, so it keeps no state: pass one to compile(), such as InMemorySaver()",
                 execution_id=execution_id,
@@ -278,7 +279,7 @@ async def check_checkpoint(thread: GraphThread, checkpoint_id: str) -> None:
         BadRequestError: If it has none of this id.
         TransitionError: If the graph has no checkpointer.
     """
-    if thread.graph.checkpointer is None:
+    if checkpointer_of(thread.graph) is None:
         raise TransitionError("the graph has no checkpointer, so its threads have no checkpoints")
     found = await thread.graph.aget_state(thread.config_at(checkpoint_id)) if checkpoint_id else None
     if found is None or found.created_at is None:

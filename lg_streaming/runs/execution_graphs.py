@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from lg_streaming.capture import CALLED_GRAPHS
 from lg_streaming.errors import GraphNotFoundError
+from lg_streaming.runs.registry import checkpointer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +28,11 @@ class ExecutionGraph(NamedTuple):
     """LangGraph's thread of the run."""
     is_registered: bool
     """True if callers on the network may start it, by its name."""
+
+    @property
+    def has_checkpointer(self) -> bool:
+        """True if the graph keeps the states of its threads."""
+        return checkpointer_of(self.graph) is not None
 
 
 class ExecutionGraphs:

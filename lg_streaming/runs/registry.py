@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from lg_streaming.capture import is_graph
 from lg_streaming.errors import BadRequestError, GraphNotFoundError, StreamingConfigError
@@ -13,12 +15,18 @@ if TYPE_CHECKING:
 
     from langgraph.pregel import Pregel
 
-__all__ = ["AnyGraph", "GraphRegistry"]
+__all__ = ["AnyGraph", "GraphRegistry", "checkpointer_of"]
 
 AnyGraph: TypeAlias = "Pregel[Any, Any, Any, Any]"
 
 _LONGEST_NAME: Final = 128
 _SHOWN_NAMES: Final = 10
+
+
+def checkpointer_of(graph: AnyGraph) -> BaseCheckpointSaver[Any] | None:
+    """Return the checkpointer of a graph; None without one, as for ``compile(checkpointer=False)`` or ``True``."""
+    found = cast("object", graph.checkpointer)
+    return cast("BaseCheckpointSaver[Any]", found) if isinstance(found, BaseCheckpointSaver) else None
 
 
 class GraphRegistry(MutableMapping[str, AnyGraph]):

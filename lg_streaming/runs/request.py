@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
+
+from lg_streaming.runs.registry import checkpointer_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from langgraph.checkpoint.base import BaseCheckpointSaver
 
     from lg_streaming.capture import RunnableConfig
     from lg_streaming.runs.records import OnAbandoned
@@ -61,8 +64,7 @@ class RunRequest:
     @property
     def checkpointer(self) -> BaseCheckpointSaver[Any] | None:
         """Checkpointer of the graph, or None."""
-        found = cast("BaseCheckpointSaver[Any] | bool | None", self.graph.checkpointer)
-        return found if isinstance(found, BaseCheckpointSaver) else None
+        return checkpointer_of(self.graph)
 
     @property
     def has_persistent_checkpointer(self) -> bool:

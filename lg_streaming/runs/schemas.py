@@ -218,11 +218,11 @@ def _required_fields(declared: Any) -> set[str]:
 
 def _needed_fields(declared: Any) -> set[str]:
     """Return the fields of a context that have to be given."""
-    if isinstance(declared, type) and issubclass(declared, BaseModel):
+    if inspect.isclass(declared) and issubclass(declared, BaseModel):
         return {name for name, field in declared.model_fields.items() if field.is_required()}
     if dataclasses.is_dataclass(declared):
+        found = cast("Sequence[dataclasses.Field[object]]", dataclasses.fields(declared))
         missing = dataclasses.MISSING
-        found = dataclasses.fields(declared)
         return {each.name for each in found if each.init and each.default is missing is each.default_factory}
     return _required_fields(declared) if typing_extensions.is_typeddict(declared) else set()
 

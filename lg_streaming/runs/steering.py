@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from langgraph.channels import BinaryOperatorAggregate
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.constants import START
 from langgraph.runtime import RunControl
 from langgraph.types import Command
 
 from lg_streaming.errors import BadRequestError, TransitionError, describe_error
 from lg_streaming.publisher import RunOutcome
+from lg_streaming.runs.registry import checkpointer_of
 
 if TYPE_CHECKING:
     from lg_streaming.capture import RunnableConfig
@@ -107,7 +107,7 @@ class StepControl:
         self._control.request_drain(reason)
 
     def _check_checkpointer(self, verb: str) -> None:
-        if self._graph.checkpointer is None:
+        if checkpointer_of(self._graph) is None:
             raise TransitionError(
                 f"graph {self._run.graph!r} has no checkpointer, so its runs cannot be {verb}: "
                 "pass one to compile(), such as InMemorySaver()",
@@ -220,9 +220,9 @@ async def _take_input(graph: AnyGraph, config: RunnableConfig) -> RunnableConfig
 
     Returns the config of the new checkpoint; None if no input waits.
     """
-    saver = cast("BaseCheckpointSaver[Any] | bool | None", graph.checkpointer)
+    saver = checkpointer_of(graph)
     state = await graph.aget_state(config)
-    if state.next != (START,) or not isinstance(saver, BaseCheckpointSaver):
+    if state.next != (START,) or saver is None:
         return None
     saved = await saver.aget_tuple(state.config)
     if saved is None or START not in saved.checkpoint["channel_values"]:

@@ -6,17 +6,18 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 
 from lg_streaming.backoff import LOG_BACKOFF
 from lg_streaming.runs.records import RunRecord
+from lg_streaming.runs.registry import checkpointer_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.types import StateSnapshot
 
     from lg_streaming.capture import RunnableConfig
@@ -41,8 +42,8 @@ class Takeover:
 
 def persistent_checkpointer(graph: AnyGraph) -> BaseCheckpointSaver[Any] | None:
     """Return the checkpointer of a graph, or None without one whose checkpoints outlive the process."""
-    found = cast("BaseCheckpointSaver[Any] | bool | None", graph.checkpointer)
-    return found if isinstance(found, BaseCheckpointSaver) and type(found) is not InMemorySaver else None
+    found = checkpointer_of(graph)
+    return None if type(found) is InMemorySaver else found
 
 
 def at_breakpoint(graph: AnyGraph, snapshot: StateSnapshot, options: Mapping[str, Any]) -> bool:

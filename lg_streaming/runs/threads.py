@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Interrupt, StateSnapshot
 
 from lg_streaming.errors import TransitionError
 from lg_streaming.runs.commands import GraphThread, check_checkpoint
+from lg_streaming.runs.registry import checkpointer_of
 from lg_streaming.runs.rollback import checkpoint_before
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class RemoteThreads:
         thread = self._thread(graph, thread_id)
         if checkpoint_id is not None and not namespace:
             await check_checkpoint(thread, checkpoint_id)
-        if thread.graph.checkpointer is None:
+        if checkpointer_of(thread.graph) is None:
             return None
         config = _below(thread.config_at(checkpoint_id), namespace)
         snapshot = await thread.graph.aget_state(config, subgraphs=subgraphs)
@@ -98,7 +98,7 @@ class RemoteThreads:
             GraphNotFoundError: If the graph is not registered.
         """
         thread = self._thread(graph, thread_id)
-        if thread.graph.checkpointer is None:
+        if checkpointer_of(thread.graph) is None:
             return
         states = thread.graph.aget_state_history(
             _below(thread.config_at(None), namespace),
@@ -119,7 +119,7 @@ class RemoteThreads:
             GraphNotFoundError: If the graph is not registered.
         """
         thread = self._thread(graph, thread_id)
-        if thread.graph.checkpointer is None:
+        if checkpointer_of(thread.graph) is None:
             return None
         first: str | None = None
         async for snapshot in thread.graph.aget_state_history(thread.config_at(None)):
@@ -137,12 +137,12 @@ class RemoteThreads:
         Raises:
             GraphNotFoundError: If the graph is not registered.
         """
-        return self._graphs[graph].checkpointer is not None
+        return checkpointer_of(self._graphs[graph]) is not None
 
     async def open_calls(self, graph: str, thread_id: str) -> list[str]:
         """Return the ids of the tool calls at the end of a thread's messages that have no result."""
         thread = self._thread(graph, thread_id)
-        if thread.graph.checkpointer is None:
+        if checkpointer_of(thread.graph) is None:
             return []
         values = (await thread.graph.aget_state(thread.config_at(None))).values
         messages = cast("Mapping[str, Any]", values).get("messages") if isinstance(values, Mapping) else None
@@ -158,13 +158,14 @@ class RemoteThreads:
     async def message_ids(self, graph: str, thread_id: str) -> list[str]:
         """Return the ids of the messages in the newest state, in order."""
         thread = self._thread(graph, thread_id)
-        if thread.graph.checkpointer is None:
+        if checkpointer_of(thread.graph) is None:
             return []
         return _message_ids((await thread.graph.aget_state(thread.config_at(None))).values)
 
     async def delete(self, thread_id: str) -> None:
         """Delete the checkpoints of a thread, of all graphs."""
-        for saver in {id(each): each for each in map(_saver, self._graphs.values()) if each is not None}.values():
+        found = [each for each in map(checkpointer_of, self._graphs.values()) if each is not None]
+        for saver in {id(each): each for each in found}.values():
             await saver.adelete_thread(thread_id)
 
     async def take_back(self, graph: str, thread_id: str, run_id: str) -> None:
@@ -175,7 +176,7 @@ class RemoteThreads:
             TransitionError: If the graph has no checkpointer.
         """
         thread = self._thread(graph, thread_id)
-        saver = _saver(thread.graph)
+        saver = checkpointer_of(thread.graph)
         if saver is None:
             raise TransitionError("the graph has no checkpointer, so that no state can be taken back")
         before = await checkpoint_before(saver, thread_id, {run_id})
@@ -187,11 +188,6 @@ class RemoteThreads:
     def _to_json(self, snapshot: StateSnapshot, *, redacted: bool = True) -> dict[str, Any]:
         redact = self._hub.publisher.redact if redacted else _keep
         return cast("dict[str, Any]", orjson.loads(self._hub.publisher.encode(_described(snapshot, redact))))
-
-
-def _saver(graph: AnyGraph) -> BaseCheckpointSaver[Any] | None:
-    found = cast("object", graph.checkpointer)
-    return cast("BaseCheckpointSaver[Any]", found) if isinstance(found, BaseCheckpointSaver) else None
 
 
 def _below(config: RunnableConfig, namespace: str) -> RunnableConfig:

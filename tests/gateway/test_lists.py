@@ -190,7 +190,58 @@ async def test_a_log_without_an_order_by_start_says_so(
         assert "list_newest" in answer.json()["error"]["message"]
 
 
+@pytest.fixture
+def two(shared_redis: RedisServer, redis_prefix: str) -> Generator[list[Site]]:
+    """Two servers on one log."""
+    shared: dict[str, Any] = {"log": shared_redis.url, "redis": {"prefix": redis_prefix}}
+    with site(**shared) as one, site(**shared) as other:
+        yield [one, other]
+
+
+async def test_a_cursor_is_known_again_after_redis_lost_the_key(
+    two: list[Site], shared_redis: RedisServer, redis_prefix: str, http: httpx2.AsyncClient
+) -> None:
+    """A process with an old key and a new one behind a balancer must not refuse each other's cursors for good."""
+    old, new = two
+    for name in ("run-1", "run-2"):
+        old.hub.open(name)
+    await old.hub.writer.flush()
+    assert (await page(http, old, limit=1))["next_cursor"]
+    keys = await asyncio.to_thread(shared_redis.execute, "KEYS", f"{redis_prefix}*cursor_key*")
+    assert keys
+    for key in keys:
+        await asyncio.to_thread(shared_redis.execute, "DEL", key)
+    for giver, taker in ((new, old), (old, new)):
+        cursor = (await page(http, giver, limit=1))["next_cursor"]
+        second = await page(http, taker, limit=1, cursor=cursor)
+        assert [each["execution_id"] for each in second["executions"]] == ["run-2"]
+
+
 # ---------------------------------------------------------------- usage, title and end
+async def test_odd_usage_does_not_break_a_list(http: httpx2.AsyncClient, place: Site) -> None:
+    """Programs report numbers that are no numbers of tokens; a list has to be JSON that pages can read."""
+    huge = 2**53 - 1
+    for number in range(2_100):
+        place.hub.publish("exec-1", "usage", {"input_tokens": huge, "output_tokens": huge, "cost": 8e15, "n": number})
+    odd: list[Any] = [
+        None,
+        5,
+        [],
+        {},
+        {"input_tokens": "5"},
+        {"output_tokens": True},
+        {"cost": -1},
+        {"total_tokens": -3},
+    ]
+    for data in [*odd, {"input_tokens": 10**400}, {"cost": 1e308}]:
+        place.hub.publish("exec-1", "usage", data)
+        place.hub.publish("exec-1", "llm_complete", {"usage": data})
+    await place.hub.writer.flush()
+    usage = (await page(http, place, order="newest"))["executions"][0]["usage"]
+    assert usage["input_tokens"] == usage["total_tokens"] == huge
+    assert usage["cost"] == pytest.approx(2_100 * 8e15)
+
+
 async def test_usage_and_end_are_known_while_a_run_works_and_after(http: httpx2.AsyncClient, place: Site) -> None:
     hub = place.hub
     hub.open("exec-1")

@@ -48,6 +48,7 @@ def place(request: pytest.FixtureRequest) -> Generator[StartSite]:
         "chat": graph_of("ask", "grow", checkpointer=saver, ask=ask, grow=grow),
         "failing": graph_of("ask", "fail", checkpointer=saver, ask=ask, fail=fail),
         "loose": graph_of("ask", checkpointer=None, ask=ask),
+        "refusing": graph_of("ask", checkpointer=False, ask=ask),
     }
     shared: Any = {}
     if request.param == "redis":
@@ -123,9 +124,10 @@ async def test_a_node_that_failed_shows_in_the_state_before_it(place: StartSite)
         assert "no luck" in states[0]["tasks"][0]["error"]
 
 
-async def test_a_graph_without_a_checkpointer_says_so(place: StartSite) -> None:
+@pytest.mark.parametrize("graph", ["loose", "refusing"])
+async def test_a_graph_without_a_checkpointer_says_so(place: StartSite, graph: str) -> None:
     async with rest(place, bearer("alice", may_start("*"))) as alice:
-        execution_id = await run(alice, "loose")
+        execution_id = await run(alice, graph)
         for path in ("states", "states/c"):
             with pytest.raises(RefusedError) as refused:
                 await alice.request("GET", f"/executions/{execution_id}/{path}")

@@ -17,7 +17,7 @@ from tests.watch.support import PATIENCE, Site, browser, site
 
 
 class Options(BaseModel):
-    depth: int = Field(2, ge=1, le=5, description="How deep to look.")
+    depth: int = Field(default=2, ge=1, le=5, description="How deep to look.")
     sources: list[str] = []
 
 
@@ -41,7 +41,11 @@ class Context(BaseModel):
     vip: bool = False
 
 
-def compiled(schema: Any, node: Any = lambda _: {}, **options: Any) -> Any:
+def do_nothing(_state: Any) -> dict[str, Any]:
+    return {}
+
+
+def compiled(schema: Any, node: Any = do_nothing, **options: Any) -> Any:
     graph: Any = StateGraph(schema, **options)
     return graph.add_node("work", node).add_edge("__start__", "work").compile()
 
@@ -70,9 +74,11 @@ async def open_form(page: Page, place: Site, graph: str) -> None:
 
 async def test_a_run_starts_with_the_values_of_the_fields(page: Page, place: Site) -> None:
     seen: list[Any] = []
-    place.streaming.graphs["form"] = compiled(
-        State, lambda state, runtime: seen.append((state, runtime.context)), context_schema=Context
-    )
+
+    def note(state: Any, runtime: Any) -> None:
+        seen.append((state, runtime.context))
+
+    place.streaming.graphs["form"] = compiled(State, note, context_schema=Context)
     await open_form(page, place, "form")
     await page.get_by_label("question").fill("Why?")
     await page.get_by_label("style").select_option("long")

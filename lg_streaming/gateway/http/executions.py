@@ -12,6 +12,7 @@ from lg_streaming.errors import BadRequestError
 from lg_streaming.gateway.auth.shared_secret import shared_secret
 from lg_streaming.gateway.session.session import format_time
 from lg_streaming.log.base import Start, is_ordered_by_start
+from lg_streaming.log.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from lg_streaming.gateway.session.session import Session
     from lg_streaming.log.base import EventLog, LogState
     from lg_streaming.log.fleet import Fleet
-    from lg_streaming.log.usage import Usage
 
 __all__ = ["Cursors", "execution_info", "list_executions"]
 
@@ -31,6 +31,8 @@ _AT_ONCE: Final = 50
 """Executions that are checked before other tasks of the event loop may run."""
 _PATIENCE: Final = 2.0
 """Seconds; an application's `authorize` may be slow, and is called for each execution."""
+_MOST_TOKENS: Final = 2**53 - 1
+"""Largest whole number that JavaScript reads exactly. JSON for Python ends at 2**64."""
 _CURSOR_KEY: Final = "cursor_key"
 _BY_ID: Final = "i"
 _BY_START: Final = "n"
@@ -55,6 +57,12 @@ class Cursors:
             self._fernet = Fernet(await shared_secret(self._fleet, _CURSOR_KEY))
         return cast("Fernet", self._fernet)
 
+    async def _decrypt(self, cursor: str) -> str | None:
+        try:
+            return (await self._cipher()).decrypt(cursor).decode()
+        except (InvalidToken, ValueError):
+            return None
+
     async def encode(self, place: Start | str) -> str:
         """Return the cursor of the end of a page: a start or an id. Raises LogUnavailableError, like `decode`."""
         text = f"{_BY_ID}{place}" if isinstance(place, str) else f"{_BY_START}{place.at!r} {place.execution_id}"
@@ -68,10 +76,12 @@ class Cursors:
         """
         if cursor is None:
             return None
-        try:
-            text = (await self._cipher()).decrypt(cursor).decode()
-        except (InvalidToken, ValueError):
-            raise BadRequestError("this cursor is not known here: begin with the first page again") from None
+        text = await self._decrypt(cursor)
+        if text is None and self._fleet is not None:
+            self._fernet = None  # another process may have made a key anew, if the log has lost its data
+            text = await self._decrypt(cursor)
+        if text is None:
+            raise BadRequestError("this cursor is not known here: begin with the first page again")
         if text[:1] != (_BY_START if order == "newest" else _BY_ID):
             raise BadRequestError("this cursor is of a list in another order: begin with the first page again")
         if order == "id":
@@ -237,4 +247,5 @@ def _usage_info(usage: Usage | None) -> dict[str, int | float | None] | None:
     if usage is None:
         return None
     cost = usage.cost if usage.cost is None or math.isfinite(usage.cost) else None
-    return {**usage._asdict(), "cost": None if cost is None else round(cost, 9)}
+    tokens = (min(max(each, 0), _MOST_TOKENS) for each in usage[:3])
+    return {**Usage(*tokens)._asdict(), "cost": None if cost is None else round(cost, 9)}

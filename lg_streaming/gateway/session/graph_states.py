@@ -146,7 +146,7 @@ async def _thread(session: Session, execution_id: str) -> tuple[RemoteRunner, Ex
     runner, source = await _source(session, execution_id)
     if source.thread_id != execution_id and await session.hub.describe(source.thread_id) is not None:
         await session.check("read", source.thread_id)
-    if source.graph.checkpointer is None:
+    if not source.has_checkpointer:
         raise TransitionError(
             f"graph {source.name!r} has no checkpointer, so it keeps no states: pass one to compile(), such as "
             "InMemorySaver()",

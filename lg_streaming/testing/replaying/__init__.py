@@ -1,6 +1,7 @@
 """Replay of recorded runs, for front ends that are built and tested without a model.
 
-- `recording`: the file of a recording, and the places of its runs; `pace`: when updates are due.
+- `recording`: the file of a recording, and the places of its runs; `reading`: values of any shape.
+- `pace`: when updates are due.
 - `player`: publishes one recorded run; `asked`: its prompts; `ids`: new ids for a repeated run.
 - `graph`: a graph whose runs replay a recording.
 - `replay`: the replay of a recording in a module.

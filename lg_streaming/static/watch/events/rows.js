@@ -105,7 +105,7 @@ function kindOf(type) {
   return type.startsWith("human") || type.endsWith("interrupted") ? "human" : "";
 }
 
-// The most important part of the data, in one line.
+// The most useful part of the data, in one line.
 function summary(data) {
   if (data === null || typeof data !== "object") return String(data ?? "").slice(0, MOST_TEXT);
   const told = data.content ?? data.error?.message ?? data.error ?? data.prompt ?? data.message;
