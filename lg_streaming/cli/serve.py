@@ -11,11 +11,14 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Final
 
+from starlette.applications import Starlette
+from starlette.routing import NoMatchFound
 from starlette.types import ASGIApp
 
 from lg_streaming.cli.server import Notices, OnListening, ServeOptions, Stop
 from lg_streaming.cli.signals import signal_handlers
 from lg_streaming.escaping import LineFormatter
+from lg_streaming.gateway.hooks.listeners import WATCH_ROUTE
 from lg_streaming.gateway.hooks.listeners import listening as hosts
 from lg_streaming.gateway.hooks.siblings import served_by
 from lg_streaming.serving.acceptor import raise_descriptor_limit
@@ -42,6 +45,9 @@ def run_server(app: ASGIApp, options: ServeOptions, print_line: Callable[[str], 
     write = ignore_closed_output(print_line)
     with listen(options.host, options.port) as listener:
         description = describe_server(listener, options)  # granian closes the listener, and opens another one
+        if (path := _watch_path(app)) is not None:
+            address = _format_address(listener, secure=options.certificate is not None)
+            description += f"\nWatch its runs: {address}{path}"
         notices = Notices(
             on_listening=lambda: write(description),
             on_stop=lambda: write(STOPPING),
@@ -167,6 +173,16 @@ def describe_server(listener: socket.socket, options: ServeOptions, *, workers: 
 def _format_address(listener: socket.socket, *, secure: bool) -> str:
     host, port = listener.getsockname()[:2]
     return f"{'https' if secure else 'http'}://{format_host(host)}:{port}"
+
+
+def _watch_path(app: ASGIApp) -> str | None:
+    """Return the path of the watch page; None if the application has none."""
+    if not isinstance(app, Starlette):
+        return None
+    try:
+        return str(app.url_path_for(WATCH_ROUTE))
+    except NoMatchFound:
+        return None
 
 
 def _describe_protocols(options: ServeOptions) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -29,8 +28,9 @@ class CallUsage:
     """Usage of the calls of one run, as its updates report it.
 
     A call may report its usage several times: so far, at its end, and by ``usage`` as well as by ``llm_complete``. A
-    call is known by its request or its message, and by its attempt. Of each call the last report counts. A program may
-    report a message's usage by `Emitter.end` and by `Emitter.usage`, which names no message: the numbers match them.
+    call is known by its request or its message, and by its attempt. Of each call the last report counts.
+    `Emitter.usage` names no message. It may report what the end of a message reports too, as for the cost of a
+    captured call: the numbers match them.
     """
 
     __slots__ = ("_calls", "_unmatched")
@@ -38,7 +38,8 @@ class CallUsage:
     def __init__(self) -> None:
         self._calls: dict[_Call, tuple[Usage, bool]] = {}
         """Last report of each of the newest 1,000 calls, and whether it was that of the call's end."""
-        self._unmatched: Counter[tuple[str, _Place]] = Counter()
+        self._unmatched: dict[tuple[str, _Place], list[float | None]] = {}
+        """Costs of reports that the other kind of update may repeat."""
 
     def note(self, type: str, data: object, scope: Scope) -> Usage | None:
         """Return what an update of one of `USAGE_TYPES` adds to the usage of its run; None if nothing."""
@@ -47,12 +48,15 @@ class CallUsage:
             return None
         name = scope.request_id or scope.message_id
         ends = type == "llm_complete"
-        if scope.request_id is None and (ends or name is None) and self._is_matched(type, usage, scope):
-            return None
-        if name is None:
+        call = None if name is None else (name, scope.attempt)
+        before, ended = (NO_USAGE, False) if call is None else self._calls.get(call, (NO_USAGE, False))
+        if (ends or call is None) and (ended or before is NO_USAGE):  # not what the request itself has reported so far
+            costs = self._matching(type, usage, scope)
+            if costs is not None:
+                return _added_cost(usage.cost, costs)
+        if call is None:
             return usage
-        call = (name, scope.attempt)
-        before, ended = self._calls.pop(call, (NO_USAGE, False))
+        self._calls.pop(call, None)
         if ended and ends:
             before = NO_USAGE  # another call under the same id
         elif usage.cost is None:
@@ -63,17 +67,29 @@ class CallUsage:
         added = usage.minus(before)
         return added if any(added) else None
 
-    def _is_matched(self, type: str, usage: Usage, scope: Scope) -> bool:
-        """Return whether the other kind of update has reported the same usage of this node."""
+    def _matching(self, type: str, usage: Usage, scope: Scope) -> tuple[float | None] | None:
+        """Return the cost in the other kind of update with the same usage of this node; None without such an update."""
         place = (scope.node_id, scope.namespace, usage._replace(cost=None))
         other = ("usage" if type == "llm_complete" else "llm_complete", place)
-        if self._unmatched[other] > 0:
-            self._unmatched[other] -= 1
-            return True
+        costs = self._unmatched.get(other)
+        if costs:
+            cost = costs.pop(0)
+            if not costs:
+                del self._unmatched[other]
+            return (cost,)
         if len(self._unmatched) > _MAX_CALLS:
             self._unmatched.clear()
-        self._unmatched[type, place] += 1
-        return False
+        waiting = self._unmatched.setdefault((type, place), [])
+        if len(waiting) < _MAX_CALLS:
+            waiting.append(usage.cost)
+        return None
+
+
+def _added_cost(cost: float | None, costs: tuple[float | None]) -> Usage | None:
+    """Return what the cost in a second report of a call adds to that in the first."""
+    if cost is None or cost == costs[0]:
+        return None
+    return NO_USAGE._replace(cost=cost - (costs[0] or 0.0))
 
 
 def _usage_in(type: str, data: object) -> Usage | None:

@@ -111,7 +111,8 @@ def check_review(
     if len(decisions) != len(review.actions):
         names = ", ".join(each.name for each in review.actions)
         form = "a list of decisions" if review.form == "list" else '{"decisions": [{"type": …}, …]}'
-        raise DecisionError(f"the answer is true, false or {form}: one for each of {names}, not {len(decisions)}")
+        given = f", not {len(decisions)}" if isinstance(response, (Mapping, list)) else ""  # else it is no such form
+        raise DecisionError(f"the answer is true, false or {form}: one for each of {names}{given}")
     for number, (action, decision) in enumerate(zip(review.actions, decisions, strict=True), 1):
         place = f"decision {number}, about {action.name}" if len(decisions) > 1 else f"the decision about {action.name}"
         if review.form == "single" and schema is not None:

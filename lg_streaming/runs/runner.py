@@ -32,6 +32,7 @@ from lg_streaming.runs.shutdown import RunShutdown
 from lg_streaming.runs.start_keys import StartKeys
 from lg_streaming.runs.steering import Injection, update_state
 from lg_streaming.runs.tickets import new_ticket
+from lg_streaming.titles import title_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -213,8 +214,8 @@ class GraphRunner(RunCommands):
         """Start a new execution that goes on from a checkpoint of another one, with a changed state if you like.
 
         The original does not change, and may be at work. The new execution has a separate thread, with a copy of the
-        state and of up to 100 states before it. Its ``workflow_start`` has ``forked_from``. `history` returns the ids
-        of checkpoints.
+        state and of up to 100 states before it. Its ``workflow_start`` has ``forked_from``, and as
+        its title the last question in the state. `history` returns the ids of checkpoints.
 
         Args:
             execution_id: The original.
@@ -243,6 +244,9 @@ class GraphRunner(RunCommands):
         source = await copy_branch(thread.graph, thread.thread_id, checkpoint_id, fork_id)
         origin = self._origin_of(execution_id, source.metadata)
         begin = GraphThread(thread.graph, fork_id).config_at(checkpoint_id)
+        title = title_of(values) or title_of(source.checkpoint["channel_values"])
+        if title is not None:  # a fork has no input with a question
+            options["metadata"] = {"title": title, **(options.get("metadata") or {})}
         try:
             if values is not None or as_node is not None:
                 begin = await update_state(thread.graph, begin, Injection(values, as_node))

@@ -36,6 +36,8 @@ FOUND = {
     "worker": "guide/workers/",
     "agents": "guide/agents/",
     "watch page": "guide/watch/",
+    "cost": "guide/cost/",
+    "usage": "guide/cost/",
     "compare": "explanation/choosing/",
 }
 """The page that a query finds first, itself or a section of it."""

@@ -11,6 +11,7 @@ from lg_streaming.log import Usage
 from lg_streaming.publisher import Scope
 
 REQUEST = Scope(request_id="q1", message_id="m1")
+CAPTURED = Scope(request_id="q1", message_id="m1", node_id="write")
 MESSAGE = Scope(message_id="m1", node_id="write")
 NODE = Scope(node_id="write")
 TEN = {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12}
@@ -43,6 +44,18 @@ CASES: dict[str, tuple[list[Report], tuple[int, int, int, float | None] | None]]
     "of calls without an id": ([("usage", TEN, NODE), ("usage", TEN, NODE)], (20, 4, 24, None)),
     "by a message and by its node": ([ended(TEN, MESSAGE), ("usage", TEN, NODE)], (10, 2, 12, None)),
     "by a node and by its message": ([("usage", TEN, NODE), ended(TEN, MESSAGE)], (10, 2, 12, None)),
+    "by a captured call, and with its cost by the node": (
+        [ended(TEN, CAPTURED), ("usage", {**TEN, "cost": 0.5}, NODE)],
+        (10, 2, 12, 0.5),
+    ),
+    "with its cost by the node, and by a message": (
+        [("usage", {**TEN, "cost": 0.5}, NODE), ended(TEN, MESSAGE)],
+        (10, 2, 12, 0.5),
+    ),
+    "by a request, and of another call of its node": (
+        [("usage", TEN, CAPTURED), ended(TEN, CAPTURED), ("usage", TEN, NODE)],
+        (20, 4, 24, None),
+    ),
     "of another node": ([ended(TEN, MESSAGE), ("usage", TEN, Scope(node_id="other"))], (20, 4, 24, None)),
     "under OpenAI's names": ([ended({"prompt_tokens": 7, "completion_tokens": 3})], (7, 3, 10, None)),
     "as JSON": ([("usage", orjson.Fragment(b'{"input_tokens":1}'), REQUEST)], (1, 0, 1, None)),

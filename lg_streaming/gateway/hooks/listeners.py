@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import Receive, Scope, Send
 
-__all__ = ["EXPOSED", "find_exposed_address", "listening", "refuse_start"]
+__all__ = ["EXPOSED", "WATCH_ROUTE", "find_exposed_address", "listening", "refuse_start"]
 
 EXPOSED: Final = (
     "authentication is not set up and the server listens on {address}, where other machines reach it: set "
     "LG_STREAMING_AUTH__SECRET, LG_STREAMING_AUTH__PUBLIC_KEY or LG_STREAMING_AUTH__JWKS_URL, or "
     "LG_STREAMING_AUTH__ENABLED=false to let everybody in, or listen on 127.0.0.1"
 )
+
+WATCH_ROUTE: Final = "lg_streaming_watch"
+"""Name of the route of the list of runs: a server prints its address."""
 
 listening: Final[ContextVar[tuple[str, ...] | None]] = ContextVar("lg_streaming_listening", default=None)
 """The hosts on which the server listens; None unless a server that supports this library sets it."""

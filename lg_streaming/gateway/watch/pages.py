@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from lg_streaming.gateway.hooks.listeners import WATCH_ROUTE
 from lg_streaming.gateway.http.assets import Asset, AssetSender
 from lg_streaming.gateway.http.endpoint import Endpoint, execution_id_of
 from lg_streaming.gateway.watch.login import SESSION_PATH, PageLogin
@@ -78,7 +79,7 @@ class WatchPages:
                 for path, asset in _ASSETS.items()
             ),
             Route(f"{prefix}/watch", Endpoint(context, for_all_pages=True, GET=self._to_list)),
-            Route(f"{prefix}/watch/", Endpoint(context, for_all_pages=True, GET=self._list_page)),
+            Route(f"{prefix}/watch/", Endpoint(context, for_all_pages=True, GET=self._list_page), name=WATCH_ROUTE),
             Route(
                 f"{prefix}/watch/{{execution_id:lg_execution_id}}",
                 Endpoint(context, for_all_pages=True, GET=self._run_page),

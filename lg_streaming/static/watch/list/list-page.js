@@ -39,9 +39,9 @@ list.addEventListener("state", () => {
 });
 list.addEventListener("count", () => setText(announcer, notices.count));
 starter.addEventListener("click", () => dialog.open());
-dialog.load().then((hasGraphs) => {
-  starter.hidden = !hasGraphs;
-  notices.mayStart = hasGraphs;
+dialog.load().then((graphs) => {
+  starter.hidden = graphs.length === 0;
+  notices.graphs = graphs;
   notices.draw();
 });
 caller.addEventListener("back", () => filters.read()); // after a new login

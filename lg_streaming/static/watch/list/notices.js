@@ -1,12 +1,13 @@
 // Notices above and below the rows: new runs that wait, more runs, errors, and the reason of an empty list.
 
 import { make, setText, showText } from "../dom.js";
-import { page } from "../session.js";
+import { caller, page } from "../session.js";
+import { kindOf, resolve } from "../start/schema.js";
 
 export class Notices {
   above = make("div", "notices");
   below = make("div", "notices");
-  mayStart = false;
+  graphs = []; // that the caller may start
   #list;
   #filters;
   #fresh = button("fresh");
@@ -52,7 +53,7 @@ export class Notices {
     showText(this.#hint, hasMore && filter.sort !== "started" ? `Sorted are the ${order.length.toLocaleString("en")} loaded runs.` : "");
     const isEmpty = order.length === 0 && error === null && !isLoading && !hasMore;
     this.#empty.hidden = !isEmpty && !(isLoading && order.length === 0);
-    const kind = isLoading ? "loading" : this.#filters.isActive ? "nothing" : `none ${this.mayStart}`;
+    const kind = isLoading ? "loading" : this.#filters.isActive ? "nothing" : `none ${this.graphs.length}`;
     if (this.#empty.hidden || this.#empty.dataset.kind === kind) return;
     this.#empty.dataset.kind = kind;
     this.#empty.replaceChildren(...this.#reason(kind));
@@ -65,11 +66,12 @@ export class Notices {
       clear.addEventListener("click", () => this.#filters.clear());
       return [make("p", "", "No run matches these filters."), clear];
     }
-    const how = this.mayStart ? "Start one here, or from a program:" : "A program starts one:";
+    const mayStart = this.graphs.length > 0;
+    const how = mayStart ? "Start one here, or from a program:" : "A program starts one:";
     const code = make("pre");
-    code.append(make("code", "", EXAMPLE.replace("URL", new URL(page.gateway, location.href).href)));
+    code.append(make("code", "", exampleStart(this.graphs[0], new URL(page.gateway, location.href).href, caller.login === "in")));
     const parts = [make("p", "", "There are no runs yet."), make("p", "", how), code];
-    if (this.mayStart) {
+    if (mayStart) {
       const start = button("primary", "New run");
       start.addEventListener("click", () => this.start());
       parts.splice(1, 0, start);
@@ -78,12 +80,24 @@ export class Notices {
   }
 }
 
-const EXAMPLE = `# in the program that has the graph
-await streaming.runs.start("research", {"question": "Why is the sky blue?"})
+// Returns lines that start a run of a graph, or of one with a usual name.
+function exampleStart({ name, input_schema: schema } = { name: "research" }, url, needsToken) {
+  const input = JSON.stringify(exampleInput(schema ?? { properties: { question: { type: "string" } } }));
+  const token = needsToken ? ' -H "Authorization: Bearer $TOKEN"' : "";
+  return `# in the program that has the graph
+await streaming.runs.start(${JSON.stringify(name)}, ${input})
 
 # in another one
-curl -H 'Content-Type: application/json' URLexecutions \\
-  -d '{"graph": "research", "input": {"question": "Why is the sky blue?"}}'`;
+curl -H 'Content-Type: application/json'${token} ${url}executions \\
+  -d '{"graph": ${JSON.stringify(name)}, "input": ${input}}'`;
+}
+
+// Returns an input with a question in the first field for one; {} without such a field.
+function exampleInput(schema) {
+  const fields = Object.entries(schema.properties ?? {}).map(([name, each]) => [name, kindOf(resolve(each, schema), schema)]);
+  const [name] = fields.find(([, kind]) => kind === "messages" || kind === "text") ?? [];
+  return name === undefined ? {} : { [name]: "Why is the sky blue?" };
+}
 
 function explain(error) {
   if (error.isUnauthorized) return "Log in to see runs.";

@@ -36,6 +36,8 @@ export class PromptCard {
     const hasValue = this.#review === null && prompt.value !== null && typeof prompt.value === "object";
     const value = make("pre", "", hasValue ? readable(prompt.value) : "");
     value.hidden = !hasValue;
+    this.actions = make("div", "asked");
+    this.actions.append(...(this.#review?.actions ?? []).map(actionElement));
     this.form = make("form", "answers");
     this.form.addEventListener("submit", (event) => event.preventDefault());
     this.form.append(...this.#fields(id));
@@ -46,7 +48,7 @@ export class PromptCard {
     this.error.setAttribute("role", "alert");
     const head = make("p", "eyebrow");
     head.append(make("bdi", "", prompt.node ?? "The run"), " asks");
-    this.element.append(head, this.text, value, this.form, this.hint, this.error, this.outcome);
+    this.element.append(head, this.text, value, this.actions, this.form, this.hint, this.error, this.outcome);
     this.#fail(prompt.error);
   }
 
@@ -66,7 +68,7 @@ export class PromptCard {
   #enter(state) {
     const hadFocus = this.form.contains(document.activeElement);
     this.element.dataset.state = state;
-    this.form.hidden = state !== "open";
+    this.form.hidden = this.actions.hidden = state !== "open";
     if (state !== "open") [this.hint, this.error].forEach((one) => showText(one, ""));
     showText(this.outcome, state === "open" ? "" : this.#outcome());
     if (hadFocus && this.form.hidden) this.element.focus();
@@ -98,7 +100,7 @@ export class PromptCard {
     const more = make("details", "review");
     more.append(make("summary", "", isOne ? "Edit, or answer with a message" : "Decide about each"), ...elements, this.#button("Send", read));
     more.open = verdicts.length === 0;
-    return [...this.#review.actions.map(actionElement), ...verdicts, more];
+    return [...verdicts, more];
   }
 
   #answerFields(id) {

@@ -18,6 +18,7 @@ const CONNECTIONS = {
   closed: "closed",
 };
 const REFUSED = [4030, 4096]; // the caller may not, or the run cannot: the button goes
+const CREDENTIALS = [4010, 4011];
 const ADVICE = {
   4010: "Log in to watch this run, or open the link that its owner sent you.",
   4011: "Your login has ended. Log in again to watch this run.",
@@ -112,7 +113,9 @@ export class RunHeader {
     const { state, error } = this.#store.connection;
     connection.dataset.state = state;
     setText(connection, state === "failed" && error ? error.message : CONNECTIONS[state]);
-    offline.hidden = state !== "reconnecting" && state !== "failed";
+    const isTold = this.#caller.by === "link" && CREDENTIALS.includes(error?.code); // by the notice on top
+    offline.hidden = (state !== "reconnecting" && state !== "failed") || isTold;
+    this.#document.documentElement.toggleAttribute("data-refused", state === "failed" && error?.code in ADVICE && this.#store.use(Run).updates === 0);
     retry.hidden = state === "failed" && error?.code in ADVICE;
     const lost = "The connection is lost. What you see may be out of date; the page goes on where it was.";
     setText(text, state === "failed" ? (ADVICE[error?.code] ?? `The page is not connected: ${error?.message ?? "the server refused it"}.`) : lost);

@@ -33,7 +33,7 @@ class ValueField {
   isTouched = false;
   #isEmpty = true; // neither a person nor the schema has given a value
 
-  constructor({ name, path, schema, required }, { control, read, note = "", value = schema.default }) {
+  constructor({ name, path, schema, required }, { control, read, note = "", value = schema.default, description = schema.description }) {
     Object.assign(this, { path });
     this.#control = control;
     this.#read = read;
@@ -42,7 +42,7 @@ class ValueField {
     control.id = `start-${number}`;
     control.dataset.path = path;
     this.#error.id = `${control.id}-error`;
-    const hint = make("p", "field-hint", [schema.description, note].filter(Boolean).join(" "));
+    const hint = make("p", "field-hint", [description, note].filter(Boolean).join(" "));
     hint.id = `${control.id}-hint`;
     hint.hidden = hint.textContent === "";
     hint.dir = "auto";
@@ -154,6 +154,7 @@ const KINDS = {
   messages: () => ({
     control: area(3),
     read: ({ value }) => [{ role: "user", content: value }],
+    description: "", // that of the schema is about their form
     note: "The text of a message from a user.",
   }),
   number(schema) {

@@ -44,10 +44,10 @@ export class StartDialog {
     document.body.append(this.#dialog);
   }
 
-  // Reads the graphs; resolves to whether there is one.
+  // Reads the graphs; resolves to them.
   async load() {
     this.#graphs = await this.#client.graphs().catch(() => []);
-    return this.#graphs.length > 0;
+    return this.#graphs;
   }
 
   open() {
