@@ -193,7 +193,7 @@ def _split(address: str) -> tuple[str, str | None, str | None]:
 
 def _read_token(name: str) -> Token:
     if name == "-":
-        return sys.stdin.readline().strip()
+        return _given(sys.stdin.readline().strip(), "the standard input")
     path = Path(name)
 
     def read() -> str:
@@ -203,10 +203,16 @@ def _read_token(name: str) -> Token:
         return await asyncio.to_thread(read)
 
     try:
-        read()
+        _given(read(), name)
     except (OSError, ValueError) as error:
         raise UsageError(f"--token-file cannot be read: {error}") from error
     return read_in_thread
+
+
+def _given(token: str, name: str) -> str:
+    if token == "":
+        raise UsageError(f"--token-file has no token: {name} is empty")
+    return token
 
 
 def _load_authorities(path: Path) -> ssl.SSLContext:

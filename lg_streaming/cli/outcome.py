@@ -6,6 +6,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Final
 
+from lg_streaming.cli.output import prepare_output
 from lg_streaming.errors import (
     BadRequestError,
     LimitError,
@@ -97,12 +98,14 @@ def command_error(error: StreamingError) -> CommandError:
 def run_command(command: Coroutine[Any, Any, int]) -> int:
     """Run a command to its end, and return its exit code.
 
-    A closed pipe ends the command without a message: the reader, such as ``head``, has read enough.
+    A closed pipe ends the command without a message: the reader, such as ``head``, has read enough. Characters that
+    the output's encoding lacks are escaped.
 
     Raises:
-        CommandError: If the command fails.
+        CommandError: If the command fails, or its output cannot be written.
         KeyboardInterrupt: If Ctrl-C ends it.
     """
+    prepare_output()
     try:
         return asyncio.run(command)
     except StreamingError as error:
@@ -110,3 +113,8 @@ def run_command(command: Coroutine[Any, Any, int]) -> int:
     except BrokenPipeError:
         sys.stdout = None  # nothing more can be written, not even at exit
         return 0
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        sys.stdout = None
+        raise CommandError(f"the output cannot be written: {error.strerror or error}") from error

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from pathlib import Path
 
 from lg_streaming.escaping import escape_json, escape_line
 
-__all__ = ["print_error_line", "print_json", "print_line"]
+__all__ = ["prepare_output", "print_error_line", "print_json", "print_line"]
+
+
+def prepare_output() -> None:
+    """Make the standard output and the standard error take any text: they may be closed, or lack characters."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (as long as the process)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_line(line: str) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from lg_streaming.events import node_path
+from lg_streaming.folding.fitted import fitted
 from lg_streaming.folding.node_view import NodeView, Progress, State, TextPart, ToolPart, is_same_node
 from lg_streaming.folding.prompt_view import PromptView, as_list, as_mapping, prompts_in_interruption, question_of
 from lg_streaming.texts import is_below, namespaces_above
@@ -78,7 +79,8 @@ class RunView:
         self.newest_at = at
         if self.started_at is None:
             self.started_at = at
-        kind, data, metadata = update["type"], as_mapping(update["data"]), update["metadata"]
+        kind, metadata = update["type"], update["metadata"]
+        data = fitted(kind, update["data"])
         if self.state == "waiting" or (kind == "node_start" and self.state in _HALTED):
             self._set_state("running")
         if kind in _RUN_END:
@@ -116,7 +118,7 @@ class RunView:
                 if known is None:
                     self.prompts.append(prompt)
             self._set_state("paused" if data.get("paused") else "interrupted")
-        elif kind == "workflow_progress":
+        elif kind == "workflow_progress" and "progress" in data:
             self.progress = Progress(percent=data["progress"], eta=data.get("eta_s"), at=at)
 
     def _open_prompt(self, prompt_id: Any) -> PromptView | None:
@@ -141,9 +143,11 @@ class RunView:
         for prompt in self.prompts:
             if prompt.state == "open":
                 prompt.state = "closed"
+        # If no node reported the failure, those at work may have it.
+        stopped = "cancelled" if state == "failed" and any(node.state == "failed" for node in self.nodes) else state
         for node in self.nodes:
             if node.state == "running":
-                node.end(state, at)
+                node.end(stopped, at)
 
     def _apply_to_node(
         self, kind: str, data: Mapping[str, Any], metadata: Mapping[str, Any], at: float
@@ -260,7 +264,7 @@ class RunView:
         if part is None:
             part = TextPart(kind=kind, message=message)
             node.parts.append(part)
-        part.text += data["content"]
+        part.text += data.get("content", "")
         self.tokens += data.get("batch_size", 1)
         if self.first_token_at is None:
             self.first_token_at = at

@@ -76,6 +76,15 @@ def test_a_token_comes_from_a_file_that_is_read_again(memory_place: StartSite, t
     assert execution_id in cli("list", memory_place.url, "--json", "--token", ALICE, token=BOB).out
 
 
+def test_an_empty_file_has_no_token(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(" \n")
+    for name, stdin in ((str(file), ""), ("-", "\n")):
+        done = cli("list", "http://127.0.0.1:9", "--token-file", name, token=None, stdin=stdin)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("Error: --token-file has no token")
+
+
 @pytest.mark.parametrize("option", ["--token-file", "--ca"])
 def test_a_file_that_cannot_be_read_is_named(option: str, tmp_path: Path) -> None:
     done = cli("list", "http://127.0.0.1:9", option, str(tmp_path / "missing"))

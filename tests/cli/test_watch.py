@@ -1,12 +1,17 @@
 """`lg-streaming watch`, as a person uses it."""
 
+import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
 
+from lg_streaming.events.scope import Scope
 from tests.cli.site import ALICE, PATIENCE, cli, new_id, running, start
 from tests.gateway.starts import StartSite, bearer
 from tests.support.terminal import Terminal, open_terminal
@@ -35,6 +40,37 @@ def test_a_finished_run_is_shown_whole(place: StartSite) -> None:
     assert "work          | Rivers carry minerals." in lines
     assert lines[-2].startswith("Run complete: ")
     assert lines[-1] == 'Result: {"text": "The sea is salty.\\nRivers carry minerals.\\n"}'
+
+
+@pytest.mark.parametrize(
+    ("command", "redirection", "code", "text"),
+    [
+        ("watch", "2>&1", 0, "\\u65e5\\u672c"),
+        ("list", ">/dev/full", 1, "Error: the output cannot be written: No space left on device"),
+        ("list", ">&-", 0, ""),
+    ],
+    ids=["ASCII", "full", "closed"],
+)
+def test_an_output_that_cannot_take_every_text(
+    memory_place: StartSite, command: str, redirection: str, code: int, text: str
+) -> None:
+    hub, execution_id = memory_place.streaming.hub, new_id()
+    hub.open(execution_id, owner="alice")
+    hub.publish(execution_id, "token", {"content": "日本"}, scope=Scope(node_id="write"))
+    asyncio.run(hub.close(execution_id))
+    line = f"{sys.executable} -m lg_streaming {command} {memory_place.url} {execution_id * (command == 'watch')}"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LG_STREAMING_TOKEN": ALICE}
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{line} {redirection}"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert text in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_the_exit_code_is_the_outcome(place: StartSite) -> None:

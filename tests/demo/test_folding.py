@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 from collections.abc import Callable, Sequence
@@ -9,10 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from lg_streaming.cli.render import LineRenderer, PanelRenderer
+from lg_streaming.cli.update_line import update_line
 from lg_streaming.folding.prompt_view import PromptView
 from lg_streaming.folding.run_view import NodeView, RunView, ToolPart
+from lg_streaming.notebook.markup import render_html
+from lg_streaming.notebook.plain import render_text
 from tests.demo.updates import Update, node, script
+from tests.watch.hostile import odd_updates
 
 Fold = Callable[[Sequence[Update]], dict[str, Any]]
 
@@ -206,7 +213,7 @@ def test_a_failed_run_says_why_and_leaves_nothing_running(fold: Fold) -> None:
     assert (run["state"], run["error"]) == ("failed", "no key")
     assert [[(card["state"], card["error"]) for card in row] for row in run["rows"]] == [
         [("failed", "no key")],
-        [("failed", None)],
+        [("cancelled", None)],  # it did not fail: the failure of the other one stopped it
     ]
 
 
@@ -514,3 +521,23 @@ def test_late_updates_of_an_attempt_that_is_over_change_nothing(fold: Fold) -> N
     )
     ((card,),) = run["rows"]
     assert (card["attempt"], card["state"], card["parts"]) == (2, "running", [])
+
+
+def test_data_of_any_shape_is_folded_and_drawn() -> None:
+    """A program may publish a known type with data of another shape."""
+    run, line_renderer = RunView(), LineRenderer(io.StringIO(), RunView())
+    for kind, data in odd_updates():
+        for place in ({}, {"node_id": "n", "namespace": "n:1", "message_id": "m1", "attempt": 1}):
+            metadata = {"timestamp": "2026-01-02T03:04:05.678Z", "execution_id": "odd", **place}
+            update: Any = {"type": kind, "data": data, "metadata": metadata}
+            line_renderer.on_update(run.apply(update))
+            update_line(update, with_execution=True)
+    for width, height in ((80, 24), (1, 1), (400, 100)):
+        console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True)
+        with PanelRenderer(console, run, address=None, clock=lambda: 0.0) as panels:
+            for node in run.nodes:
+                panels.on_update(node)
+            panels.tick()
+    assert "odd" in render_html("odd", run, now=0.0)
+    assert "odd" in render_text("odd", run)
+    assert run.state == "running"

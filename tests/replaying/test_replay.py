@@ -172,12 +172,13 @@ def _nested(depth: int) -> Any:
 async def test_odd_data_is_replayed(tmp_path: Path, number: int) -> None:
     """Other programs write recordings, too: with a byte order mark, and with data of any shape."""
     asked = {"prompt_id": "p-1", "type": "unheard", "expires_at": "never", "timeout_s": "long"}
+    interruptions: list[Any] = [{**asked, "expires_at": True}, {"prompt_id": []}, 5]
     lines = made_up(
         (0, "workflow_start", {"name": ["story"], "metadata": 5, "run_id": {}, "title": True}),
         (0, "custom", json.loads("[" * 700 + "]" * 700)),
         *((0, kind, None) for kind in ("token", "usage", "progress", "human_prompt", "human_response", "unheard of")),
         (0, "human_prompt", asked),
-        (0, "workflow_interrupted", {"prompts": [{**asked, "expires_at": True}, {"prompt_id": []}, 5]}),
+        (0, "workflow_interrupted", {"prompts": interruptions}),
         (0, "human_response", {"prompt_id": ["p-1"]}),
         (0, "workflow_error", {"error": {"type": "a\0b", "message": {}, "causes": [{"type": ""}, None]}}),
     )

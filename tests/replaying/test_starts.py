@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from langgraph_sdk import get_client
@@ -123,8 +123,7 @@ async def test_the_langgraph_sdk_reads_a_replay(url: str) -> None:
             thread["thread_id"], "replay", input=question("What now?"), stream_mode=modes
         ):
             if part.event == "messages":
-                data: Any = part.data
-                text += str(data[0]["content"])
+                text += str(cast("Any", part.data)[0]["content"])
             elif part.event == "values":
                 states.append(part.data)
         state = await client.threads.get_state(thread["thread_id"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from lg_streaming import StreamHub
 from lg_streaming.events.scope import Scope
 
-__all__ = ["HOSTILE", "LONG_WORD", "hostile_run"]
+__all__ = ["HOSTILE", "LONG_WORD", "hostile_run", "odd_run", "odd_updates"]
 
 LONG_WORD: Final = "x" * 100_000
 HOSTILE: Final = {
@@ -57,3 +58,45 @@ async def hostile_run(
     publish("node_error", {"error": {"type": text, "message": text}})
     if not is_open:
         await hub.fail(execution_id, RuntimeError(text))
+
+
+_TYPES: Final = """
+    workflow_progress workflow_interrupted node_start llm_start token thinking message tool_args tool_start
+    tool_complete tool_error tool_interrupted tool_unheard progress milestone status usage llm_complete llm_error
+    human_prompt human_response custom source_documents artifacts state values log error metadata used_tools node_cached
+    node_interrupted node_error node_complete constructor toString __proto__ valueOf
+"""
+_FIELDS: Final = """
+    prompt_id prompt type choices value schema expires_at message_id tool_call_id tool input output args index content
+    blocks text progress total eta_s milestone status place usage model input_tokens output_tokens total_tokens cost
+    interrupts prompts duration_s error will_retry node_name metadata reason data message level batch_size replaces
+    result default response responded_by required namespace node_id paused name completed_nodes total_nodes
+"""
+_ODD: Final[list[Any]] = [
+    *(None, -1.5e300, 1e300, "odd", True, [], [None], [1], {}),
+    {"a": {"b": [{"c": None}]}},
+    {"__proto__": {"x": 1}, "constructor": None, "toString": 3},
+]
+
+
+def odd_updates() -> Iterator[tuple[str, Any]]:
+    """Yield each type with data of another shape, and with all known fields of another type."""
+    for odd in _ODD:
+        for data in (
+            odd,
+            dict.fromkeys(_FIELDS, odd),
+            {"error": {"message": odd, "causes": odd, "errors": [odd, odd]}},
+        ):
+            for kind in _TYPES:
+                yield kind, data
+
+
+def odd_run(hub: StreamHub, execution_id: str) -> None:
+    """Publish odd updates in a node and outside, and then a text."""
+    hub.open(execution_id)
+    places = [Scope(node_id="n", namespace="n:1", message_id="m1", attempt=1), Scope()]
+    hub.publish(execution_id, "node_start", {"node_name": "n"}, scope=places[0])
+    for kind, data in odd_updates():
+        for scope in places:
+            hub.publish(execution_id, kind, data, scope=scope)
+    hub.publish(execution_id, "token", {"content": "The end."}, scope=Scope(node_id="last", namespace="last:1"))

@@ -149,7 +149,7 @@ async def test_the_keyboard_is_enough(page: Page, place: Site) -> None:
     for number in range(60):
         start(place, f"run-{number:02}")
     await opened(page, place)
-    await page.get_by_role("button", name="Cost").focus()
+    await page.get_by_role("button", name="Duration").focus()
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="run-59")).to_be_focused()
     for _ in range(30):
@@ -167,6 +167,18 @@ async def test_the_keyboard_is_enough(page: Page, place: Site) -> None:
     await page.keyboard.press("Home")
     await page.keyboard.press("Enter")
     await expect(page).to_have_url(f"{place.url}/watch/run-59")
+
+
+async def test_a_column_that_is_empty_in_all_runs_has_no_place(page: Page, place: Site) -> None:
+    start(place, "run-1")
+    await opened(page, place)
+    columns = page.locator(".head .cell:visible")
+    await expect(columns).to_have_text(["State", "Run", "Started", "Duration"])
+    place.streaming.hub.emitter("run-1").usage(1, 2, cost=0.05)
+    await expect(columns).to_have_text(["State", "Run", "Started", "Duration", "Tokens", "Cost"])
+    for width in (320, 390, 768, 1024):
+        await page.set_viewport_size({"width": width, "height": 700})
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
 
 
 async def test_texts_of_a_run_stay_text(page: Page, place: Site) -> None:

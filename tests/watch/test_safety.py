@@ -16,7 +16,7 @@ from playwright.async_api import Page, expect
 from lg_streaming import StreamingSettings
 from tests.gateway.site import SECRET
 from tests.gateway.test_rest import token
-from tests.watch.hostile import HOSTILE, LONG_WORD, hostile_run
+from tests.watch.hostile import HOSTILE, LONG_WORD, hostile_run, odd_run
 from tests.watch.support import PATIENCE, QUICK, Site, browser, has_ended, site
 
 pytestmark = pytest.mark.browser
@@ -107,6 +107,20 @@ async def shows_no_code(page: Page) -> str:
     )
     assert not HIDDEN.search(shown + titles)
     return shown
+
+
+async def test_data_of_any_shape_stops_no_part_of_the_page(place: Site) -> None:
+    """A program may publish a known type with data of another shape, and name its own types `constructor`."""
+    odd_run(place.streaming.hub, "odd")
+    async with watched(place.url) as each:
+        await each.page.goto(f"{place.url}/watch/odd")
+        await expect(each.page.get_by_text("The end.").first).to_be_visible(timeout=PATIENCE)
+        for tab in await each.page.get_by_role("tab").all():
+            await tab.click()
+            panel = each.page.locator(f"#{await tab.get_attribute('aria-controls')}")
+            await expect(panel.locator(":scope > *").first).to_be_visible(timeout=PATIENCE)
+        await expect(each.page.locator("#run-state")).to_have_attribute("data-state", "running")
+        assert not re.search(r"NaN|undefined|Infinity|\[object", await each.page.evaluate("document.body.innerText"))
 
 
 async def test_a_name_that_reads_from_right_to_left_reorders_nothing_beside_it(place: Site) -> None:

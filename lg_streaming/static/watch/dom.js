@@ -3,9 +3,9 @@
 // Control codes, separators of lines, and codes that reorder bidirectional text: with them a text can look like another.
 const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u206f\ufff9-\ufffb]/g;
 
-// Returns a text with each hidden code as its escape, such as \x1b or \u202e. Carriage returns are dropped.
+// Returns a text, or another value as JSON, with each hidden code as its escape, such as \x1b or \u202e. Carriage returns are dropped.
 export function plain(text) {
-  const value = String(text ?? "");
+  const value = typeof text === "object" ? readable(text) : String(text ?? "");
   return value.search(HIDDEN) < 0 ? value : value.replaceAll("\r", "").replace(HIDDEN, escaped);
 }
 
@@ -65,6 +65,6 @@ function inLine(value) {
 
 // An amount in the currency of the program, with enough digits for small ones.
 export function money(amount) {
-  const digits = amount === 0 || amount >= 1 ? 2 : Math.min(6, 2 - Math.floor(Math.log10(Math.abs(amount))));
+  const digits = amount === 0 || Math.abs(amount) >= 1 ? 2 : Math.min(6, 2 - Math.floor(Math.log10(Math.abs(amount))));
   return amount.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: digits });
 }

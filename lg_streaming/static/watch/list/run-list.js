@@ -16,6 +16,7 @@ export class RunList extends EventTarget {
   runs = new Map(); // by id
   order = []; // ids as they are shown
   fresh = new Set(); // ids of new runs that wait
+  has = new Set(); // what at least one of the runs has: graph, owner, progress, usage, cost
   gone = new Set(); // ids that no longer match, and keep their place
   connection = "connecting";
   error = null;
@@ -51,6 +52,7 @@ export class RunList extends EventTarget {
     this.order = [];
     this.fresh.clear();
     this.gone.clear();
+    this.has.clear();
     this.#cursor = null;
     this.#round += 1;
     await this.#load(FIRST);
@@ -153,7 +155,9 @@ export class RunList extends EventTarget {
   }
 
   #keep(run) {
-    const { started_at: started, ended_at: ended } = run;
+    const { started_at: started, ended_at: ended, graph, owner, progress, usage } = run;
+    const known = { graph, owner, usage, cost: usage?.cost, progress: isOpen(run) ? progress : null };
+    for (const [name, value] of Object.entries(known)) if (value !== null && value !== undefined) this.has.add(name);
     this.runs.set(run.execution_id, Object.assign(run, { startedAt: Date.parse(started), endedAt: ended && Date.parse(ended) }));
   }
 

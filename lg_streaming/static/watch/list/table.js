@@ -57,9 +57,11 @@ export class Table {
   }
 
   #draw() {
-    const { order, runs, gone } = this.#list;
+    const { order, runs, gone, has } = this.#list;
     this.element.hidden = order.length === 0;
     this.element.setAttribute("aria-rowcount", String(order.length + 1));
+    const columns = [...has].join(" ");
+    if (this.element.dataset.has !== columns) this.element.dataset.has = columns;
     this.#drawHead();
     if (order.length === 0) {
       this.#rows.clear();

@@ -4,14 +4,14 @@ import { make, readable } from "../dom.js";
 import { image } from "../text/links.js";
 import { patch } from "../text/tree.js";
 
-const KINDS = { audio: "Audio", video: "Video", file: "File", image: "Image", document: "Document", "text-plain": "Text" };
+const KINDS = { __proto__: null, audio: "Audio", video: "Video", file: "File", image: "Image", document: "Document", "text-plain": "Text" };
 
 export function mediaElement(block) {
   if (block?.type === "image" || block?.type === "image_url") return imageElement(block);
   if (block?.type === "refusal" || typeof block?.refusal === "string") return make("p", "refusal", block.refusal ?? "The model refused.");
   const label = KINDS[block?.type] ?? String(block?.type ?? "Content");
   const element = make("details", "raw");
-  element.append(make("summary", "", describe(label, block)), make("pre", "", readable(withoutBytes(block))));
+  element.append(make("summary", "", describe(label, block ?? {})), make("pre", "", readable(withoutBytes(block))));
   return element;
 }
 

@@ -41,7 +41,7 @@ export class NodesPanel extends Panel {
   };
   #list = make("div", "rows");
   #tools = make("div", "tools");
-  #empty = make("p", "empty", "Nothing has happened yet. Updates appear here as soon as the run starts.");
+  #empty = make("p", "empty");
 
   constructor() {
     super();
@@ -68,6 +68,7 @@ export class NodesPanel extends Panel {
     const run = store.use(Run);
     if (this.#run !== run || this.#first !== run.rows[0]) this.#clear(run);
     this.#empty.hidden = run.rows.length > 0;
+    setText(this.#empty, run.endedAt === null ? "Nothing has happened yet. Updates appear here as soon as the run starts." : "No node of this run has begun.");
     this.#tools.hidden = run.count === 0;
     this.#drawAnswer(run);
     for (; this.#drawnRows < run.rows.length; this.#drawnRows += 1) this.#rowOf(run.rows[this.#drawnRows], this.#list);

@@ -5,7 +5,7 @@ import { wordClass } from "../text/words.js";
 import { answerField } from "./fields.js";
 import { decisionText, questionOf, reviewFields, reviewFrom } from "./review.js";
 
-const VERDICTS = { approval: ["Approve", "Reject"], confirmation: ["Yes", "No"] };
+const VERDICTS = { __proto__: null, approval: ["Approve", "Reject"], confirmation: ["Yes", "No"] };
 const MOST_BUTTONS = 6; // choices; more are a list
 const WATCHES = "You may watch this run, and not answer for it.";
 const FORBIDDEN = 4030;

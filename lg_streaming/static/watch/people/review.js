@@ -103,7 +103,7 @@ function oldDecision({ type, edited_action: edited, message }) {
 export function decisionText(answer) {
   const decisions = answer?.decisions ?? (Array.isArray(answer) ? answer : [answer]);
   if (!decisions.every((one) => typeof one?.type === "string")) return null;
-  const texts = { approve: "approved", accept: "approved", reject: "rejected", ignore: "rejected", edit: "edited", respond: "answered", response: "answered" };
+  const texts = { __proto__: null, approve: "approved", accept: "approved", reject: "rejected", ignore: "rejected", edit: "edited", respond: "answered", response: "answered" };
   return decisions.map(({ type, message, edited_action: edited }) => {
     const what = edited ? `: ${JSON.stringify(edited.args)}` : message ? `: ${message}` : "";
     return `${texts[type] ?? type}${what}`;

@@ -148,7 +148,8 @@ export class RunHeader {
     this.#parts.overall.hidden = overall === null;
     if (overall === null) return;
     this.#parts["overall-bar"].value = overall.progress;
-    const parts = [`${Math.floor(overall.progress)} %`, `${overall.completed_nodes} of ${overall.total_nodes} nodes`];
+    const { completed_nodes: completed, total_nodes: total } = overall;
+    const parts = [`${Math.floor(overall.progress)} %`, ...(completed >= 0 && total >= 0 ? [`${completed} of ${total} nodes`] : [])];
     if (state === "running" && overall.progress < 100) parts.push(...timeLeft(overall, now));
     setText(this.#parts["overall-text"], parts.join(" · "));
   }

@@ -3,6 +3,7 @@
 import { questionsOf } from "./questions.js";
 
 const TOOL_STATES = {
+  __proto__: null,
   tool_complete: "complete",
   tool_error: "failed",
   tool_interrupted: "interrupted",
@@ -76,10 +77,14 @@ function addBlock(node, message, block) {
 
 export function addNote(notes, type, data, at) {
   if (UNSHOWN.has(type) || type.startsWith("node_")) return;
-  const level = type === "error" ? "error" : (data?.level ?? null);
+  const level = type === "error" ? "error" : textOr(data?.level, null);
   const message = data?.message ?? data?.text ?? data?.status ?? (type === "custom" ? data?.data : data);
-  notes.push({ type, name: type === "custom" ? (data?.name ?? type) : type, level, message: message ?? null, at });
+  notes.push({ type, name: type === "custom" ? textOr(data?.name, type) : type, level, message: message ?? null, at });
   if (notes.length > MOST_NOTES) notes.shift();
+}
+
+function textOr(value, other) {
+  return typeof value === "string" ? value : other;
 }
 
 // Takes a call out of the node whose model asked for it. Returns whether it was there.
@@ -139,7 +144,8 @@ function addArguments(part, { args }) {
 
 export function messageOf(data) {
   const error = data?.error ?? data?.message ?? "failed";
-  return typeof error === "string" ? error : error.message ?? JSON.stringify(error);
+  const message = error?.message ?? error;
+  return typeof message === "string" ? message : JSON.stringify(message);
 }
 
 // Returns whether a node or a tool was stopped by a cancel of its run.
@@ -150,7 +156,9 @@ export function isCancel(data) {
 // The error of an update: {message, type?, code?, causes?, errors?, stack?}.
 export function failureOf(data) {
   const error = data?.error;
-  return error !== null && typeof error === "object" ? { ...error, message: messageOf(data) } : { message: messageOf(data) };
+  if (error === null || typeof error !== "object") return { message: messageOf(data) };
+  const [causes, errors] = [error.causes, error.errors].map((some) => (Array.isArray(some) ? some.filter((one) => one instanceof Object) : []));
+  return { ...error, causes, errors, message: messageOf(data) };
 }
 
 // Whether a node reports progress, and not only its beginning and end.

@@ -4,7 +4,7 @@
 export function promptFrom(data, number) {
   return {
     number, id: data.prompt_id, text: data.prompt, type: data.type, choices: data.choices ?? null, node: data.node_id ?? null,
-    schema: data.schema ?? null, required: data.required !== false, value: data.value ?? null, error: data.error ?? null,
+    schema: data.schema ?? null, required: data.required !== false, value: data.value ?? null, error: typeof data.error === "string" ? data.error : null,
     expiresAt: data.expires_at === undefined ? null : data.expires_at * 1000, fallback: data.default,
     pauses: false, state: "open", answer: null, by: null, timedOut: false, answeredAt: null,
   };

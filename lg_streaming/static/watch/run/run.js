@@ -1,12 +1,14 @@
 // State of a run, folded from the updates of its execution into nodes.
 // No DOM. The same updates always give the same state.
 
+import { amountOf } from "./fitted.js";
 import { gapText } from "./gaps.js";
 import { addNote, addText, addTool, announcedIn, beginAgain, blank, end, failureOf, giveUp, isCancel, isTold, messageOf, takeBack } from "./parts.js";
 import { isBelow, keyOf, messageIdOf, nodesIn, pathOf } from "./places.js";
 import { promptFrom, promptsOf } from "./questions.js";
 
 const FINAL_STATES = {
+  __proto__: null, // a program may name a type `constructor`
   workflow_complete: "complete",
   workflow_error: "failed",
   workflow_cancelled: "cancelled",
@@ -14,6 +16,7 @@ const FINAL_STATES = {
 };
 
 const NODE_STATES = {
+  __proto__: null,
   node_complete: "complete",
   node_error: "failed",
   node_interrupted: "interrupted",
@@ -115,7 +118,7 @@ export class Run {
     if (type === "workflow_start") return this.#begin(data);
     if (type === "workflow_interrupted") return this.#interrupt(data);
     if (type === "workflow_progress") {
-      this.overall = { ...data, at };
+      if (data.progress !== undefined) this.overall = { ...data, at };
       return undefined;
     }
     if (type === "human_prompt") return this.#ask(data);
@@ -313,8 +316,8 @@ export class Run {
     } else if (type === "status") {
       node.status = data?.text ?? data?.message ?? data?.status ?? null;
     } else if (type === "llm_complete") {
-      node.usage.input += data?.usage?.input_tokens ?? 0;
-      node.usage.output += data?.usage?.output_tokens ?? 0;
+      node.usage.input += amountOf(data.usage?.input_tokens) ?? 0;
+      node.usage.output += amountOf(data.usage?.output_tokens) ?? 0;
     } else if (type.startsWith("tool_")) {
       this.#tool(type, data ?? {}, metadata, node, at);
     } else if (type === "source_documents" || type === "artifacts") {

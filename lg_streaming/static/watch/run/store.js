@@ -12,6 +12,7 @@
 // are shown. `seek(count)` shows only the first ones, and `seek(null)` follows the run again. The store dispatches "draw" at
 // most once a frame, and "state" when the connection changes.
 
+import { fitted } from "./fitted.js";
 import { Run } from "./run.js";
 
 const MOST_UPDATES = 100_000; // the oldest are dropped beyond
@@ -96,8 +97,12 @@ export class RunStore extends EventTarget {
         known.gaps += 1;
       } else if (known.next < this.shown) {
         const update = this.#updates[known.next];
-        known.fold.apply(update, timeOf(update));
-        known.next += 1;
+        known.next += 1; // first: an update that fails must not stop the later ones
+        try {
+          known.fold.apply(fitted(update), timeOf(update));
+        } catch (error) {
+          queueMicrotask(() => { throw error; });
+        }
       } else {
         return known.fold;
       }

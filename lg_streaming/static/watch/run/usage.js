@@ -1,5 +1,7 @@
 // Tokens, cost and models of a run, folded from its updates.
 
+import { amountOf } from "./fitted.js";
+
 const LISTED_MODELS = 3;
 
 export class Usage {
@@ -14,16 +16,18 @@ export class Usage {
   apply({ type, data, metadata }) {
     if (type !== "llm_complete" && type !== "usage" && type !== "llm_start") return;
     if (data?.model && !this.models.includes(data.model)) this.models.push(data.model);
-    if (Number.isFinite(data?.cost)) this.cost = (this.cost ?? 0) + data.cost;
+    if (amountOf(data?.cost) !== null) this.cost = (this.cost ?? 0) + data.cost;
     const usage = type === "usage" ? data : data?.usage;
     const message = data?.message_id ?? metadata.message_id;
     if (type === "llm_start" || !usage || (message !== undefined && this.#counted.has(message))) return;
     if (message !== undefined) this.#counted.add(message);
-    const { input_tokens: input = 0, output_tokens: output = 0, total_tokens: total = input + output } = usage;
-    if ((type === "llm_complete" || message === undefined) && this.#isRepeated(type, [metadata.node_id, metadata.namespace, input, output, total])) return;
-    this.input += input ?? 0;
-    this.output += output ?? 0;
-    this.total += total ?? 0;
+    const [input, output] = [amountOf(usage.input_tokens) ?? 0, amountOf(usage.output_tokens) ?? 0];
+    const total = amountOf(usage.total_tokens) ?? input + output;
+    const place = [metadata.node_id, metadata.namespace, input, output, total];
+    if ((type === "llm_complete" || message === undefined) && this.#isRepeated(type, place)) return;
+    this.input += input;
+    this.output += output;
+    this.total += total;
   }
 
   // A program reports the cost of a captured call by a usage that names no message: the numbers match them.

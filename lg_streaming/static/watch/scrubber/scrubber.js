@@ -10,6 +10,8 @@ export class Scrubber extends Panel {
   #slider = make("input", "scrub-slider");
   #speed = make("select", "scrub-speed");
   #text = make("span", "scrub-text");
+  #count = make("span", "scrub-count"); // narrow windows have no room for it
+  #time = make("span");
   #live = button("scrub-live");
   #frame = null; // of the next step; null: it does not play
   #last = 0; // time of the last step
@@ -30,9 +32,10 @@ export class Scrubber extends Panel {
     this.#bar.hidden = updates.length < 2;
     this.#slider.max = String(updates.length);
     this.#slider.value = String(shown);
-    const text = momentOf(store);
-    this.#slider.setAttribute("aria-valuetext", text);
-    setText(this.#text, text);
+    const [count, time] = momentOf(store);
+    this.#slider.setAttribute("aria-valuetext", [count, time].filter(Boolean).join(" · "));
+    setText(this.#count, time ? `${count} · ` : count);
+    setText(this.#time, time);
     this.#live.setAttribute("aria-pressed", String(isLive));
     setText(this.#live, store.connection.state === "ended" ? "End" : "Live");
     const isPlaying = this.#frame !== null;
@@ -46,6 +49,8 @@ export class Scrubber extends Panel {
   #make() {
     this.#bar.setAttribute("role", "group");
     this.#bar.setAttribute("aria-label", "Replay");
+    this.#bar.hidden = true; // until there is something to replay
+    this.#text.append(this.#count, this.#time);
     Object.assign(this.#slider, { type: "range", min: "0", step: "1" });
     this.#slider.setAttribute("aria-label", "Shown updates");
     this.#slider.addEventListener("input", () => this.#seek(Number(this.#slider.value)));
@@ -96,10 +101,11 @@ export class Scrubber extends Panel {
   }
 }
 
+// The number of shown updates, and the time in the run.
 function momentOf({ updates, shown, first }) {
   const of = `${shown.toLocaleString("en")} of ${updates.length.toLocaleString("en")}`;
-  if (shown <= first) return of;
-  return `${of} · ${seconds(Math.max(0, timeOf(updates[shown - 1]) - timeOf(updates[first])) / 1000)}`;
+  if (shown <= first) return [of, ""];
+  return [of, seconds(Math.max(0, timeOf(updates[shown - 1]) - timeOf(updates[first])) / 1000)];
 }
 
 function button(name) {

@@ -8,15 +8,16 @@
 import { nodePath } from "../../lg-streaming.js";
 
 const FINAL_STATES = {
+  __proto__: null,
   workflow_complete: "complete",
   workflow_error: "failed",
   workflow_cancelled: "cancelled",
   workflow_abandoned: "abandoned",
 };
-const NODE_ENDS = { node_complete: "complete", node_error: "failed", node_interrupted: "interrupted" };
+const NODE_ENDS = { __proto__: null, node_complete: "complete", node_error: "failed", node_interrupted: "interrupted" };
 const MODEL_TYPES = ["llm_start", "llm_complete", "llm_error"];
-const TOOL_ENDS = { tool_complete: "complete", tool_error: "failed", tool_interrupted: "interrupted" };
-const WAITS = { queued: "In the queue", paused: "Paused" };
+const TOOL_ENDS = { __proto__: null, tool_complete: "complete", tool_error: "failed", tool_interrupted: "interrupted" };
+const WAITS = { __proto__: null, queued: "In the queue", paused: "Paused" };
 const PIECES = ["token", "thinking", "tool_args"];
 
 export class Spans {
@@ -213,7 +214,7 @@ export class Spans {
     if (type in NODE_ENDS) return this.#endNode(node, type, data ?? {});
     if (MODEL_TYPES.includes(type)) return this.#model(node, type, data ?? {}, metadata);
     if (PIECES.includes(type)) return this.#piece(node, data ?? {}, metadata);
-    if (type.startsWith("tool_")) return this.#tool(node, type, data ?? {}, metadata);
+    if (type === "tool_start" || type in TOOL_ENDS) return this.#tool(node, type, data ?? {}, metadata);
     return undefined;
   }
 
@@ -341,5 +342,6 @@ function enclosing(key) {
 
 function messageOf(data) {
   const error = data?.error ?? data?.message ?? "failed";
-  return typeof error === "string" ? error : error.message ?? JSON.stringify(error);
+  const message = error?.message ?? error;
+  return typeof message === "string" ? message : JSON.stringify(message);
 }

@@ -3,7 +3,7 @@
 import { seconds } from "../dom.js";
 import { workOf } from "./spans.js";
 
-const KINDS = { node: "node", model: "model", tool: "tool", wait: "waiting", run: "run" };
+const KINDS = { node: "node", model: "model", tool: "tool", wait: "waiting" };
 const PARTS = [
   ["model", "Models"],
   ["tool", "Tools"],
@@ -29,7 +29,9 @@ export function stateOf(span) {
 // All facts of a span.
 export function describe(span, root, now) {
   const end = span.endedAt ?? now;
-  const parts = [span.name, `${KINDS[span.kind]}, ${stateOf(span)}`, `starts at ${duration(span.startedAt - root.startedAt)}`];
+  const parts = span.kind === "run"
+    ? [span.name, stateOf(span)]
+    : [span.name, `${KINDS[span.kind]}, ${stateOf(span)}`, `starts at ${duration(span.startedAt - root.startedAt)}`];
   const work = workOf(span, now);
   parts.push(`takes ${duration(end - span.startedAt)}${span.segments.length > 1 ? `, of these ${duration(work)} at work` : ""}`);
   if (span.firstTokenAt !== null) parts.push(`first token after ${duration(span.firstTokenAt - span.startedAt)}`);
