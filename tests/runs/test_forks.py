@@ -121,6 +121,26 @@ async def test_a_fork_of_the_input_and_behind_a_node(streaming: StreamingModule,
     assert (await behind)["done"] == ["input", "first", "by hand", "third"]
 
 
+class Question(TypedDict, total=False):
+    question: str
+    answer: str
+
+
+def write(_state: Question) -> Question:
+    return {"answer": "Water."}
+
+
+async def test_a_fork_has_the_last_question_as_its_title(streaming: StreamingModule, e: str) -> None:
+    graph = graph_of(InMemorySaver(), Question, write=write)
+    await streaming.runs.run(graph, {"question": "What is rain?"}, execution_id=e)
+    checkpoint_id = await checkpoint_before(streaming, e, "write")
+    same = await streaming.runs.fork(e, checkpoint_id)
+    other = await streaming.runs.fork(e, checkpoint_id, values={"question": "What is snow?"})
+    named = await streaming.runs.fork(e, checkpoint_id, metadata={"title": "Mine"})
+    titles = [(await start_of(streaming, each.execution_id))["title"] for each in (same, other, named)]
+    assert titles == ["What is rain?", "What is snow?", "Mine"]
+
+
 class Asked(TypedDict, total=False):
     answers: Annotated[list[str], operator.add]
 

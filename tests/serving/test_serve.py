@@ -37,6 +37,13 @@ async def test_plain_http_until_sigterm() -> None:
     assert "Traceback" not in "".join(server.log)
 
 
+def test_the_address_of_the_watch_page_is_printed() -> None:
+    with served(env={"LG_STREAMING_GATEWAY__UI": "true", "LG_STREAMING_GATEWAY__PREFIX": "/runs"}) as server:
+        assert httpx2.get(f"{server.url}/runs/watch/").status_code == 200
+        server.stop()
+    assert server.told[1] == f"Watch its runs: {server.url}/runs/watch/\n"
+
+
 async def test_ctrl_c_ends_it_as_a_shell_expects() -> None:
     with served() as server:
         await asyncio.to_thread(server.stop, signal.SIGINT)

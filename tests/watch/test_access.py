@@ -160,6 +160,13 @@ async def test_a_link_holder_sees_a_question_and_no_buttons(place: Site) -> None
         await page.goto(f"{place.url}/watch/asks#link={await place.streaming.link('asks')}")
         await expect(page.locator(".prompt")).to_contain_text("Go on?", timeout=PATIENCE)
         await expect(page.get_by_role("button", name="Yes")).to_have_count(0)
+        review = {
+            "action_requests": [{"name": "send_mail", "args": {"to": "ann@example.com"}}],
+            "review_configs": [{"action_name": "send_mail", "allowed_decisions": ["approve", "reject"]}],
+        }
+        place.streaming.hub.publish("asks", "human_prompt", {**question, "prompt_id": "p2", "value": review})
+        await expect(page.locator(".prompt").last).to_contain_text("ann@example.com", timeout=PATIENCE)
+        await expect(page.get_by_role("button", name="Approve")).to_have_count(0)
 
 
 @pytest.mark.parametrize("kind", ["expired", "changed"])
@@ -183,6 +190,7 @@ async def test_a_link_that_ends_while_its_page_is_open_leaves_the_text(place: Si
         await page.goto(f"{place.url}/watch/short#link={await place.streaming.link('short', expires_in=6)}")
         await sees(page, "stays")
         await expect(page.get_by_role("alert").filter(has_text="This link has expired")).to_be_visible(timeout=PATIENCE)
+        await expect(page.locator("#offline")).to_be_hidden()
         await sees(page, "stays")
 
 

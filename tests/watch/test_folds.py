@@ -44,7 +44,7 @@ async def record(server: Site, folder: Path) -> None:
     (folder / "graphs.json").write_text(json.dumps(graphs), encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["layout", "structure", "spans"])
+@pytest.mark.parametrize("name", ["layout", "lines", "structure", "spans"])
 def test_in_node(name: str, recorded: dict[str, str]) -> None:
     command = [node_executable(), "--no-warnings", "--test", str(HERE / f"{name}.test.mjs")]
     environment = {**os.environ, **recorded}

@@ -190,6 +190,26 @@ async def test_a_refused_reader_is_told_why_and_what_to_do() -> None:
                 "There is no run with this id, or you may not read it"
             )
             await expect(page.get_by_role("button", name="Try now")).to_be_hidden()
+            await expect(page.locator("#panels")).to_be_hidden()
+            await expect(page.locator("#run-state")).to_be_hidden()
+
+
+async def test_a_call_whose_cost_the_program_reports_counts_once() -> None:
+    usage = {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12}
+    with site() as server:
+        hub = server.streaming.hub
+        hub.open("exec-1")
+        node = hub.emitter("exec-1", node_id="write")
+        node.start("m", message_id="m1")
+        node.end(usage=usage)
+        hub.emitter("exec-1", node_id="write").usage(10, 2, cost=0.5)
+        async with browser() as page:
+            await page.goto(f"{server.url}/watch/exec-1")
+            await expect(page.locator("#cost")).to_contain_text("0.5", timeout=PATIENCE)
+            await expect(page.locator("#tokens")).to_have_text("10 in, 2 out")
+        state = await hub.describe("exec-1")
+        assert state is not None
+        assert state.usage == (10, 2, 12, 0.5)
 
 
 async def test_a_lost_connection_has_a_banner_until_it_is_back() -> None:

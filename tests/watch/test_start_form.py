@@ -66,6 +66,16 @@ async def page() -> AsyncGenerator[Page]:
         yield opened
 
 
+async def test_the_empty_list_has_a_start_that_works(page: Page, place: Site) -> None:
+    await page.goto(f"{place.url}/watch/")
+    code = page.locator(".empty code")
+    await expect(code).to_contain_text('"graph": "')
+    program = (await code.text_content() or "").split("\n")[1]
+    assert program == 'await streaming.runs.start("form", {"topic": "Why is the sky blue?"})'
+    await place.streaming.runs.run("form", {"topic": "Why is the sky blue?"})
+    await expect(page.locator(".rows .title")).to_have_text("Why is the sky blue?")
+
+
 async def open_form(page: Page, place: Site, graph: str) -> None:
     await page.goto(f"{place.url}/watch/")
     await page.locator("#new-run").click()

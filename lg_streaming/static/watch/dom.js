@@ -51,10 +51,16 @@ export function readable(value) {
   return typeof value === "string" ? value : JSON.stringify(value, null, 2);
 }
 
-// A value in one line: of an object, its values.
+// A value in one line: of an object, its values; of messages, the text of the last one.
 export function gist(input) {
   if (input === null || typeof input !== "object") return String(input ?? "");
-  return Object.values(input).map((value) => (typeof value === "string" ? value : JSON.stringify(value))).join(", ");
+  return Object.values(input).map(inLine).join(", ");
+}
+
+function inLine(value) {
+  const message = Array.isArray(value) ? value.at(-1) : null;
+  const text = typeof message?.type === "string" ? message.content : value;
+  return typeof text === "string" ? text : JSON.stringify(text);
 }
 
 // An amount in the currency of the program, with enough digits for small ones.

@@ -82,7 +82,7 @@ export class Notices {
 
 // Returns lines that start a run of a graph, or of one with a usual name.
 function exampleStart({ name, input_schema: schema } = { name: "research" }, url, needsToken) {
-  const input = JSON.stringify(exampleInput(schema ?? { properties: { question: { type: "string" } } }));
+  const input = JSON.stringify(exampleInput(schema ?? { properties: { question: { type: "string" } } })).replace(":", ": ");
   const token = needsToken ? ' -H "Authorization: Bearer $TOKEN"' : "";
   return `# in the program that has the graph
 await streaming.runs.start(${JSON.stringify(name)}, ${input})
