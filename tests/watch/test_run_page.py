@@ -348,6 +348,10 @@ async def test_the_page_fits_every_screen() -> None:
                 bar = await page.locator(".bar").bounding_box()
                 assert bar is not None
                 assert bar["height"] < 800 / 3
+                replay = await page.locator("lg-scrubber").bounding_box()
+                assert replay is not None
+                assert replay["y"] + replay["height"] == pytest.approx(800, abs=1)
+                assert replay["height"] < 64, "the bar of the replay is one row"
         await run.cancel()
         with pytest.raises(RunCancelledError):
             await run
