@@ -90,8 +90,8 @@ async def test_a_run_of_a_worker_is_cancelled_through_a_web_process(
     assert updates[-1].data["reason"] == reason
 
 
-async def test_the_worker_on_the_page_on_scaling(tmp_path: Path) -> None:
-    page = ROOT / "docs/guide/scaling.md"
+async def test_the_worker_on_the_page_on_workers(tmp_path: Path) -> None:
+    page = ROOT / "docs/guide/workers.md"
     (code,) = (block.code for block in blocks_of(page) if "asyncio.run" in block.code)
     with redis_server(tmp_path) as redis:
         (tmp_path / "worker.py").write_text(code.replace("redis://127.0.0.1:6379/0", redis))
@@ -114,4 +114,4 @@ def test_web_processes_import_no_graph() -> None:
 
 
 def test_the_folder_is_that_of_the_page(root: Path) -> None:
-    assert "examples/12_worker" in (root / "docs/guide/scaling.md").read_text()
+    assert "examples/12_worker" in (root / "docs/guide/workers.md").read_text()
