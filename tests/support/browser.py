@@ -56,6 +56,7 @@ class _Chromium:
                 # Root has no sandbox, and containers have a small /dev/shm.
                 "--no-sandbox",
                 "--disable-dev-shm-usage",
+                "--disable-gpu",
                 "--disable-background-networking",
                 # Arguments that Playwright gives to its Chromium: no work in the background, a page that goes is
                 # gone. Pages that are not in front continue as in front.
