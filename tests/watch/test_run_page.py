@@ -350,8 +350,13 @@ async def test_the_page_fits_every_screen() -> None:
                 assert bar["height"] < 800 / 3
                 replay = await page.locator("lg-scrubber").bounding_box()
                 assert replay is not None
-                assert replay["y"] + replay["height"] == pytest.approx(800, abs=1)
                 assert replay["height"] < 64, "the bar of the replay is one row"
+            await page.set_viewport_size({"width": 1280, "height": 1600})
+            await page.get_by_role("tab", name="Graph").click()
+            await expect(page.locator(".graph-node").first).to_be_visible(timeout=PATIENCE)
+            replay = await page.locator("lg-scrubber").bounding_box()
+            assert replay is not None
+            assert replay["y"] + replay["height"] == pytest.approx(1600, abs=1), "also of a short page"
         await run.cancel()
         with pytest.raises(RunCancelledError):
             await run
