@@ -60,7 +60,7 @@ _CHECKS: Final = {name: fits for fits, names in _FIELDS.items() for name in name
 def fitted(kind: str, data: object) -> Mapping[str, Any]:
     """Return the data of an update without known fields of another type than on the wire.
 
-    The server passes on whatever a program publishes. A field of another type then counts as missing, so that the fold
+    The server passes on all that a program publishes. A field of another type then counts as missing, so that the fold
     and the views need not check each of them.
     """
     fields = as_mapping(data)

@@ -1,6 +1,6 @@
 // Updates as folds read them: known fields of the data have the types of the wire.
 //
-// The server passes on whatever a program publishes. A field of another type is left out here, like one that is missing,
+// The server passes on all that a program publishes. A field of another type is left out here, like one that is missing,
 // so that folds and views need not check each of them. The Events tab shows the updates as they came.
 
 const TYPES = /^(workflow|node|tool|llm|human)_|^(token|thinking|message|progress|milestone|status|usage)$/;
