@@ -115,7 +115,6 @@ class CallTracker(GraphTracker):
             thread_id=own_thread or start.thread_id,
             parent=parent,
             namespace=start.namespace,
-            inputs=start.inputs,
         )
         _take(start, call, self.options.plan, sure=named is not None)
         if replaced is not None:
@@ -175,7 +174,6 @@ class DefaultTracker(GraphTracker):
             thread_id=thread_id,
             block=block,
             namespace=start.namespace,
-            inputs=start.inputs,
         )
         source = block.context.publisher if block is not None else publisher
         sure = start.thread_id is None or _own_thread(start) is not None

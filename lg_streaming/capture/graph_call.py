@@ -14,7 +14,6 @@ from lg_streaming.capture.outcome import classify_ending, describe_failure
 from lg_streaming.context import ExecutionContext
 from lg_streaming.errors import StreamingError
 from lg_streaming.publisher import RunOutcome
-from lg_streaming.titles import title_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +87,6 @@ class GraphCall:
         parent: Place of the call, if it was made inside another execution.
         block: The execution block in which the call was made.
         namespace: LangGraph's checkpoint namespace of the node in which the call was made.
-        inputs: The graph's input.
     """
 
     def __init__(
@@ -102,7 +100,6 @@ class GraphCall:
         parent: Mapping[str, Any] | None = None,
         block: Block | None = None,
         namespace: str | None = None,
-        inputs: object = None,
     ) -> None:
         self.name = name
         self.namespace = namespace
@@ -125,7 +122,6 @@ class GraphCall:
         self._run_id = run_id
         self._options = options or _DEFAULTS
         self._thread_id = thread_id
-        self._inputs = inputs
         self._parent = parent
         self._started = time.perf_counter()
         self._lock = threading.Lock()  # parallel sync nodes enter on several threads
@@ -187,12 +183,10 @@ class GraphCall:
                     execution_id,
                     owner=options.owner,
                     name=self.name,
-                    title=title_of(self._inputs),
                     metadata=options.metadata,
                     priority=options.priority,
                     parent=self._parent,
                 )
-                self._inputs = None
                 joined = self._context = ExecutionContext(self._publisher, execution_id, run_id)
         if joined is not None:
             self._joined(joined)

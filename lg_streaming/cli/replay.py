@@ -7,8 +7,8 @@ import math
 import socket
 import threading
 import webbrowser
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 from urllib.parse import quote
@@ -74,6 +74,19 @@ def parse_speed(text: str) -> float:
     return speed
 
 
+@contextmanager
+def _without_warnings(host: str) -> Generator[None]:
+    """Log no warning about local mode: it does not concern the user of a recording."""
+    log = logging.getLogger("lg_streaming.gateway")
+    level = log.level
+    if host in _LOOPBACK:
+        log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def run_replay(options: ReplayOptions, print_line: Callable[[str], None]) -> int:
     """Serve a recording until Ctrl-C or SIGTERM, and return the exit code for the shell.
 
@@ -82,9 +95,7 @@ def run_replay(options: ReplayOptions, print_line: Callable[[str], None]) -> int
         AddressInUseError: If the address cannot be listened on.
     """
     write = ignore_closed_output(print_line)
-    if options.host in _LOOPBACK:  # the warning about local mode does not concern the user of a recording
-        logging.getLogger("lg_streaming.gateway").setLevel(logging.ERROR)
-    with _open(options) as recording, listen(options.host, options.port) as listener:
+    with _without_warnings(options.host), _open(options) as recording, listen(options.host, options.port) as listener:
         app, settings = make_app(recording, options)
         url = _address(listener)
         page = f"{url}{settings.gateway.prefix}/watch/"

@@ -81,8 +81,6 @@ class RedisServer:
         self._sentinel = sentinel
         self._process: subprocess.Popen[bytes] | None = None
         self._paused = False
-        self.loads = 0
-        """Commands that the server refused because it was loading its data, since its last start."""
         self._temporary = tempfile.TemporaryDirectory(prefix="lg-redis-")  # short: a socket's path has 107 bytes
         self.folder = Path(self._temporary.name)
         self.socket = self.folder / "redis.sock"
@@ -175,7 +173,6 @@ class RedisServer:
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        self.loads = 0
         deadline = time.monotonic() + _TIMEOUT
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
@@ -183,9 +180,6 @@ class RedisServer:
                     return True
             except redis.AuthenticationError:
                 return True
-            except redis.BusyLoadingError:
-                self.loads += 1
-                time.sleep(0.01)
             except (redis.RedisError, OSError):
                 time.sleep(0.01)
         self.kill()

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 
 import { TextAssembly, nodePath } from "../../lg_streaming/static/lg-streaming.js";
-import { Run } from "../../lg_streaming/static/run.js";
+import { Run } from "../../lg_streaming/static/watch/run/run.js";
 
 const pathOf = (key) => nodePath(key);
 

@@ -10,6 +10,8 @@ ROOT = Path(lg_streaming.__file__).parent
 STARTS_A_THREAD = {"Thread", "Timer", "ThreadPoolExecutor", "IoThread"}
 SHORT = {
     "pytest_plugin.py": "is joined by the fixture that starts it",
+    "notebook/display.py": "reads a run for one cell of a notebook, whose kernel does not fork",
+    "cli/replay.py": "opens a browser, in a command that does not fork",
     "capture/yields.py": "ends a run that the garbage collector found, at once",
 }
 

@@ -76,7 +76,7 @@ def test_the_configuration_of_tls_starts_a_server() -> None:
         lines = block.code.replace("/etc/redis/tls", str(tls.folder)).replace("tls-port 6379", "tls-port {port}")
         with redis_server(lines.splitlines()) as server:
             (shell,) = (each for each in blocks("console") if "ssl_ca_certs" in each.code)
-            url = re.findall(r'LOG="(.*)"', shell.code)[0].replace("$FILES", str(tls.folder))
+            url = re.findall(r'LOG="(.*)"', shell.code.replace("\\\n", ""))[0].replace("$FILES", str(tls.folder))
             url = url.replace("redis.example.com", f"127.0.0.1:{server.port}").replace("/app.", "/client.")
             client = connect_sync(RedisTarget.parse(url))
             try:
