@@ -18,7 +18,7 @@ PARALLEL := --jobs --keep-going --output-sync=target
 # Tests start hundreds of Python processes, each of which would compile the library anew.
 unexport PYTHONDONTWRITEBYTECODE
 # What `make quick` leaves out; tests/support/programs.py finds the tests that start programs.
-QUICK := not soak and not bench and not wires and not browser and not program
+QUICK := not soak and not bench and not wires and not pages and not browser and not program
 # A stamp is younger than what was installed for it.
 RUN := $(VENV)/.installed-run
 LOWEST := .venv-lowest
@@ -31,7 +31,7 @@ CLIENTS := $(patsubst %/package.json,%/node_modules/.installed,$(wildcard tests/
 
 TESTED := docs/guide/front-ends/tested-clients.md
 
-.PHONY: help demo test lowest quick check formatting lint types public-types imports documentation prose bench wires path attack soak docs js tools dist clean distclean
+.PHONY: help demo test lowest quick check formatting lint types public-types imports documentation prose bench wires pages path attack soak docs js tools dist clean distclean
 
 help: ## this list
 	@echo 'make TARGET [ARGS="..."]'
@@ -77,6 +77,9 @@ bench: $(DEV) $(NODE) ## measure, one line of JSON each (ARGS="name" picks one)
 # With ARGS only some checks run: the page keeps its tables.
 wires: tools $(DEV) $(NODE) $(CLIENTS) ## every version of the other systems' clients: writes docs/guide/front-ends/tested-clients.md
 	$(PYTHON) -m pytest -q -m "wires or tested" -o faulthandler_timeout=1200 tests/wires tests/npm --tested-clients=$(if $(ARGS),- $(ARGS),$(TESTED) -n 2 --dist loadfile)
+
+pages: tools $(DEV) $(NODE) ## every test of the watch page in Chromium; make test runs some of them
+	$(PYTHON) -m pytest -q $(WORKERS) -m "pages or browser" tests/watch $(ARGS)
 
 path: $(DEV) ## list the functions on a token's way, from the model's callback to the server's socket
 	@$(PYTHON) -m tests.bench.path

@@ -129,7 +129,7 @@ async def chromium_page(*, width: int = 1280, height: int = 800) -> AsyncGenerat
         browser = _SHARED.get(asyncio.get_running_loop())
         if browser is None or not browser.is_connected():
             browser = await stack.enter_async_context(_connection())
-        context = await browser.new_context(viewport={"width": width, "height": height})
+        context = await browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce")
         stack.push_async_callback(context.close)
         yield await context.new_page()
 

@@ -15,12 +15,17 @@ LONG = (
     "gateway/test_faults.py",
     "gateway/test_socketio.py",
     "browser/test_react.py",
-    "demo/test_browser.py",
+    "watch/test_run_page.py",
     "deploy/test_deployment.py",
     "deploy/test_worker.py",
     "deploy/test_worker_ends.py",
-    "docs/test_search.py",
+    "docs/test_site.py",
     "hub/test_lifecycle.py",
+    "watch/test_two_processes.py",
+    "watch/test_safety.py",
+    "watch/test_list.py",
+    "cli/test_watch.py",
+    "npm/test_package.py",
 )
 """Modules that take longer than 15 seconds, by folder and name, the longest first."""
 

@@ -14,7 +14,7 @@ export const options = { sdk: "@langchain/langgraph-sdk", reference: false, ...J
 export { assert, url };
 export const sdk = await import(options.sdk);
 
-const TIMEOUT = 30_000;
+const TIMEOUT = 60_000;
 
 export const newClient = (more = {}) => new sdk.Client({ apiUrl: url, apiKey: null, ...more });
 export const client = newClient();
@@ -24,7 +24,7 @@ export const openGate = (name) => writeFileSync(join(gates, name), "");
 export const human = (content, id = uuid()) => ({ messages: [{ type: "human", content, id }] });
 
 /** Wait until a function returns something true, and return that; errors of `condition` end the wait. */
-export async function until(condition, what, timeout = 30_000) {
+export async function until(condition, what, timeout = TIMEOUT) {
   const end = Date.now() + timeout;
   for (;;) {
     const found = await condition();
