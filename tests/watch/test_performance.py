@@ -49,7 +49,7 @@ def publish(hub: StreamHub, execution_id: str, first: int, count: int) -> None:
             emitter.token("**bold** words.\n\n" if place % 12 == 0 else f"word {place} ")
 
 
-@pytest.fixture(scope="module", params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis"])
 def place(request: pytest.FixtureRequest) -> Generator[Site]:
     redis: RedisServer = request.getfixturevalue("shared_redis")
     log = "memory://" if request.param == "memory" else redis.url
