@@ -20,7 +20,7 @@ _HIDDEN: Final = frozenset({"node_id", "node_name", "attempt", "index", "batch_s
 
 
 def update_line(update: Mapping[str, Any], *, with_execution: bool) -> str:
-    """Return the time, the execution if wanted, the node, the type and the data of an update."""
+    """Return the time, the execution if asked for, the node, the type and the data of an update."""
     metadata, kind = as_mapping(update["metadata"]), str(update["type"])
     node = node_path(str(metadata.get("namespace") or "")) or str(metadata.get("node_id") or "-")
     execution = f"{metadata.get('execution_id')}  " if with_execution else ""
