@@ -22,6 +22,7 @@ from lg_streaming.fork import new_lock, restart_after_fork
 from lg_streaming.hub.callbacks import call_in_thread
 from lg_streaming.hub.execution import Execution
 from lg_streaming.hub.run_control import RunControl
+from lg_streaming.log.base import latest_state
 from lg_streaming.publisher import Scope
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class HubFleet(RunControl):
     async def cancel(self, execution_id: str, reason: str | None = None, *, run_id: str | None = None) -> bool:
         """Cancel the open run, in the process that holds it; return whether one was open. See `StreamHub.cancel`."""
         try:
-            state = await self._log.state(execution_id)
+            state = await latest_state(self._log, execution_id)
         except LogUnavailableError:
             if await self._canceller.cancel(execution_id, reason, run_id=run_id):
                 return True
@@ -222,7 +223,7 @@ class HubFleet(RunControl):
             self._ensure_kept(execution_id, run_id)
             return
         self._registry.ensure_open()
-        state = await self._log.state(execution_id)
+        state = await latest_state(self._log, execution_id)
         if state is None or state.state not in _OPEN:
             raise PromptError(execution_id=execution_id)
         answer = {"prompt_id": prompt_id, "response": self._to_json(response), "responder": responder}

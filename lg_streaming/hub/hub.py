@@ -399,13 +399,18 @@ class StreamHub:
         """
         return self.readers.observe(execution_id, in_thread=in_thread, **options)
 
-    async def describe(self, execution_id: str) -> LogState | None:
+    async def describe(self, execution_id: str, *, latest: bool = False) -> LogState | None:
         """Return state, owner and positions of an execution from the log, or None if the log does not have it.
+
+        Args:
+            execution_id: The execution.
+            latest: Whether an append of another process counts before its notification has arrived here, some
+                milliseconds later. A log of several processes then asks its server each time.
 
         Raises:
             LogUnavailableError: If the log cannot be reached.
         """
-        return await self.readers.describe(execution_id)
+        return await self.readers.describe(execution_id, latest=latest)
 
     # --- sinks --------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from lg_streaming.hub.statistics import ReaderLag
 from lg_streaming.hub.subscription import Subscription
 from lg_streaming.hub.wildcard import WildcardSubscription
 from lg_streaming.hub.wildcard_notifier import WildcardNotifier
+from lg_streaming.log.base import latest_state
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -287,9 +288,9 @@ class SubscriptionRegistry:
 
         return self._observers.observable_of_all(subscribe)
 
-    async def describe(self, execution_id: str) -> LogState | None:
+    async def describe(self, execution_id: str, *, latest: bool = False) -> LogState | None:
         """Return state, owner and positions of an execution, or None. See `StreamHub.describe`."""
-        return await self.log.state(execution_id)
+        return await (latest_state(self.log, execution_id) if latest else self.log.state(execution_id))
 
     def _on_append(self, execution_id: str) -> None:
         signal = self._signals.get(execution_id)

@@ -17,6 +17,7 @@ from lg_streaming.events import Position
 from lg_streaming.filters import ALL, UpdateFilter
 from lg_streaming.hub.carry import DEFAULT_LIMIT, read_when_available
 from lg_streaming.hub.page import Gap, Page, SubscribeResult
+from lg_streaming.log.base import latest_state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -165,16 +166,19 @@ class Subscription:
         """
         while self._attached is None:
             state = await self._log.state(self.execution_id)
-            after = self._after
-            if state is not None and isinstance(after, Position) and not state.has(after):
-                # Another process has newer updates. One that follows the execution reads those with such a position.
-                found = await self._log.read(self.execution_id, max(after.seq, state.head + 1), 0)
-                state = found.state if found is not None else None
+            if state is not None and self._may_be_behind(state):
+                state = await latest_state(self._log, self.execution_id)
             if state is None or self.is_vetted(state):
                 self._attached = self._attached or self._attach(state)
             elif self.vetting is not None:
                 await self.vetting.check(state)
         return self._attached
+
+    def _may_be_behind(self, state: LogState) -> bool:
+        """Return whether another process may have newer updates, which change the start or the end of reading."""
+        if isinstance(self._after, Position) and not state.has(self._after):
+            return True
+        return not self.follow and (state.ended or (self._until_interrupted and state.state == "interrupted"))
 
     def is_vetted(self, state: LogState) -> bool:
         """Return whether the reader may get ``state`` without a new check of rights."""

@@ -33,6 +33,7 @@ __all__ = [
     "Start",
     "StoredUpdate",
     "is_ordered_by_start",
+    "latest_state",
     "state_after",
 ]
 
@@ -42,6 +43,19 @@ refused if the execution has had a run that ended. ``exclusive``: like ``joins``
 are refused while a run of the execution is open that this process does not hold."""
 
 ExecutionState = Literal["running", "interrupted", "completed", "failed", "cancelled", "abandoned"]
+
+_AFTER_ALL: Final = 2**53
+"""Sequence number after every update."""
+
+
+async def latest_state(log: EventLog, execution_id: str) -> LogState | None:
+    """Return the state of an execution, also just after an append of another process; None if it is unknown.
+
+    `EventLog.state` may lack that append until its notification arrives. Here a log of several processes asks its
+    server each time. Raises like `EventLog.read`.
+    """
+    found = await log.read(execution_id, _AFTER_ALL, 0)
+    return found.state if found is not None else None
 
 
 def is_ordered_by_start(log: object) -> bool:

@@ -179,7 +179,7 @@ class RunCommands:
         driver = self._open_driver(execution_id)
         if driver is not None:
             return await _on_loop_of(driver, lambda: _carry_out(driver, verb, arguments))
-        fleet, state = self._hub.log.fleet, await self._hub.describe(execution_id)
+        fleet, state = self._hub.log.fleet, await self._hub.describe(execution_id, latest=True)
         holder = state.process if state is not None and state.state in _OPEN else None
         if fleet is None or holder is None or holder == fleet.process_id:
             raise ExecutionNotFoundError(f"execution {execution_id!r:.80} has no open run", execution_id=execution_id)
@@ -244,7 +244,7 @@ class RunCommands:
             GraphNotFoundError: If ``graph`` is needed, or is not registered.
         """
         thread = await self._thread(execution_id, graph)
-        driver, state = self._open_driver(execution_id), await self._hub.describe(execution_id)
+        driver, state = self._open_driver(execution_id), await self._hub.describe(execution_id, latest=True)
         is_open = state is not None and state.state in _OPEN
         if not driver.steps.paused if driver is not None else is_open:
             raise TransitionError(

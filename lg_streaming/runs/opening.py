@@ -115,7 +115,7 @@ class RunOpening:
 
     async def _describe(self) -> LogState | None:
         hub, execution_id = self._hub, self._run.execution_id
-        state = await hub.describe(execution_id)
+        state = await hub.describe(execution_id, latest=True)
         if state is not None and state.state in OPEN_STATES and self._is_mine(state):
             await hub.writer.flush()  # the end of the run before may be on its way to the log
             state = await hub.describe(execution_id)

@@ -15,9 +15,11 @@ def draft(
     execution_id: str = "e",
     key: str | None = None,
     codec: Codec = CODEC,
+    run_id: str | None = None,
 ) -> PendingUpdate:
-    body = codec.encode(execution_id, type, data, scope=NO_SCOPE, priority="medium", timestamp=0.0)
-    return PendingUpdate(type, NO_SCOPE, "medium", 0.0, body, key)
+    scope = NO_SCOPE if run_id is None else NO_SCOPE.derive(run_id=run_id)
+    body = codec.encode(execution_id, type, data, scope=scope, priority="medium", timestamp=0.0)
+    return PendingUpdate(type, scope, "medium", 0.0, body, key)
 
 
 class Producer:

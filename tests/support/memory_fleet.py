@@ -265,11 +265,15 @@ class SharedLog:
         return self._memory.watch(execution_id)
 
     async def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
-        return await self._memory.read(execution_id, after, limit)
+        found = await self._memory.read(execution_id, after, limit)
+        return None if found is None else replace(found, state=self._with_holder(execution_id, found.state))
 
     async def state(self, execution_id: str) -> LogState | None:
         state = await self._memory.state(execution_id)
-        return None if state is None else replace(state, process=self._network.holders.get(execution_id))
+        return None if state is None else self._with_holder(execution_id, state)
+
+    def _with_holder(self, execution_id: str, state: LogState) -> LogState:
+        return replace(state, process=self._network.holders.get(execution_id))
 
     async def executions(self) -> Sequence[str]:
         return await self._memory.executions()

@@ -376,7 +376,7 @@ class Session:
             ForbiddenError: If the caller may not.
             LogUnavailableError: If the log cannot be reached.
         """
-        state = await self.find(execution_id)
+        state = await self.find(execution_id, latest=action != "read")
         owner = state.owner if state is not None else None
         try:
             await self.policy.check(self.principal, action, execution_id, owner, address=self.peer.address)
@@ -391,15 +391,14 @@ class Session:
         if state is not None and look_up is not None:
             await look_up(execution_id)
 
-    async def find(self, execution_id: str) -> LogState | None:
+    async def find(self, execution_id: str, *, latest: bool = False) -> LogState | None:
         """Return the state of an execution, also of one that waits for a human since before a restart.
 
-        Raises:
-            LogUnavailableError: If the log cannot be reached.
+        Takes and raises the same as `StreamHub.describe`.
         """
-        state = await self.hub.describe(execution_id)
+        state = await self.hub.describe(execution_id, latest=latest)
         if state is None and await self.hub.control.restore(execution_id):
-            state = await self.hub.describe(execution_id)
+            state = await self.hub.describe(execution_id, latest=latest)
         return state
 
     async def may_read(self, execution_id: str, principal: Principal | None = None) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "RUN_REFUSED",
     "Acknowledged",
     "AppendCalls",
+    "changes_state",
     "last_change",
     "segments",
 ]
@@ -178,4 +179,10 @@ def last_change(updates: Sequence[PendingUpdate]) -> PendingUpdate | None:
     return next((update for update in reversed(updates) if update.type in _CHANGES), None)
 
 
+def changes_state(updates: Sequence[PendingUpdate]) -> bool:
+    """Return whether a batch begins, interrupts or ends a run, or has a prompt or an answer."""
+    return not _STATE_CHANGES.isdisjoint([update.type for update in updates])
+
+
 _CHANGES: Final = FINAL_TYPES | {"workflow_start"}
+_STATE_CHANGES: Final = _CHANGES | {"workflow_interrupted", "human_prompt", "human_response"}

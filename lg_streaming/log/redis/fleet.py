@@ -54,7 +54,7 @@ class RedisFleet:
         lease: Length of the lease in seconds. It is renewed three times as often.
         abandon: Function that ends a run of a dead process.
         open_runs: Function that returns the executions whose open runs this process holds, for a Redis that lost them.
-        restore_runs: Function that is called when the lease is new and there are such runs.
+        restore_runs: Function that is called when Redis has lost the lease and there are such runs.
     """
 
     def __init__(
@@ -416,7 +416,7 @@ class RedisFleet:
         await self._store.command("SADD", key, *runs)
         if self._open_runs is not None and (ended := set(runs).difference(self._open_runs())):
             await self._store.command("SREM", key, *ended)  # they ended during the first command
-        if self._restore_runs is not None:
+        if self._registered and self._restore_runs is not None:  # else the lease is the first one, and nothing is lost
             self._restore_runs()
 
     def _lose_lease(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lg_streaming.backoff import LOG_BACKOFF
 from lg_streaming.errors import LogUnavailableError
+from lg_streaming.events import Position
 from lg_streaming.fork import new_lock
 from lg_streaming.log.redis.all_executions import AllExecutions
 from lg_streaming.log.redis.notifications import Notifications
@@ -22,7 +23,6 @@ from lg_streaming.log.redis.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from lg_streaming.events import Position
     from lg_streaming.log.base import LogState, ReadResult, StoredUpdate
     from lg_streaming.log.redis.io_thread import IoThread
     from lg_streaming.log.redis.keys import Keys
@@ -130,23 +130,26 @@ class Follower:
         """Return the known state of a followed execution; None if it has to be read from Redis. Raises like `read`."""
         watch = self._watches.get(execution_id)
         tail = watch.tail if watch is not None else None
-        if tail is not None and not self.available:
+        if watch is None or tail is None:
+            return None
+        if not self.available:
             raise LogUnavailableError(execution_id=execution_id)
-        return tail.state if tail is not None else None
+        return None if watch.is_behind(tail) else tail.state
 
     def read(self, execution_id: str, after: int, limit: int) -> ReadResult | None:
         """Return records of a followed execution without a request; None if they have to be read from Redis.
 
-        A position after the known head comes from a process that has newer updates, so Redis is asked.
+        A position after the known head comes from a process that has newer updates, so Redis is asked. It is also asked
+        if the notification of a start or end that this process has appended is on its way.
 
         Raises:
             LogUnavailableError: If nothing new is known, and notifications are lost at present.
         """
         watch = self._watches.get(execution_id)
         tail = watch.tail if watch is not None else None
-        if tail is None:
+        if watch is None or tail is None:
             return None
-        found = tail.read(after, limit) if after <= tail.state.head else None
+        found = tail.read(after, limit) if after <= tail.state.head and not watch.is_behind(tail) else None
         if not self.available and (found is None or not found.records):
             raise LogUnavailableError(execution_id=execution_id)
         return found
@@ -156,13 +159,25 @@ class Follower:
         watch = self._watches.get(execution_id)
         return watch is not None and watch.known_absent and self.available
 
-    def expect(self, execution_id: str) -> None:
-        """Read an absent execution from Redis next time: this process has found it or appended to it."""
+    def expect(self, execution_id: str, position: Position, *, is_change: bool) -> None:
+        """Read an execution from Redis until the notification of an append of this process has arrived.
+
+        Readers of a run at work wait for it, unless the append changes the state (``is_change``).
+        """
         watch = self._watches.get(execution_id)
-        if watch is not None and watch.tail is None:
-            watch.expect()
+        if watch is None:
+            return
+        tail = watch.tail
+        if is_change or tail is None or tail.state.state != "running":
+            watch.expect(position)
 
     # --- on the I/O thread --------------------------------------------------------------------------------------
+
+    def drop_tail(self, execution_id: str) -> None:
+        """Read an execution anew next time: this process has changed it otherwise than by an append."""
+        watch = self._watches.get(execution_id)
+        if watch is not None:
+            watch.drop_tail()
 
     async def follow(self, execution_id: str) -> bool:
         """Begin the tail of a watched execution; return when it is there. A no-op for another execution.
@@ -191,7 +206,7 @@ class Follower:
         tail = watch.tail
         if tail is None:
             if state is not None:
-                watch.expect()
+                watch.expect(Position(state.epoch, state.head))
             return
         if state is None or state.epoch != tail.state.epoch or state.head > tail.state.head:
             watch.drop_tail()
@@ -414,7 +429,7 @@ class Follower:
             head, tail = heads[watch.execution_id], watch.tail
             if tail is None:
                 if head is not None:
-                    watch.expect()
+                    watch.expect(Position(head.epoch, head.seq))
                     self._notify(watch.execution_id)
             elif head is None or head.epoch != tail.state.epoch or head.seq > tail.state.head:
                 watch.drop_tail()

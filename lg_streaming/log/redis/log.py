@@ -7,14 +7,15 @@ import contextlib
 import logging
 import secrets
 import time
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from redis import exceptions
 
 from lg_streaming.errors import RunRefusedError
+from lg_streaming.events import Position
 from lg_streaming.fork import bury, new_lock, restart_after_fork
 from lg_streaming.log.base import Start
-from lg_streaming.log.redis.batches import OWNER_REFUSED, RUN_REFUSED, AppendCalls, last_change
+from lg_streaming.log.redis.batches import OWNER_REFUSED, RUN_REFUSED, AppendCalls, changes_state, last_change
 from lg_streaming.log.redis.connection import connect_async, connect_sync, to_unavailable
 from lg_streaming.log.redis.fleet import RedisFleet
 from lg_streaming.log.redis.follower import Follower
@@ -30,9 +31,8 @@ from lg_streaming.log.redis.target import RedisTarget
 from lg_streaming.settings import RedisSettings, RetentionSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from lg_streaming.events import Position
     from lg_streaming.log.base import Batch, Listener, LogState, PendingUpdate, PositionListener, ReadResult
     from lg_streaming.log.redis.connection import AsyncClient, SyncClient
     from lg_streaming.settings import StreamingSettings
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["RedisLog"]
 
 logger: logging.Logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _FAR: Final = 2**53
 """Sequence number after every update."""
@@ -237,7 +238,8 @@ class RedisLog:
         if other_process:
             self._hand_over(execution_id, other_process.decode(), other_run.decode(), batch)
         if appended:
-            self._follower.expect(execution_id)
+            position = Position(epoch.decode(), head)
+            self._follower.expect(execution_id, position, is_change=changes_state(batch.updates))
             if not self._follower.follows(execution_id):
                 self._notify(execution_id)
         return repeated
@@ -278,7 +280,9 @@ class RedisLog:
         self, execution_id: str, process_id: str | None, make_update: Callable[[str], PendingUpdate]
     ) -> bool:
         """See `EventLog.end_for`."""
-        return await self._io.run(self._runs.end(execution_id, process_id, make_update))
+        return await self._io.run(
+            self._changed(execution_id, lambda: self._runs.end(execution_id, process_id, make_update))
+        )
 
     async def keep_open(self, execution_id: str) -> bool:
         """See `EventLog.keep_open`."""
@@ -287,7 +291,14 @@ class RedisLog:
     async def take_over(self, execution_id: str, process_id: str | None) -> str | None:
         """See `EventLog.take_over`."""
         self._use()
-        return await self._io.run(self._runs.take_over(execution_id, process_id))
+        return await self._io.run(self._changed(execution_id, lambda: self._runs.take_over(execution_id, process_id)))
+
+    async def _changed(self, execution_id: str, change: Callable[[], Awaitable[T]]) -> T:
+        """Make a change of an execution, and return its result when the readers of this process can get it."""
+        try:
+            return await change()
+        finally:
+            self._follower.drop_tail(execution_id)
 
     async def _abandon(self, execution_id: str, process_id: str) -> None:
         await self._runs.abandon(execution_id, process_id)
@@ -443,7 +454,9 @@ class RedisLog:
         self._runs.forget(execution_id)
         keys = self.keys.execution(execution_id)
         names = (keys.updates, keys.state, keys.idempotency)
-        await self._store.run(DROP, names, keys.channel, self.keys.all_updates, execution_id)
+        await self._changed(
+            execution_id, lambda: self._store.run(DROP, names, keys.channel, self.keys.all_updates, execution_id)
+        )
         await self._index.remove(execution_id)
 
     # --- upkeep -------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from lg_streaming.log.usage import Usage
 if TYPE_CHECKING:
     import asyncio
 
+    from lg_streaming.events import Position
     from lg_streaming.log.base import StoredUpdate
 
 __all__ = ["Watch"]
@@ -25,8 +26,8 @@ class Watch:
     """Execution that this process reads."""
 
     __slots__ = (
-        "_absent_at",
-        "_seen",
+        "_expected",
+        "_read_at",
         "absent",
         "count",
         "execution_id",
@@ -45,9 +46,10 @@ class Watch:
         """Newest updates; None until they were read after the subscription to notifications."""
         self.absent: bool = False
         """True if Redis did not have the execution, and has not notified of it since: the first updates make a tail."""
-        self._absent_at: object = None
-        self._seen: object = None
-        """Object that `expect` replaces."""
+        self._read_at: Position | None = None
+        """Value of ``_expected`` when the tail, or the absence, was read."""
+        self._expected: Position | None = None
+        """Last update that this process has found or appended, where a tail without it would mislead."""
         self.last: StoredUpdate | None = None
         """Newest update before the tail was dropped or the connection was lost, to find updates that Redis has lost."""
         self.following: asyncio.Task[None] | None = None
@@ -61,23 +63,30 @@ class Watch:
     @property
     def known_absent(self) -> bool:
         """True if the execution is absent, and no read or append of this process has found it. From any thread."""
-        return self.absent and self._absent_at is self._seen
+        return self.absent and self._read_at is self._expected
 
-    def expect(self) -> None:
-        """Record that the execution exists, before its notification arrives. From any thread."""
-        self._seen = object()
+    def is_behind(self, tail: Tail) -> bool:
+        """Return whether the tail lacks the expected update, whose notification has not arrived. From any thread."""
+        expected, state = self._expected, tail.state
+        if expected is None or expected is self._read_at:
+            return False
+        return expected.epoch != state.epoch or expected.seq > state.head
 
-    def begin_read(self) -> object:
+    def expect(self, position: Position) -> None:
+        """Record an update that the execution has, before its notification arrives. From any thread."""
+        self._expected = position
+
+    def begin_read(self) -> Position | None:
         """Drop the tail before it is read; return the argument for `end_read`."""
         self.drop_tail()
         self.absent = False
-        return self._seen
+        return self._expected
 
-    def end_read(self, tail: Tail | None, began: object) -> None:
+    def end_read(self, tail: Tail | None, began: Position | None) -> None:
         """Set the tail, or None for an unknown execution; apply the notifications that came during the read."""
         pending, self.pending = self.pending, []
         self.last, self.tail = None, tail
-        self._absent_at, self.absent = began, tail is None and self.subscribed
+        self._read_at, self.absent = began, tail is None and self.subscribed
         for message in pending:
             self.apply(message)
 

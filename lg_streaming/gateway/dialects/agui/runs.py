@@ -101,7 +101,7 @@ class AgentWire(Wire):
             name = self.graph_name(graph)
             if not await session.policy.allows_start(session.principal, name, peer) or not self.has_graph(name):
                 raise ForbiddenError("there is no such graph, or you may not start it")
-            state = await session.find(request.thread_id)
+            state = await session.find(request.thread_id, latest=True)
             if state is not None and not await session.may_read(request.thread_id):
                 raise forbidden_id(request.thread_id)
             if request.resumes:
@@ -239,7 +239,7 @@ class AgentWire(Wire):
         session = await self.open_session(peer)
         try:
             request = read_input(await read())
-            state = await session.find(request.thread_id)
+            state = await session.find(request.thread_id, latest=True)
             try:
                 await session.check("read", request.thread_id)
             except ForbiddenError:
@@ -358,7 +358,7 @@ class AgentWire(Wire):
             if thread_id in self._leaving:
                 await self._wait_for_left(thread_id)
                 return True
-            state = await session.hub.describe(thread_id)
+            state = await session.hub.describe(thread_id, latest=True)
             if state is not None and state.state == "cancelled":  # in another process
                 return True
             await asyncio.sleep(_LOOK_INTERVAL)

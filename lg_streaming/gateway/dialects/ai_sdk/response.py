@@ -92,7 +92,7 @@ class MessageResponse(Response):
 
     async def _open(self, session: Session, *, head_only: bool) -> Response:
         query, execution_id = self._query, self._query.execution_id
-        state = await session.find(execution_id)
+        state = await session.find(execution_id, latest=self._resume)
         if self._resume and (state is None or state.state != "running"):
             session.close()
             return nothing_to_resume()

@@ -126,7 +126,7 @@ class AiSdk(Wire):
             checkpoint_id: The checkpoint at which it begins.
             start: The beginning of the message, if the run continues that of an earlier one.
         """
-        state = None if chat.chat_id is None else await session.hub.describe(chat.chat_id)
+        state = None if chat.chat_id is None else await session.hub.describe(chat.chat_id, latest=True)
         continued: dict[str, Any] = {}
         if start is not None:
             continued = {"message_id": chat.message_id, "after": None if start.after is None else str(start.after)}

@@ -128,7 +128,7 @@ class Threads:
         record = await self._store.get(_THREADS, thread_id)
         if record is not None and record["deleted"] and not deleted:
             return None
-        state = await session.find(thread_id)
+        state = await session.find(thread_id, latest=True)
         try:
             if state is None and record is not None:
                 await session.policy.check(
