@@ -147,7 +147,7 @@ async def open_rest(access: Access) -> AsyncGenerator[RestClient]:
         await rest.aclose()
 
 
-def announce_outages(client: SSEClient, say: Callable[[str], None]) -> None:
+def announce_outages(client: SSEClient, print_line: Callable[[str], None]) -> None:
     """Make a client replace lost connections from now on, and announce an outage and its end."""
     from lg_streaming.client import Connected, Disconnected
 
@@ -159,13 +159,13 @@ def announce_outages(client: SSEClient, say: Callable[[str], None]) -> None:
         nonlocal lost
         if event.will_reconnect and event.error is not None and not lost:
             lost = True
-            say(f"Not connected: {event.error.message}. Trying again.")
+            print_line(f"Not connected: {event.error.message}. Trying again.")
 
     def on_connected(_: Connected) -> None:
         nonlocal lost
         if lost:
             lost = False
-            say("Connected again.")
+            print_line("Connected again.")
 
     client.on("disconnected", on_disconnected)
     client.on("connected", on_connected)

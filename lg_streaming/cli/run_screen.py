@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lg_streaming.events import StreamUpdate
     from lg_streaming.folding.prompt_view import PromptView
 
-__all__ = ["RunScreen", "say", "show_until"]
+__all__ = ["RunScreen", "print_line", "show_until"]
 
 _FRAME_INTERVAL: Final = 0.08
 _SHOWN_RESULT: Final = 2000
@@ -90,7 +90,7 @@ class RunScreen:
         """Show an update. The first one of the next run ends the present run's part of the screen."""
         if update.type == "gap":
             self.view.mark_gap(update.data)
-            self.say(f"Gap: {self.view.gaps[-1]}.")
+            self.print_line(f"Gap: {self.view.gaps[-1]}.")
             return
         if update.type == "workflow_start" and self.view.ended_at is not None:
             self._open.close()
@@ -105,9 +105,9 @@ class RunScreen:
         """Refresh the screen."""
         self._renderer.tick()
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print a line about the connection or the log: above the panels, or on the standard error."""
-        say(self._console, line)
+        print_line(self._console, line)
 
     def report(self) -> int:
         """Print the outcome of the run, and return its exit code. The renderer must be closed."""
@@ -131,7 +131,7 @@ class RunScreen:
         return EXIT_FAILED
 
 
-def say(console: Console, line: str) -> None:
+def print_line(console: Console, line: str) -> None:
     """Print a line that is no part of a run: on a terminal, or on the standard error if the output is none."""
     if console.is_terminal:
         console.print(escape_controls(line), style="yellow", markup=False, soft_wrap=True)

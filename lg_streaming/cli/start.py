@@ -56,7 +56,7 @@ async def start_run(request: StartRequest, console: Console) -> int:
         run = await client.start(request.graph, request.input, **request.options)
         command = partial(respond_command, request.access.url, run.execution_id)
         screen = RunScreen(console, respond=None, answer_command=command)
-        announce_outages(client, screen.say)
+        announce_outages(client, screen.print_line)
         console.print(f"Execution {escape_controls(run.execution_id)}", markup=False, soft_wrap=True)
         return await show_until(_read(run, screen), screen)
 

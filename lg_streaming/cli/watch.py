@@ -12,7 +12,7 @@ from lg_streaming.cli.executions import OPEN_STATES, list_newest
 from lg_streaming.cli.outcome import UsageError
 from lg_streaming.cli.pick import pick_execution
 from lg_streaming.cli.respond import respond_command
-from lg_streaming.cli.run_screen import RunScreen, say, show_until
+from lg_streaming.cli.run_screen import RunScreen, print_line, show_until
 from lg_streaming.errors import BadRequestError
 from lg_streaming.escaping import escape_controls
 from lg_streaming.events import Position
@@ -120,7 +120,7 @@ class _Starts:
             self._started.put_nowait(None)
 
     def _say(self, line: str) -> None:
-        say(self._console, line)
+        print_line(self._console, line)
 
     def mark_shown(self, execution_id: str, position: Position | None) -> None:
         """Note that an execution was shown up to a position."""
@@ -174,7 +174,7 @@ async def _watch_execution(
             answer_command=partial(respond_command, request.access.url, execution_id),
             plain=request.plain,
         )
-        announce_outages(client, screen.say)
+        announce_outages(client, screen.print_line)
         console.print(f"Execution {escape_controls(execution_id)}", markup=False, soft_wrap=True)
         shows_all = request.from_start or request.after is not None or position is not None
         async with subscription:

@@ -45,8 +45,8 @@ class Client {
   }
 
   subscribe(executionId, options = {}) {
-    const wanted = checked(options, SUBSCRIBE_OPTIONS, "subscribe");
-    return this.#begin(new Subscription(this, checkedId(executionId), wanted));
+    const known = checked(options, SUBSCRIBE_OPTIONS, "subscribe");
+    return this.#begin(new Subscription(this, checkedId(executionId), known));
   }
 
   // Returns a page of the executions that the page may read.
@@ -155,16 +155,16 @@ class Client {
   }
 
   #listen() {
-    const all = (does) => () => [...this.#subscriptions].forEach(does);
+    const all = (action) => () => [...this.#subscriptions].forEach(action);
     const hurry = all((subscription) => subscription.hurry());
-    const hears = [
+    const handlers = [
       [globalThis, "online", hurry],
       [globalThis, "pagehide", all((subscription) => subscription.suspend())],
       [globalThis, "pageshow", ({ persisted }) => persisted && all((subscription) => subscription.wake())()],
       [globalThis.document, "visibilitychange", () => (document.hidden ? all((one) => one.save()) : hurry)()],
     ];
-    for (const [target, name, does] of hears) target?.addEventListener?.(name, does);
-    return () => hears.forEach(([target, name, does]) => target?.removeEventListener?.(name, does));
+    for (const [target, name, action] of handlers) target?.addEventListener?.(name, action);
+    return () => handlers.forEach(([target, name, action]) => target?.removeEventListener?.(name, action));
   }
 }
 

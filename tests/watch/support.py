@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -19,7 +20,7 @@ from lg_streaming.demo.tools import demo_tools
 from tests.support.browser import chromium_page
 from tests.support.server import serve
 
-__all__ = ["LIVE", "PATIENCE", "QUICK", "Site", "browser", "has_ended", "show_all", "site", "texts_on"]
+__all__ = ["LIVE", "PATIENCE", "QUICK", "Site", "browser", "has_ended", "longest_task", "show_all", "site", "texts_on"]
 
 LIVE = 3.0
 """Pace of a run that the browser is to see in the middle of."""
@@ -108,3 +109,15 @@ async def texts_on(page: Page) -> dict[str, str]:
 
 async def has_ended(page: Page) -> None:
     await expect(page.locator("#connection")).to_have_attribute("data-state", "ended", timeout=PATIENCE)
+
+
+def longest_task(trace: bytes) -> float:
+    """Return the longest task of a page's main thread, in milliseconds of the processor, without other programs."""
+    events: list[dict[str, Any]] = json.loads(trace)["traceEvents"]
+    mains = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    tasks = [event for event in events if (event["pid"], event["tid"]) in mains and "RunTask" in event["name"]]
+    return max(event.get("tdur", 0) for event in tasks) / 1000

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Generator
-from typing import Any
 
 import pytest
 from playwright.async_api import Locator, Page, expect
@@ -13,7 +11,7 @@ from playwright.async_api import Locator, Page, expect
 from lg_streaming import StreamingSettings
 from lg_streaming.errors import RunCancelledError
 from tests.watch.graphs import agent, branches, failing, gated, retried, stuck, team
-from tests.watch.support import PATIENCE, Site, browser, has_ended, site
+from tests.watch.support import PATIENCE, Site, browser, has_ended, longest_task, site
 
 pytestmark = pytest.mark.browser
 
@@ -214,15 +212,3 @@ async def test_five_hundred_updates_a_second_stutter_nowhere(server: Site) -> No
         await has_ended(page)
         longest = longest_task(await chromium.stop_tracing())
         assert 1 < longest < 50
-
-
-def longest_task(trace: bytes) -> float:
-    """The longest task of a page's main thread, in milliseconds of the processor: other programs do not count."""
-    events: list[dict[str, Any]] = json.loads(trace)["traceEvents"]
-    mains = {
-        (event["pid"], event["tid"])
-        for event in events
-        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
-    }
-    tasks = [event for event in events if (event["pid"], event["tid"]) in mains and "RunTask" in event["name"]]
-    return max(event.get("tdur", 0) for event in tasks) / 1000

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Generator
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from playwright.async_api import Page, expect
@@ -13,7 +12,7 @@ from playwright.async_api import Page, expect
 from lg_streaming import StreamHub, StreamingSettings
 from lg_streaming.settings import LimitSettings, RetentionSettings
 from tests.support.redis_server import RedisServer
-from tests.watch.support import PATIENCE, Site, browser, has_ended, site
+from tests.watch.support import PATIENCE, Site, browser, has_ended, longest_task, site
 
 pytestmark = [pytest.mark.browser, pytest.mark.soak]
 
@@ -142,15 +141,3 @@ async def heap_of(page: Page) -> float:
     found = cast("dict[str, float]", await session.send("Runtime.getHeapUsage"))
     await session.detach()
     return found["usedSize"]
-
-
-def longest_task(trace: bytes) -> float:
-    """Return the longest task of a page's main thread, in milliseconds of the processor."""
-    events: list[dict[str, Any]] = json.loads(trace)["traceEvents"]
-    mains = {
-        (event["pid"], event["tid"])
-        for event in events
-        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
-    }
-    tasks = [event for event in events if (event["pid"], event["tid"]) in mains and "RunTask" in event["name"]]
-    return max(event.get("tdur", 0) for event in tasks) / 1000

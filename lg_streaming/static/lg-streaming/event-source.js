@@ -79,11 +79,11 @@ class EventSourceLine {
 
   #address(more) {
     const { executionId, query, follow, after } = this.#order;
-    const wanted = { ...query, after: after(), ...(follow && { follow }), ...more };
-    return this.#link.address(executionId, "stream", wanted);
+    const parameters = { ...query, after: after(), ...(follow && { follow }), ...more };
+    return this.#link.address(executionId, "stream", parameters);
   }
 
-  #on(name, does) {
+  #on(name, action) {
     this.#source.addEventListener(name, (event) => {
       if (this.#over) return;
       this.#heardAt = performance.now();
@@ -94,7 +94,7 @@ class EventSourceLine {
         this.lost(malformed(error));
         return;
       }
-      does(data, event);
+      action(data, event);
     });
   }
 

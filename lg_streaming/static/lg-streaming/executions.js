@@ -70,17 +70,17 @@ export class ExecutionWatch {
       return;
     }
     const line = { close: () => {} };
-    const heard = (does) => (...values) => line === this.#line && does(...values);
+    const ifCurrent = (action) => (...values) => line === this.#line && action(...values);
     this.#line?.close();
     this.#line = line;
     const order = { events: CHANGES, executions: this.#options.executions };
     const { close } = transport.openEvents(order, {
-      opened: heard(() => this.#opened()),
-      updates: heard((executionId) => this.#note(executionId)),
-      gap: heard(({ execution_id: executionId }) => this.#note(executionId)),
-      trouble: heard((error) => this.#lost(error)),
-      paused: heard((error) => this.#say("reconnecting", { error })),
-      lost: heard((error, wait) => this.#lost(error, wait)),
+      opened: ifCurrent(() => this.#opened()),
+      updates: ifCurrent((executionId) => this.#note(executionId)),
+      gap: ifCurrent(({ execution_id: executionId }) => this.#note(executionId)),
+      trouble: ifCurrent((error) => this.#lost(error)),
+      paused: ifCurrent((error) => this.#setState("reconnecting", { error })),
+      lost: ifCurrent((error, wait) => this.#lost(error, wait)),
     });
     line.close = close;
   }
@@ -89,7 +89,7 @@ export class ExecutionWatch {
     this.#refusals = 0;
     this.#backoff.reset();
     this.#stopPolling();
-    this.#say("connected");
+    this.#setState("connected");
     this.#readAll(); // changes before the subscription
   }
 
@@ -106,7 +106,7 @@ export class ExecutionWatch {
     }
     const delay = this.#backoff.next(wait ?? error.retryAfter);
     this.#retry = setTimeout(() => this.#connect(), delay);
-    this.#say("reconnecting", { error, delay });
+    this.#setState("reconnecting", { error, delay });
   }
 
   // ---------------------------------------------------------- reads
@@ -151,8 +151,8 @@ export class ExecutionWatch {
       const { executions } = await this.#host.executions({ ...this.#query, order: "newest", signal: this.#options.signal });
       if (OVER.has(this.#state)) return;
       if (executions.length > 0) call(this.#options.onChange, executions, []);
-      const told = new Set(executions.map((one) => one.execution_id));
-      const ids = [...this.#options.shown()].filter((id) => !told.has(id));
+      const listed = new Set(executions.map((one) => one.execution_id));
+      const ids = [...this.#options.shown()].filter((id) => !listed.has(id));
       for (let at = 0; at < ids.length; at += AT_ONCE) await this.#tell(ids.slice(at, at + AT_ONCE));
     } catch (error) {
       this.#fail(asError(error));
@@ -172,7 +172,7 @@ export class ExecutionWatch {
       return;
     }
     const polls = (this.#polls = new AbortController());
-    this.#say("polling");
+    this.#setState("polling");
     this.#upgradeLater();
     while (!polls.signal.aborted) {
       await this.#readAll();
@@ -195,7 +195,7 @@ export class ExecutionWatch {
   #finish(state, error) {
     this.#drop();
     this.#options.signal?.removeEventListener("abort", this.close);
-    this.#say(state, error === undefined ? {} : { error });
+    this.#setState(state, error === undefined ? {} : { error });
     this.#host.forget(this);
     if (error !== undefined) call(this.#options.onError, error);
   }
@@ -208,7 +208,7 @@ export class ExecutionWatch {
     this.#line = null;
   }
 
-  #say(state, detail = {}) {
+  #setState(state, detail = {}) {
     this.#state = state;
     call(this.#options.onState, state, detail);
   }

@@ -21,14 +21,14 @@ export class Link {
   #fetch;
 
   address(executionId, last = "", query = {}) {
-    const wanted = Object.entries(query).filter(([, value]) => value !== undefined);
-    const search = wanted.length ? `?${new URLSearchParams(wanted)}` : "";
+    const given = Object.entries(query).filter(([, value]) => value !== undefined);
+    const search = given.length ? `?${new URLSearchParams(given)}` : "";
     return `${this.#base}/executions/${encodeURIComponent(executionId)}${last && `/${last}`}${search}`;
   }
 
   addressOf(resource, query = []) {
-    const wanted = query.filter(([, value]) => value !== undefined);
-    return `${this.#base}/${resource}${wanted.length ? `?${new URLSearchParams(wanted)}` : ""}`;
+    const given = query.filter(([, value]) => value !== undefined);
+    return `${this.#base}/${resource}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
   }
 
   socketAddress(ticket) {

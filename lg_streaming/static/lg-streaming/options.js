@@ -116,8 +116,8 @@ export const START_OPTIONS = Object.fromEntries(Object.entries(STARTS).map(([nam
 
 // Returns the options of a start as fields of its message.
 export function startFields(options) {
-  const wanted = Object.entries(checked(options, START_OPTIONS, "start"));
-  const fields = Object.fromEntries(wanted.map(([name, value]) => [STARTS[name][0], value]));
+  const given = Object.entries(checked(options, START_OPTIONS, "start"));
+  const fields = Object.fromEntries(given.map(([name, value]) => [STARTS[name][0], value]));
   if (fields.deadline !== undefined) fields.deadline /= 1000; // the wire has seconds
   return fields;
 }
@@ -130,8 +130,8 @@ export function checked(given, known, what) {
       throw new TypeError(`${what} has no option "${name}": use ${Object.keys(known).join(", ")}`);
     }
     if (value === undefined) continue;
-    const [wanted, fits] = known[name];
-    if (!fits(value)) throw new TypeError(`the option ${name} of ${what} is ${wanted}`);
+    const [expected, fits] = known[name];
+    if (!fits(value)) throw new TypeError(`the option ${name} of ${what} is ${expected}`);
     options[name] = value;
   }
   return options;

@@ -37,8 +37,8 @@ export class PollingTransport {
   }
 
   #page({ executionId, query: { merge, ...query }, follow, after }, wait, signal) {
-    const wanted = { ...query, after: after(), follow: follow || undefined, wait: wait || undefined, limit: 1000 };
+    const parameters = { ...query, after: after(), follow: follow || undefined, wait: wait || undefined, limit: 1000 };
     const timeout = 1000 * wait + this.#link.openTimeout;
-    return this.#link.json(this.#link.address(executionId, "updates", wanted), { signal, timeout });
+    return this.#link.json(this.#link.address(executionId, "updates", parameters), { signal, timeout });
   }
 }

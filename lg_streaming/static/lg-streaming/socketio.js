@@ -61,16 +61,16 @@ export class SocketIoTransport extends Watches {
   }
 
   left() {
-    for (const [name, does] of Object.entries(this.#hears)) this.#socket.off(name, does);
+    for (const [name, action] of Object.entries(this.#handlers)) this.#socket.off(name, action);
     this.#isListening = false;
   }
 
   #listen() {
-    for (const [name, does] of Object.entries(this.#hears)) this.#socket.on(name, does);
+    for (const [name, action] of Object.entries(this.#handlers)) this.#socket.on(name, action);
     this.#isListening = true;
   }
 
-  #hears = {
+  #handlers = {
     connect: () => {
       this.#serverError = undefined;
       this.subscribeAll();

@@ -39,8 +39,8 @@ export class Subscription {
     this.#after = options.after;
     this.#backoff = new Backoff(host.backoff);
     this.#transports = host.transports;
-    const wanted = Object.entries(ON_THE_WIRE).filter(([name]) => options[name] !== undefined && options[name] !== false);
-    this.#query = Object.fromEntries(wanted.map(([name, wire]) => [wire, options[name]]));
+    const given = Object.entries(ON_THE_WIRE).filter(([name]) => options[name] !== undefined && options[name] !== false);
+    this.#query = Object.fromEntries(given.map(([name, wire]) => [wire, options[name]]));
     this.done = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     this.done.catch(() => {}); // the page may ignore it
     this.close = this.close.bind(this);
@@ -70,7 +70,7 @@ export class Subscription {
     const wasOver = this.#restore();
     if (wasOver) this.#finish("ended", {});
     else {
-      this.#say("connecting", {});
+      this.#setState("connecting", {});
       this.#attempt();
     }
   }
@@ -115,24 +115,24 @@ export class Subscription {
   }
 
   #sink(attempt) {
-    const heard = (does) => (...values) => {
+    const ifCurrent = (action) => (...values) => {
       if (attempt !== this.#current && attempt !== this.#trial) return;
       try {
-        does(...values);
+        action(...values);
       } catch (error) {
         attempt.line?.close(); // the server violates the protocol
         this.#lost(attempt, malformed(error));
       }
     };
     return {
-      opened: heard((status) => this.#opened(attempt, status)),
-      updates: heard((updates, position) => this.#take(updates, position)),
-      gap: heard((gap) => this.#missed(gap)),
-      initial: heard((data) => call(this.#options.onInitial, data)),
-      trouble: heard((error) => call(this.#options.onError, error)),
-      ended: heard((position) => this.#ended(position)),
-      paused: heard((error) => this.#say("reconnecting", { error, attempt: this.#backoff.attempt })),
-      lost: heard((error, wait) => this.#lost(attempt, error, wait)),
+      opened: ifCurrent((status) => this.#opened(attempt, status)),
+      updates: ifCurrent((updates, position) => this.#take(updates, position)),
+      gap: ifCurrent((gap) => this.#missed(gap)),
+      initial: ifCurrent((data) => call(this.#options.onInitial, data)),
+      trouble: ifCurrent((error) => call(this.#options.onError, error)),
+      ended: ifCurrent((position) => this.#ended(position)),
+      paused: ifCurrent((error) => this.#setState("reconnecting", { error, attempt: this.#backoff.attempt })),
+      lost: ifCurrent((error, wait) => this.#lost(attempt, error, wait)),
     };
   }
 
@@ -157,7 +157,7 @@ export class Subscription {
       this.#position ??= status.position ?? null;
     }
     const { name } = this.#transports[attempt.index];
-    this.#say(name === "polling" ? "polling" : "connected", { transport: name });
+    this.#setState(name === "polling" ? "polling" : "connected", { transport: name });
     if (OVER.has(this.#state)) return;
     clearTimeout(this.#stable);
     this.#stable = setTimeout(() => this.#backoff.reset(), STABLE);
@@ -182,7 +182,7 @@ export class Subscription {
     }
     this.#timer = setTimeout(() => this.#attempt(), delay);
     const { name } = this.#transports[this.#using];
-    this.#say("reconnecting", { error, delay, attempt: this.#backoff.attempt, transport: name });
+    this.#setState("reconnecting", { error, delay, attempt: this.#backoff.attempt, transport: name });
   }
 
   // Returns the pause; null if a retry is useless.
@@ -293,7 +293,7 @@ export class Subscription {
   #finish(state, detail) {
     this.#drop();
     this.#options.signal?.removeEventListener("abort", this.close);
-    this.#say(state, detail);
+    this.#setState(state, detail);
     if (state === "ended") this.save();
     this.#host.forget(this);
     if (state === "failed") {
@@ -309,7 +309,7 @@ export class Subscription {
     this.#current = this.#trial = null;
   }
 
-  #say(state, detail) {
+  #setState(state, detail) {
     this.#state = state;
     call(this.#options.onState, state, detail);
   }
@@ -321,7 +321,7 @@ export class Subscription {
   }
 
   // A subscription with other filters than before reads all updates again.
-  get #wanted() {
+  get #request() {
     return JSON.stringify([this.#id, this.#query, this.#options.follow ?? false]);
   }
 
@@ -330,7 +330,7 @@ export class Subscription {
     if (!this.#options.resume || !storage || this.#state === "closed") return;
     const { follow, until } = this.#options;
     const isOver = this.#state === "ended" && !follow && until !== "interrupted";
-    const kept = JSON.stringify({ wanted: this.#wanted, position: this.#position, isOver, texts: this.#assembly });
+    const kept = JSON.stringify({ request: this.#request, position: this.#position, isOver, texts: this.#assembly });
     try {
       if (kept.length <= KEPT_CHARACTERS) storage.setItem(this.#key, kept);
       else storage.removeItem(this.#key);
@@ -352,8 +352,8 @@ export class Subscription {
     const { storage } = this.#host;
     if (!this.#options.resume || !storage) return false;
     try {
-      const { wanted, position, isOver, texts } = JSON.parse(storage.getItem(this.#key));
-      if (wanted !== this.#wanted || !(POSITION.test(position) || (position === null && isOver))) return false;
+      const { request, position, isOver, texts } = JSON.parse(storage.getItem(this.#key));
+      if (request !== this.#request || !(POSITION.test(position) || (position === null && isOver))) return false;
       this.#assembly = TextAssembly.from(texts);
       this.#position = position;
       for (const message of this.messages) call(this.#options.onText, message, this.messages);

@@ -249,9 +249,9 @@ export class TextAssembly {
     return entry.message;
   }
 
-  #each(fits, does) {
+  #each(fits, action) {
     let last;
-    for (const entry of this.#entries.values()) if (fits(entry)) last = does(entry);
+    for (const entry of this.#entries.values()) if (fits(entry)) last = action(entry);
     return last;
   }
 

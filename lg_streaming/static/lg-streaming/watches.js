@@ -22,8 +22,8 @@ export class Watches {
   subscribe(watch) {
     const { order, sink } = watch;
     const { executionId, query, follow, after } = order;
-    const wanted = { ...query, after: after(), batch: true, ...(follow && { follow }) };
-    this.ask("subscribe_execution", { execution_id: executionId, ...wanted }, (answer) => {
+    const request = { ...query, after: after(), batch: true, ...(follow && { follow }) };
+    this.ask("subscribe_execution", { execution_id: executionId, ...request }, (answer) => {
       if (this.watching.get(executionId) !== watch) return;
       if (answer?.ok) {
         watch.isLive = true; // earlier messages belong to a previous subscription

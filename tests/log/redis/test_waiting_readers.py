@@ -210,7 +210,7 @@ async def test_tokens_of_this_process_cost_its_readers_no_requests(
 async def test_the_first_append_of_a_process_is_notified_once(
     logs: tuple[RedisLog, RedisLog], fetches: list[str], shared_redis: RedisServer, redis_prefix: str
 ) -> None:
-    """The first lease of a process, which is taken meanwhile, is not the sign of a loss of data."""
+    """The first lease of a process, which it takes at that time, is not the sign of a loss of data."""
     log, _ = logs
     for index in range(40):
         name = f"e{index}"

@@ -33,9 +33,9 @@ function keyOf(watch, execution) {
 }
 
 // The browser may forbid storage.
-function stored(does) {
+function stored(action) {
   try {
-    return does(sessionStorage);
+    return action(sessionStorage);
   } catch {
     return undefined;
   }

@@ -162,10 +162,10 @@ function hint(text) {
   return make("p", "hint", text);
 }
 
-function button(label, does) {
+function button(label, action) {
   const element = make("button", "button", label);
   element.type = "button";
-  element.addEventListener("click", does);
+  element.addEventListener("click", action);
   return element;
 }
 

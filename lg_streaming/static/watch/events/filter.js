@@ -5,12 +5,12 @@ export class Filter {
   types = new Set();
   nodes = new Set();
   agents = new Set();
-  #wanted = { type: "", node: "", agent: "", text: "" };
+  #conditions = { type: "", node: "", agent: "", text: "" };
   #next = 0; // index of the first update that was not looked at
   #first = null; // the update with the index 0, to detect that the store has dropped some
 
-  set(wanted) {
-    this.#wanted = { ...wanted, text: wanted.text.toLowerCase() };
+  set(conditions) {
+    this.#conditions = { ...conditions, text: conditions.text.toLowerCase() };
     this.matches = [];
     this.#next = 0;
   }
@@ -44,7 +44,7 @@ export class Filter {
   }
 
   #passes(update) {
-    const { type, node, agent, text } = this.#wanted;
+    const { type, node, agent, text } = this.#conditions;
     return (type === "" || update.type === type)
       && (node === "" || update.metadata.node_id === node)
       && (agent === "" || update.metadata.agent_type === agent)

@@ -108,8 +108,8 @@ function kindOf(type) {
 // The most useful part of the data, in one line.
 function summary(data) {
   if (data === null || typeof data !== "object") return String(data ?? "").slice(0, MOST_TEXT);
-  const told = data.content ?? data.error?.message ?? data.error ?? data.prompt ?? data.message;
-  if (typeof told === "string") return told.slice(0, MOST_TEXT);
+  const text = data.content ?? data.error?.message ?? data.error ?? data.prompt ?? data.message;
+  if (typeof text === "string") return text.slice(0, MOST_TEXT);
   const fields = Object.entries(data).filter(([name, value]) => !SHOWN_ELSEWHERE.has(name) && value !== null);
   return fields.map(([name, value]) => `${name}: ${textOf(value)}`).join(" · ").slice(0, MOST_TEXT);
 }

@@ -200,11 +200,11 @@ export class GraphPanel extends Panel {
 
   #makeBar() {
     const bar = make("div", "graph-bar");
-    const add = (name, text, label, does) => {
+    const add = (name, text, label, action) => {
       const button = make("button", "button", text);
       button.type = "button";
       if (label) button.setAttribute("aria-label", label);
-      button.addEventListener("click", does);
+      button.addEventListener("click", action);
       this.#tools[name] = button;
     };
     add("all", "Collapse all", "", () => this.#toggleAll());

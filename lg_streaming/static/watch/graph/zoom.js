@@ -107,10 +107,10 @@ export class Zoom {
 
   #onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const does = { "+": () => this.closer(), "=": () => this.closer(), "-": () => this.farther(), 0: () => this.fit() }[event.key];
-    if (does) {
+    const action = { "+": () => this.closer(), "=": () => this.closer(), "-": () => this.farther(), 0: () => this.fit() }[event.key];
+    if (action) {
       event.preventDefault();
-      does();
+      action();
     } else if (event.target === this.#region && event.key.startsWith("Arrow")) {
       this.isFree = true;
     }

@@ -102,8 +102,8 @@ export class Filters {
     for (const [{ input }, value] of [[this.#text, filter.text], [this.#owner, filter.owner]]) {
       if (input.value.trim() !== value) input.value = value;
     }
-    const wanted = ({ state = null, owner, text }) => JSON.stringify([state, owner, text]);
-    this.#onChange(filter, wanted(before) !== wanted(filter));
+    const keyOf = ({ state = null, owner, text }) => JSON.stringify([state, owner, text]);
+    this.#onChange(filter, keyOf(before) !== keyOf(filter));
   }
 }
 

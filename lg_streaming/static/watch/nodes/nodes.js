@@ -227,10 +227,10 @@ export class NodesPanel extends Panel {
     this.store.changed();
   }
 
-  #button(label, does) {
+  #button(label, action) {
     const button = make("button", "button", label);
     button.type = "button";
-    button.addEventListener("click", does);
+    button.addEventListener("click", action);
     return button;
   }
 

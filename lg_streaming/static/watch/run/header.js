@@ -178,12 +178,12 @@ export class RunHeader {
     if (!isOpen) dialog.close();
   }
 
-  async #command(button, does) {
+  async #command(button, action) {
     const { "command-error": error } = this.#parts;
     button.disabled = true;
     showText(error, "");
     try {
-      await does();
+      await action();
     } catch (refusal) {
       showText(error, refusal.message);
       if (REFUSED.includes(refusal.code)) this.#refused.add(button);

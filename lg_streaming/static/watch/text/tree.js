@@ -24,23 +24,23 @@ export function patch(element, before, after, from = 0) {
   while (same < before.length && same < after.length && isSame(before[same], after[same])) same += 1;
   const old = [...element.childNodes].slice(from + same);
   old.slice(after.length - same).forEach((node) => node.remove());
-  after.slice(same).forEach((wanted, index) => {
+  after.slice(same).forEach((next, index) => {
     const known = before[same + index];
     const node = old[index];
-    if (known === undefined) element.append(made(wanted));
-    else if (typeof known === "string" && typeof wanted === "string") node.data = plain(wanted);
-    else if (known.tag !== undefined && known.tag === wanted.tag) {
-      setAttributes(node, known.attributes, wanted.attributes);
-      patch(node, known.children, wanted.children);
-    } else node.replaceWith(made(wanted));
+    if (known === undefined) element.append(made(next));
+    else if (typeof known === "string" && typeof next === "string") node.data = plain(next);
+    else if (known.tag !== undefined && known.tag === next.tag) {
+      setAttributes(node, known.attributes, next.attributes);
+      patch(node, known.children, next.children);
+    } else node.replaceWith(made(next));
   });
 }
 
-function made(wanted) {
-  if (typeof wanted === "string") return document.createTextNode(plain(wanted));
-  const element = document.createElement(wanted.tag);
-  setAttributes(element, {}, wanted.attributes);
-  element.append(...wanted.children.map(made));
+function made(next) {
+  if (typeof next === "string") return document.createTextNode(plain(next));
+  const element = document.createElement(next.tag);
+  setAttributes(element, {}, next.attributes);
+  element.append(...next.children.map(made));
   return element;
 }
 

@@ -173,11 +173,11 @@ export class TimelinePanel extends Panel {
   }
 
   #makeBar() {
-    const button = (text, label, does) => {
+    const button = (text, label, action) => {
       const element = make("button", "button", text);
       element.type = "button";
       if (label) element.setAttribute("aria-label", label);
-      element.addEventListener("click", () => (does(), this.redraw()));
+      element.addEventListener("click", () => (action(), this.redraw()));
       return element;
     };
     this.#cut.addEventListener("click", () => {
@@ -244,7 +244,7 @@ export class TimelinePanel extends Panel {
     const isCollapsed = this.#collapsed.has(this.#active);
     const hasChildren = this.#active.children.length > 0;
     const go = (index) => () => this.#focus(this.#listed[Math.max(0, Math.min(index, this.#listed.length - 1))]);
-    const does = {
+    const action = {
       ArrowDown: go(at + 1), ArrowUp: go(at - 1), PageDown: go(at + page), PageUp: go(at - page), Home: go(0), End: go(this.#listed.length - 1),
       ArrowRight: event.shiftKey ? () => this.#view.pan(length, 0.2) : hasChildren && isCollapsed ? () => this.#toggle(this.#active) : go(at + 1),
       ArrowLeft: event.shiftKey ? () => this.#view.pan(length, -0.2)
@@ -253,9 +253,9 @@ export class TimelinePanel extends Panel {
       "+": () => this.#view.zoom(length, true, this.#activeStart), "=": () => this.#view.zoom(length, true, this.#activeStart),
       "-": () => this.#view.zoom(length, false, this.#activeStart), 0: () => this.#view.fit(),
     }[event.key];
-    if (!does) return;
+    if (!action) return;
     event.preventDefault();
-    does();
+    action();
     this.redraw();
   }
 

@@ -188,6 +188,6 @@ export class Run {
 function problemOf(data: unknown): Problem {
   const { error, message } = (data ?? {}) as { error?: unknown; message?: unknown };
   if (typeof error === "object" && error !== null && "message" in error) return error as Problem;
-  const told = error ?? message ?? "it failed";
-  return { message: typeof told === "string" ? told : JSON.stringify(told) };
+  const reason = error ?? message ?? "it failed";
+  return { message: typeof reason === "string" ? reason : JSON.stringify(reason) };
 }
