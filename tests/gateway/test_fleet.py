@@ -158,6 +158,9 @@ async def test_lists_and_their_cursors_hold_at_every_gateway(open_gateway: Open,
     await flushed(a)
     await flushed(b)
     await a.hub.close("e0")
+    async with asyncio.timeout(10):
+        while len(await a.hub.log.list_ids(owner="alice")) < 5:  # another process's may be missing for a moment
+            await asyncio.sleep(0.01)
     found: list[Any] = []
     cursor: str | None = None
     for place in (a, b, a):

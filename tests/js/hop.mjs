@@ -22,10 +22,11 @@ function open({ name, url, token, subscribe: [event, payload, resume] }) {
   };
   const socket = io(url, { transports: ["websocket"], auth: (answer) => answer({ token }) });
   let after;
-  socket.on("connect", async () => {
+  socket.on("connect", () => {
     report.numbers.push([]);
-    const answer = await socket.emitWithAck(event, resume ? { ...payload, after } : payload);
-    if (!answer.ok) report.errors.push(answer.error);
+    socket.emit(event, resume ? { ...payload, after } : payload, (answer) => {
+      if (!answer.ok) report.errors.push(answer.error);
+    });
   });
   socket.on("updates", ({ updates }) => updates.forEach(note));
   function note({ type, metadata }) {

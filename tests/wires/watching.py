@@ -174,7 +174,9 @@ class Viewer:
         return False
 
     async def connect(self) -> None:
-        """Connect unless the client is connected."""
+        """Connect unless the client is connected. A stream may have ended, as that of a run that waits for a human."""
+        if self.response is not None and self.response.ended:
+            await self.lose(1000)
         if self.response is None:
             response = await self.open()
             if response.status == 204:
