@@ -80,7 +80,7 @@ test("answers of another form count as a connection that failed", async () => {
 
 test("what another program has put into the storage is passed over", async () => {
   const kept = (content) => ({ getItem: () => JSON.stringify(content), setItem() {}, removeItem() {} });
-  const ours = { wanted: JSON.stringify(["exec-1", {}, false]), texts: { attempts: [], messages: [] } };
+  const ours = { request: JSON.stringify(["exec-1", {}, false]), texts: { attempts: [], messages: [] } };
   const storages = [null, 7, [], ours, ...[7, "nonsense", "e:x", {}, true].map((position) => ({ ...ours, position }))].map(kept);
   const forbidden = () => {
     throw new Error("SecurityError");

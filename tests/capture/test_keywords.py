@@ -154,16 +154,18 @@ def handle_in_a_thread(state: State, config: RunnableConfig, error: NodeError) -
 
 
 FAST = RetryPolicy(initial_interval=0.001, jitter=False, retry_on=ConnectionError)
+PASSES = 0.2
+"""Seconds of a timeout that passes, after a call has begun on a loaded machine too."""
 KEYWORDS: dict[str, tuple[dict[str, Any], Callable[[], Work]]] = {
     "none": ({}, Work),
     "retry_policy": ({"retry_policy": FAST}, lambda: Work(failures=2)),
     "retry_policy that is used up": ({"retry_policy": [FAST]}, lambda: Work(failures=9)),
     "cache_policy": ({"cache_policy": CachePolicy()}, Work),
     "timeout": ({"timeout": 30}, Work),
-    "timeout that passes": ({"timeout": 0.05}, lambda: Work(wait=20)),
-    "timeout, retried": ({"timeout": TimeoutPolicy(run_timeout=0.05), "retry_policy": FAST}, lambda: Work(wait=20)),
+    "timeout that passes": ({"timeout": PASSES}, lambda: Work(wait=20)),
+    "timeout, retried": ({"timeout": TimeoutPolicy(run_timeout=PASSES), "retry_policy": FAST}, lambda: Work(wait=20)),
     "idle timeout": ({"timeout": TimeoutPolicy(idle_timeout=30)}, Work),
-    "idle timeout that passes": ({"timeout": TimeoutPolicy(idle_timeout=0.05)}, lambda: Work(wait=20)),
+    "idle timeout that passes": ({"timeout": TimeoutPolicy(idle_timeout=PASSES)}, lambda: Work(wait=20)),
     "error_handler": ({"error_handler": handle}, lambda: Work(failures=1)),
     "error_handler, threaded": ({"error_handler": handle_in_a_thread}, lambda: Work(failures=1)),
     "destinations": ({"destinations": ("after",)}, Work),

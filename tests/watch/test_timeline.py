@@ -67,6 +67,22 @@ async def test_the_tree_of_a_run_by_keyboard(server: Site) -> None:
         await expect(page.locator('#panel-run [data-node="last"]')).to_be_in_viewport(timeout=PATIENCE)
 
 
+async def test_a_link_shows_its_card_while_a_slow_machine_draws_those_above(server: Site) -> None:
+    await run_journey(server, "slow")
+    async with browser(height=500) as page:
+        await page.goto(f"{server.url}/watch/slow?view=timeline")
+        await has_ended(page)
+        await page.get_by_role("treegrid").get_by_role("row").first.focus()
+        await page.keyboard.press("End")
+        session = await page.context.new_cdp_session(page)
+        await session.send("Emulation.setCPUThrottlingRate", {"rate": 20})
+        await page.get_by_role("link", name="Show its node").click()
+        card = page.locator('#panel-run [data-node="last"]')
+        await expect(card).to_be_in_viewport(timeout=PATIENCE)
+        await asyncio.sleep(1)  # all cards are drawn
+        await expect(card).to_be_in_viewport(timeout=1)
+
+
 async def test_hours_of_waiting_are_cut_and_the_open_wait_grows(server: Site) -> None:
     run = await server.streaming.runs.start(journey(), {}, execution_id="waiting")
     async with browser(width=390) as page:

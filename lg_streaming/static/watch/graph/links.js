@@ -1,7 +1,5 @@
 // Links from other panels to the card of a node on the Run tab.
 
-const TRIES = 60; // frames for the tab to load
-
 // Returns a link to the card of a visit. On this page it opens the tab; elsewhere `followHash` finds the card.
 export function linkTo(visit, text) {
   const link = document.createElement("a");
@@ -17,11 +15,13 @@ export function linkTo(visit, text) {
 
 // Opens the Run tab at the card of the node with this key, which is the newest one with it.
 export function showCard(key) {
-  document.getElementById("tab-run").click();
-  const show = (tries) => {
-    if (!reveal(key) && tries > 0) requestAnimationFrame(() => show(tries - 1));
+  const tab = document.getElementById("tab-run");
+  tab.click();
+  const show = () => {
+    if (tab.getAttribute("aria-selected") !== "true") return; // a person has opened another tab while this one loaded
+    if (!reveal(key)) requestAnimationFrame(show);
   };
-  show(TRIES);
+  show();
 }
 
 // Shows the card that the address of the page names, once there are updates of its node.

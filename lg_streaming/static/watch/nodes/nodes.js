@@ -15,6 +15,7 @@ import { moveBetween } from "./keys.js";
 const BOTTOM = 48; // pixels from the end of the page at which it still follows the text
 const BUDGET = 12; // milliseconds of one drawing; the rest waits for the next frame
 const TICK = 200; // milliseconds between two drawings of the times of running nodes
+const ACTS = ["wheel", "touchmove", "pointerdown", "keydown"]; // with which a person moves the page
 const CROWD = 9; // parallel nodes; of more, only those that need a person are open
 
 export class NodesPanel extends Panel {
@@ -34,10 +35,14 @@ export class NodesPanel extends Panel {
   #lastAnswer = null;
   #answer = new AnswerCard((node) => this.#reveal(node));
   #notes = new Notes("Notes of the run");
+  #revealed = null; // node whose card stays in view until all cards are drawn, or a person acts
   #isAtEnd = false; // of the page, after a person scrolled there
   #onScroll = () => {
     const { scrollTop, scrollHeight, clientHeight } = document.scrollingElement;
     this.#isAtEnd = scrollTop > 0 && scrollHeight - scrollTop - clientHeight < BOTTOM;
+  };
+  #onAct = () => {
+    this.#revealed = null;
   };
   #list = make("div", "rows");
   #tools = make("div", "tools");
@@ -56,11 +61,13 @@ export class NodesPanel extends Panel {
   connectedCallback() {
     this.replaceChildren(this.#answer.element, this.#tools, this.#empty, this.#list, this.#notes.element);
     addEventListener("scroll", this.#onScroll, { passive: true });
+    for (const act of ACTS) addEventListener(act, this.#onAct, { passive: true });
     super.connectedCallback();
   }
 
   disconnectedCallback() {
     removeEventListener("scroll", this.#onScroll);
+    for (const act of ACTS) removeEventListener(act, this.#onAct);
     super.disconnectedCallback();
   }
 
@@ -78,7 +85,9 @@ export class NodesPanel extends Panel {
     for (const card of this.#prompts.values()) card.draw(now);
     this.#notes.draw(run.notes);
     if (this.#isAtEnd && store.isLive && run.endedAt === null) document.scrollingElement.scrollTop = Number.MAX_SAFE_INTEGER;
+    if (this.#revealed !== null) this.#cardOf(this.#revealed).focus();
     if (this.#changed.size > 0) store.changed();
+    else this.#revealed = null;
   }
 
   #clear(run) {
@@ -89,7 +98,7 @@ export class NodesPanel extends Panel {
     this.#first = run.rows[0];
     this.#changed = run.follow();
     this.#drawnRows = 0;
-    this.#shown = null;
+    this.#shown = this.#revealed = null;
   }
 
   #drawAnswer(run) {
@@ -214,8 +223,8 @@ export class NodesPanel extends Panel {
       card.byHand = true;
       this.#changed.add(one);
     }
+    this.#revealed = node;
     this.redraw();
-    this.#cardOf(node).focus();
   }
 
   #setAll(isOpen) {
