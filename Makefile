@@ -19,6 +19,7 @@ PARALLEL := --jobs --keep-going --output-sync=target
 unexport PYTHONDONTWRITEBYTECODE
 # What `make quick` leaves out; tests/support/programs.py finds the tests that start programs.
 QUICK := not soak and not bench and not wires and not pages and not browser and not program
+DOCUMENTATION := documentation
 # A stamp is younger than what was installed for it.
 RUN := $(VENV)/.installed-run
 LOWEST := .venv-lowest
@@ -40,7 +41,8 @@ help: ## this list
 demo: $(RUN) ## watch a research assistant's run live, offline (ARGS="--help" lists its options)
 	@$(PYTHON) -m lg_streaming demo $(ARGS)
 
-# With ARGS only tests run: who picks some is at work on them.
+# With ARGS only tests run: who picks some is at work on them. A test builds the documentation, so the checks need not.
+test: DOCUMENTATION :=
 test: tools $(NODE) $(CLIENTS) $(if $(ARGS),$(DEV),check) ## check, then every test (ARGS="-k name" runs some tests, and no check)
 	$(PYTHON) -m pytest -q --durations=15 $(WORKERS) $(ARGS)
 
@@ -54,7 +56,7 @@ lowest: tools ## tests of gateway, hub and capture on the lowest versions that a
 
 check: $(DEV) ## formatting, lint, types, who imports whom, documentation, prose
 	@tools/system-packages node npm
-	@$(MAKE) $(PARALLEL) formatting lint types public-types imports documentation prose
+	@$(MAKE) $(PARALLEL) formatting lint types public-types imports $(DOCUMENTATION) prose
 
 formatting:
 	$(VENV)/bin/ruff format --check --quiet

@@ -9,13 +9,14 @@ import pytest
 from lg_streaming import StreamingModule, StreamingSettings, current_emitter, stream_event
 from lg_streaming.errors import BadRequestError, HubClosedError, PromptError, UpdateTooLargeError
 from lg_streaming.hub import StreamHub
+from lg_streaming.settings import LimitSettings
 from lg_streaming.views import TokenStreamingService
 from tests.hub.helpers import MakeHub, collect, soon, types, until
 
 
 @pytest.fixture
 async def streaming() -> AsyncGenerator[StreamingModule]:
-    async with StreamingModule(StreamingSettings()) as module:
+    async with StreamingModule(StreamingSettings(limits=LimitSettings(cancel_grace=0.5))) as module:
         yield module
 
 
@@ -201,7 +202,7 @@ async def test_a_block_on_another_loop_is_cancelled_from_here(streaming: Streami
     assert types(await everything(streaming.hub)) == ["workflow_start", "workflow_cancelled"]
 
 
-async def test_a_block_without_a_task_ends_at_once(streaming: StreamingModule) -> None:
+async def test_a_block_without_a_task_ends_after_the_grace(streaming: StreamingModule) -> None:
     inside, may_leave = asyncio.Event(), asyncio.Event()
     here = asyncio.get_running_loop()
 

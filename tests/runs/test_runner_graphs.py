@@ -223,7 +223,9 @@ def again(state: State) -> Command[Any]:
         pytest.param(one_node(fail).compile(), {}, ValueError, "no luck", id="node"),
         pytest.param(one_node(fail_together).compile(), {}, ExceptionGroup, "one", id="group"),
         pytest.param(one_node(fail).compile(), [1], Exception, "", id="input"),
-        pytest.param(one_node(again).compile(), {}, GraphRecursionError, "limit", id="recursion"),
+        pytest.param(
+            one_node(again).compile().with_config(recursion_limit=25), {}, GraphRecursionError, "limit", id="recursion"
+        ),
         pytest.param(one_node(wait_long, timeout=0.01).compile(), {}, NodeTimeoutError, "work", id="timeout"),
         pytest.param(one_node(fail).compile(checkpointer=SyncSaver()), {}, NotImplementedError, "Async", id="saver"),
     ],

@@ -23,8 +23,7 @@ CLIENTS = {
 }
 
 
-# On a starved machine the classic hook misses the end of a run that it joins, and waits: `make wires` runs it alone.
-@pytest.mark.parametrize("script", ["lc_client.mjs", pytest.param("lc_react.mjs", marks=pytest.mark.wires)])
+@pytest.mark.parametrize("script", ["lc_client.mjs", "lc_react.mjs"])
 async def test_the_javascript_clients(script: str, place: Place, tested: Tested) -> None:
     found = await run_script(script, place)
     record(tested, CLIENTS[script], "1.15.0", found)

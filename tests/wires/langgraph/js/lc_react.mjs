@@ -10,7 +10,7 @@ globalThis.document = dom.window.document;
 globalThis.navigator ??= dom.window.navigator;
 
 process.env.NODE_ENV = "production";
-const { createElement } = await import("react");
+const { createElement, useEffect } = await import("react");
 const { createRoot } = await import("react-dom/client");
 const { useStream } = await import(`${options.sdk}/react`);
 
@@ -23,6 +23,7 @@ function open(props = {}) {
     const stream = useStream({ ...given, threadId: page.thread ?? given.threadId, onThreadId: (id) => (page.thread = id) });
     page.stream = stream;
     page.renderings += 1;
+    useEffect(() => void (page.isMounted = true), []);
     const text = contents(stream.messages).join("\n");
     if (text !== page.shown.at(-1)) page.shown.push(text);
     return null;
@@ -31,7 +32,8 @@ function open(props = {}) {
   page.text = () => page.shown.at(-1);
   page.close = () => root.unmount();
   page.submit = (input, more) => page.stream.submit(input, more);
-  page.ready = () => until(() => page.stream, "the first rendering");
+  // The hook's own first effect would abort a run that is submitted before it.
+  page.ready = () => until(() => page.isMounted, "the first rendering and its effects");
   // What the hook has changed so far may not be shown yet: one more rendering shows it.
   page.idle = () => {
     const before = page.renderings;
