@@ -65,6 +65,13 @@ async def until(condition: Callable[[], object], what: str, timeout: float = PAT
         await asyncio.sleep(0.005)
 
 
+async def until_listed(hub: StreamHub, *execution_ids: str, owner: str | None = None) -> None:
+    """Wait until a process lists these executions and no other: the index follows an append by a moment."""
+    async with asyncio.timeout(PATIENCE):
+        while list(await hub.log.list_ids(owner=owner)) != list(execution_ids):
+            await asyncio.sleep(0.005)
+
+
 _PROGRAM = """
 import asyncio, sys
 from lg_streaming.hub import StreamHub
