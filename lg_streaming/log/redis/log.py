@@ -26,12 +26,13 @@ from lg_streaming.log.redis.open_runs import OpenRuns
 from lg_streaming.log.redis.reading import Reader
 from lg_streaming.log.redis.repair import LossRepair
 from lg_streaming.log.redis.scripts import APPEND, DROP
-from lg_streaming.log.redis.store import Store
+from lg_streaming.log.redis.store import Store, retrieve_error
 from lg_streaming.log.redis.target import RedisTarget
 from lg_streaming.settings import RedisSettings, RetentionSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from concurrent.futures import Future
 
     from lg_streaming.log.base import Batch, Listener, LogState, PendingUpdate, PositionListener, ReadResult
     from lg_streaming.log.redis.connection import AsyncClient, SyncClient
@@ -130,6 +131,8 @@ class RedisLog:
         )
         self._unindexed: set[str] = set()
         """Executions that are to be added to the index again."""
+        self._index_changes: set[Future[object]] = set()
+        """Changes of the index that have not ended."""
         self._closed = False
         self._swept_at = time.monotonic()
 
@@ -234,7 +237,7 @@ class RedisLog:
         self._acknowledge(batch, epoch.decode(), head)
         if began:
             owner = self._calls.acknowledged[execution_id].owner
-            self._io.spawn(self._index.note_start(Start(float(began[0]), execution_id), owner))
+            self._index_soon(self._index.note_start(Start(float(began[0]), execution_id), owner))
         if other_process:
             self._hand_over(execution_id, other_process.decode(), other_run.decode(), batch)
         if appended:
@@ -258,9 +261,23 @@ class RedisLog:
         if before is not None and before.epoch != epoch:
             if now.at - before.at < self._retention.record_ttl:  # else it has expired
                 self._repair.note_loss(execution_id)
-            self._io.spawn(self._add_to_index(execution_id, now.owner))
+            self._index_soon(self._add_to_index(execution_id, now.owner))
         elif now.owner is not None and (before is None or before.owner != now.owner):
-            self._io.spawn(self._add_owner(execution_id, now.owner))
+            self._index_soon(self._add_owner(execution_id, now.owner))
+
+    def _index_soon(self, change: Coroutine[Any, Any, None]) -> None:
+        """Change the index in the background. A list of this process waits for it."""
+        future = self._io.spawn(change)
+        self._index_changes.add(future)
+        future.add_done_callback(self._index_changes.discard)
+
+    async def _list(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Read from the index when it has what this process has appended."""
+        if changes := [asyncio.wrap_future(each) for each in tuple(self._index_changes)]:
+            for change in changes:
+                change.add_done_callback(retrieve_error)
+            await asyncio.wait(changes)
+        return await read()
 
     async def _add_to_index(self, execution_id: str, owner: str | None) -> None:
         found = await self.reader.fetch(execution_id, _FAR, 0)
@@ -436,13 +453,15 @@ class RedisLog:
         self, *, after: str = "", limit: int = 500, owner: str | None = None, prefix: str = ""
     ) -> Sequence[str]:
         """See `EventLog.list_ids`. An execution that has expired may be listed for up to 30 seconds more."""
-        return await self._io.run(self._index.list_ids(after=after, limit=limit, owner=owner, prefix=prefix))
+        return await self._io.run(
+            self._list(lambda: self._index.list_ids(after=after, limit=limit, owner=owner, prefix=prefix))
+        )
 
     async def list_newest(
         self, *, before: Start | None = None, limit: int = 500, owner: str | None = None
     ) -> Sequence[Start]:
         """See `EventLog.list_newest`. A start of another process may be missing for a moment."""
-        return await self._io.run(self._index.list_newest(before=before, limit=limit, owner=owner))
+        return await self._io.run(self._list(lambda: self._index.list_newest(before=before, limit=limit, owner=owner)))
 
     async def drop(self, execution_id: str) -> None:
         """See `EventLog.drop`."""

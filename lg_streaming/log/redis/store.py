@@ -61,7 +61,7 @@ def encode_json(payload: object, what: str) -> bytes:
     return encoded
 
 
-def retrieve_error(task: asyncio.Task[Any]) -> None:
+def retrieve_error(task: asyncio.Future[Any]) -> None:
     """Mark the error of a task as retrieved: all that wait for it may have been cancelled."""
     if not task.cancelled():
         task.exception()

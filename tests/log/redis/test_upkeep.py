@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
+from lg_streaming.log.base import Start
+from lg_streaming.log.redis.index import ExecutionIndex
 from lg_streaming.log.redis.log import RedisLog
 from lg_streaming.settings import RedisSettings, RetentionSettings
 from tests.hub.helpers import until
@@ -36,6 +38,27 @@ async def append(log: RedisLog, *execution_ids: str) -> None:
     batches = [Producer(log, each).batch("note") for each in execution_ids]
     results = await asyncio.to_thread(log.append_all, batches)
     assert not any(isinstance(result, Exception) for result in results)
+
+
+async def test_a_process_lists_what_it_has_appended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index of owners follows an append in the background."""
+    add_owner = ExecutionIndex.add_owner
+
+    async def add_later(index: ExecutionIndex, start: Start, owner: str) -> None:
+        await asyncio.sleep(0.05)
+        await add_owner(index, start, owner)
+
+    monkeypatch.setattr(ExecutionIndex, "add_owner", add_later)
+    log = make()
+    batches = [Producer(log, each).batch("note")._replace(owner="ann") for each in ("a", "b")]
+    await asyncio.to_thread(log.append_all, batches)
+    assert await log.list_ids(owner="ann") == ["a", "b"]
+    assert {each.execution_id for each in await log.list_newest(owner="ann")} == {"a", "b"}
+    await asyncio.to_thread(log.append_all, [Producer(log, "c").batch("note")._replace(owner="ann")])
+    listing = asyncio.create_task(log.list_ids(owner="ann"))
+    await asyncio.sleep(0.01)
+    listing.cancel()  # it leaves the change alone
+    assert await log.list_ids(owner="ann") == ["a", "b", "c"]
 
 
 async def test_one_sweep_removes_all_that_has_expired(make: Make, shared_redis: RedisServer, redis_prefix: str) -> None:
