@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lg_streaming.publisher import Delivery, Scope
 
 __all__ = [
+    "AFTER_ALL",
     "Batch",
     "EventLog",
     "ExecutionState",
@@ -44,7 +45,7 @@ are refused while a run of the execution is open that this process does not hold
 
 ExecutionState = Literal["running", "interrupted", "completed", "failed", "cancelled", "abandoned"]
 
-_AFTER_ALL: Final = 2**53
+AFTER_ALL: Final = 2**53
 """Sequence number after every update."""
 
 
@@ -54,7 +55,7 @@ async def latest_state(log: EventLog, execution_id: str) -> LogState | None:
     `EventLog.state` may lack that append until its notification arrives. Here a log of several processes asks its
     server each time. Raises like `EventLog.read`.
     """
-    found = await log.read(execution_id, _AFTER_ALL, 0)
+    found = await log.read(execution_id, AFTER_ALL, 0)
     return found.state if found is not None else None
 
 

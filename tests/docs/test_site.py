@@ -82,7 +82,6 @@ def widest(page: Path) -> int:
 async def test_no_code_and_no_diagram_is_cut_on_a_laptop(site: Path) -> None:
     cut: dict[str, list[str]] = {}
     async with chromium_page(width=1280, height=800) as page:
-        await page.route("**/*.js", lambda route: route.abort())  # they do not change the layout, and take most time
         for file in sorted(site.rglob("index.html")):
             if "reference" in file.parts or widest(file) < MOST_COLUMNS:  # long signatures scroll
                 continue

@@ -578,10 +578,10 @@ async def test_of_a_thousand_executions_nothing_is_left(make_hub: MakeHub) -> No
     tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
     tracemalloc.start()
     try:
-        for number in range(3):
+        for number in range(4):
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
-            if number < 2:
+            if number < 3:
                 await wave(f"fed-{number}-", 1_000)
     finally:
         tracemalloc.stop()

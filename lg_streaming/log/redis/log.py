@@ -14,7 +14,7 @@ from redis import exceptions
 from lg_streaming.errors import RunRefusedError
 from lg_streaming.events import Position
 from lg_streaming.fork import bury, new_lock, restart_after_fork
-from lg_streaming.log.base import Start
+from lg_streaming.log.base import AFTER_ALL, Start
 from lg_streaming.log.redis.batches import OWNER_REFUSED, RUN_REFUSED, AppendCalls, changes_state, last_change
 from lg_streaming.log.redis.connection import connect_async, connect_sync, to_unavailable
 from lg_streaming.log.redis.fleet import RedisFleet
@@ -43,8 +43,6 @@ __all__ = ["RedisLog"]
 logger: logging.Logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_FAR: Final = 2**53
-"""Sequence number after every update."""
 _SWEEP_INTERVAL: Final = 30.0
 _MAX_RUNS: Final = 10_000
 """Open runs of one process that are compared for readers of all executions."""
@@ -266,28 +264,31 @@ class RedisLog:
             self._index_soon(self._add_owner(execution_id, now.owner))
 
     def _index_soon(self, change: Coroutine[Any, Any, None]) -> None:
-        """Change the index in the background. A list of this process waits for it."""
+        """Change the index in the background. Lists and drops of this process wait for it."""
         future = self._io.spawn(change)
         self._index_changes.add(future)
         future.add_done_callback(self._index_changes.discard)
 
-    async def _list(self, read: Callable[[], Awaitable[T]]) -> T:
-        """Read from the index when it has what this process has appended."""
+    async def _wait_for_index(self) -> None:
+        """Wait until the index has what this process has appended so far."""
         if changes := [asyncio.wrap_future(each) for each in tuple(self._index_changes)]:
             for change in changes:
                 change.add_done_callback(retrieve_error)
             await asyncio.wait(changes)
+
+    async def _list(self, read: Callable[[], Awaitable[T]]) -> T:
+        await self._wait_for_index()
         return await read()
 
     async def _add_to_index(self, execution_id: str, owner: str | None) -> None:
-        found = await self.reader.fetch(execution_id, _FAR, 0)
+        found = await self.reader.fetch(execution_id, AFTER_ALL, 0)
         started_at = found.state.run_started_at if found is not None else self._clock()
         await self._index.add(Start(started_at, execution_id))
         if owner is not None:
             await self._add_owner(execution_id, owner)
 
     async def _add_owner(self, execution_id: str, owner: str) -> None:
-        found = await self.reader.fetch(execution_id, _FAR, 0)
+        found = await self.reader.fetch(execution_id, AFTER_ALL, 0)
         if found is not None and found.state.owner == owner:
             await self._index.add_owner(Start(found.state.run_started_at, execution_id), owner)
 
@@ -436,7 +437,7 @@ class RedisLog:
         absent = await self._follower.follow(execution_id)
         state = self._follower.state(execution_id)
         if state is None and not absent:
-            found = await self.reader.fetch(execution_id, _FAR, 0)
+            found = await self.reader.fetch(execution_id, AFTER_ALL, 0)
             if found is not None:
                 state = found.state
                 self._follower.check_tail(execution_id, state)
@@ -473,6 +474,7 @@ class RedisLog:
         self._runs.forget(execution_id)
         keys = self.keys.execution(execution_id)
         names = (keys.updates, keys.state, keys.idempotency)
+        await self._wait_for_index()  # else a late change would add the execution again
         await self._changed(
             execution_id, lambda: self._store.run(DROP, names, keys.channel, self.keys.all_updates, execution_id)
         )

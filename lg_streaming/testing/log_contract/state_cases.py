@@ -153,6 +153,7 @@ class StateCases(LogCases):
         producer = Producer(log, owner="alice")
         await producer.append("workflow_start", "b", "workflow_complete")
         old = await self.state(log)
+        assert list(await log.list_ids(owner="alice")) == ["e"]
         await self.lose_data()
         await self._check_new_life(log, producer, old.epoch)
 

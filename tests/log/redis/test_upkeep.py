@@ -59,6 +59,9 @@ async def test_a_process_lists_what_it_has_appended(make: Make, monkeypatch: pyt
     await asyncio.sleep(0.01)
     listing.cancel()  # it leaves the change alone
     assert await log.list_ids(owner="ann") == ["a", "b", "c"]
+    await asyncio.to_thread(log.append_all, [Producer(log, "d").batch("note")._replace(owner="ann")])
+    await log.drop("d")  # and not before the change
+    assert await log.list_ids(owner="ann") == ["a", "b", "c"]
 
 
 async def test_one_sweep_removes_all_that_has_expired(make: Make, shared_redis: RedisServer, redis_prefix: str) -> None:
